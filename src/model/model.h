@@ -1,0 +1,69 @@
+/* A loaded model: configuration, packed weights, and the forward pass. */
+#ifndef MR_MODEL_MODEL_H
+#define MR_MODEL_MODEL_H
+
+#include "base/cancel.h"
+#include "base/error.h"
+#include "compute/kv.h"
+#include "compute/team.h"
+#include "model/gguf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct mr_model mr_model;
+
+/* Called now and then while loading, from the loading thread; fraction 0 .. 1. Returning false cancels the load. */
+typedef bool (*mr_progress_fn)(void *ctx, float fraction);
+
+typedef struct mr_model_options {
+    int n_threads; /* 0 = physical cores */
+    mr_progress_fn progress; /* may be NULL */
+    void *progress_ctx;
+    mr_cancel *cancel; /* may be NULL */
+} mr_model_options;
+
+/* What the floors above need to know. */
+typedef struct mr_model_info {
+    char arch[32];       /* "llama" */
+    char name[128];      /* general.name, or "" */
+    char type_label[64]; /* e.g. "1.1B Q4_K" */
+    uint32_t n_vocab, n_embd, n_layer, n_head, n_head_kv;
+    uint32_t n_ctx_train;
+    uint64_t n_params;
+    size_t weight_bytes; /* memory held by weights */
+} mr_model_info;
+
+/* Loads the model of an open GGUF. The model keeps a reference to nothing of *gguf but its mapping, which must stay open
+ * for the life of the model (embedding rows are read from it). */
+mr_status mr_model_load(mr_model **model, const mr_gguf *gguf, const mr_model_options *options, mr_error *err);
+void mr_model_free(mr_model *model);
+
+const mr_model_info *mr_model_get_info(const mr_model *model);
+mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type);
+
+/* Consecutive tokens of one sequence in a batch. */
+typedef struct mr_batch_run {
+    const int32_t *tokens; /* [n_tokens] */
+    uint32_t n_tokens;
+    uint32_t pos0;         /* position of the first; earlier positions are in the KV blocks already */
+    const int32_t *blocks; /* block table, covers positions 0 .. pos0+n_tokens-1 */
+    uint32_t n_logits;     /* logits are wanted for the last n_logits tokens of the run (0 .. n_tokens) */
+    float *logits;         /* [n_logits, n_vocab], filled; NULL when n_logits is 0 */
+} mr_batch_run;
+
+/* Most tokens (over all runs) in one forward pass. */
+enum { MR_BATCH_MAX = 512 };
+
+/* One forward pass over the runs on the model's own thread team; writes K and V of every token to the pool. Not re-entrant:
+ * one caller at a time. When `abort_flag` (may be NULL) becomes set inside, the pass stops within a fraction of a layer
+ * and returns MR_ERR_CANCELLED; KV of the batch's positions is then undefined, everything else is untouched, and the
+ * same pass can be made again. Errors besides: MR_ERR_INVALID (a token id out of range, too many tokens), MR_ERR_NOMEM. */
+mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_batch_run *runs, size_t n_runs,
+                           const mr_cancel *abort_flag, mr_error *err);
+
+/* The team, for work between passes (sampling). */
+mr_team *mr_model_team(mr_model *model);
+
+#endif
