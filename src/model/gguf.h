@@ -84,6 +84,9 @@ bool mr_gguf_array_f32(const mr_gguf_value *array, uint64_t i, float *out);
  * when it is no array of strings). */
 bool mr_gguf_array_next_string(const mr_gguf_value *array, size_t *cursor, mr_gguf_str *out);
 
+/* Gives the pages of a tensor's data back to the kernel; they are read from the file again when touched. */
+void mr_gguf_drop_tensor_pages(const mr_gguf *gguf, const mr_gguf_tensor *tensor);
+
 /* Total bytes of the mapped files, and of the tensors in them. */
 size_t mr_gguf_file_bytes(const mr_gguf *gguf);
 size_t mr_gguf_tensor_bytes(const mr_gguf *gguf);
