@@ -134,7 +134,7 @@ typedef struct MR_PACKED mr_block_iq4_xs { /* x = (d * (sc - 32)) * mr_iq4_value
 } mr_block_iq4_xs;
 
 /* Codebook types: 8 (IQ3: 4) weights at once are an entry of a codebook, with their signs beside it. `s7` is an index of
- * seven signs, whose eighth makes the number of minuses even: mr_iq_signs[s7]. Bit j of a sign byte set: value j is negative. */
+ * seven signs, whose eighth makes the number of minuses even: mr_iq_signs(s7). Bit j of a sign byte set: value j is negative. */
 
 typedef struct MR_PACKED mr_block_iq2_xxs { /* x = (d * (0.5 + sc) * 0.25) * grid * sign, 8 groups of 32 */
     uint16_t d;

@@ -20,6 +20,18 @@ void mr_dequantize_q4_k(const void *src, float *dst, size_t n);
 void mr_dequantize_q5_k(const void *src, float *dst, size_t n);
 void mr_dequantize_q6_k(const void *src, float *dst, size_t n);
 void mr_dequantize_q8_k(const void *src, float *dst, size_t n);
+void mr_dequantize_iq1_s(const void *src, float *dst, size_t n);
+void mr_dequantize_iq1_m(const void *src, float *dst, size_t n);
+void mr_dequantize_iq2_xxs(const void *src, float *dst, size_t n);
+void mr_dequantize_iq2_xs(const void *src, float *dst, size_t n);
+void mr_dequantize_iq2_s(const void *src, float *dst, size_t n);
+void mr_dequantize_iq3_xxs(const void *src, float *dst, size_t n);
+void mr_dequantize_iq3_s(const void *src, float *dst, size_t n);
+void mr_dequantize_iq4_nl(const void *src, float *dst, size_t n);
+void mr_dequantize_iq4_xs(const void *src, float *dst, size_t n);
+void mr_dequantize_tq1_0(const void *src, float *dst, size_t n);
+void mr_dequantize_tq2_0(const void *src, float *dst, size_t n);
+void mr_dequantize_mxfp4(const void *src, float *dst, size_t n);
 
 void mr_quantize_q4_0(const float *src, void *dst, size_t n, const float *importance);
 void mr_quantize_q4_1(const float *src, void *dst, size_t n, const float *importance);
@@ -33,5 +45,10 @@ void mr_quantize_q4_k(const float *src, void *dst, size_t n, const float *import
 void mr_quantize_q5_k(const float *src, void *dst, size_t n, const float *importance);
 void mr_quantize_q6_k(const float *src, void *dst, size_t n, const float *importance);
 void mr_quantize_q8_k(const float *src, void *dst, size_t n, const float *importance);
+void mr_quantize_iq4_nl(const float *src, void *dst, size_t n, const float *importance);
+void mr_quantize_iq4_xs(const float *src, void *dst, size_t n, const float *importance);
+void mr_quantize_tq1_0(const float *src, void *dst, size_t n, const float *importance);
+void mr_quantize_tq2_0(const float *src, void *dst, size_t n, const float *importance);
+void mr_quantize_mxfp4(const float *src, void *dst, size_t n, const float *importance);
 
 #endif
