@@ -304,7 +304,7 @@ static mr_status read_tensors(mr_gguf *gguf, reader *r, uint64_t n, uint64_t ali
 static mr_status read_part(mr_gguf *gguf, size_t index, mr_error *err) {
     const part *p = &gguf->parts[index];
     reader r = {.data = p->map.data, .size = p->map.size, .path = p->path, .err = err};
-    uint64_t n_tensors, n_values, alignment = DEFAULT_ALIGNMENT;
+    uint64_t n_tensors = 0, n_values = 0, alignment = DEFAULT_ALIGNMENT;
     mr_status status = check_header(&r, &n_tensors, &n_values);
     if (status == MR_OK) status = read_values(gguf, &r, n_values, index == 0, &alignment);
     if (status == MR_OK) status = read_tensors(gguf, &r, n_tensors, alignment);

@@ -1,0 +1,2 @@
+#define MR_OPS mr_ops_avx2
+#include "compute/ops_impl.h"
