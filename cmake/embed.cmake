@@ -1,0 +1,10 @@
+# cmake -DOUT=FILE.c "-DFILES=a;b" -P embed.cmake: each file's bytes as a NUL-terminated array `mr_proto_text_STEM`.
+set(code "/* Made from the .proto files by the build. */\n#include \"proto_texts.h\"\n")
+foreach(file IN LISTS FILES)
+  get_filename_component(stem ${file} NAME_WE)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "(................................)" "\\1\n" hex "${hex}")
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND code "const char mr_proto_text_${stem}[] = {\n${bytes}0x00};\n")
+endforeach()
+file(WRITE ${OUT} "${code}")
