@@ -1,0 +1,35 @@
+# Everyday commands; the build itself is CMake + Ninja in build/.
+BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+CMAKE_FLAGS ?=
+
+.PHONY: all demo check bench fuzz install clean bootstrap format
+
+all: bootstrap
+	@scripts/build.sh $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
+
+bootstrap:
+	@scripts/bootstrap.sh
+
+demo: all
+	@scripts/demo.sh $(BUILD)
+
+check: bootstrap
+	@scripts/check.sh $(BUILD)
+
+bench: all
+	@bench/run.sh $(BUILD)
+
+fuzz:
+	@scripts/bootstrap.sh fuzz
+	@scripts/fuzz.sh
+
+install: all
+	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf $(BUILD) build-*

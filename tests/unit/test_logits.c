@@ -1,0 +1,162 @@
+/* floors: model */
+/* Logits of the golden models in tests/conformance/logits against those that `transformers` computed. */
+#include "model/model.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define GOLDEN_DIR MR_SOURCE_DIR "/tests/conformance/logits"
+
+enum { MAX_TOKENS = 256, MAX_BLOCKS = MAX_TOKENS / MR_KV_BLOCK + 1 };
+
+typedef struct golden {
+    mr_gguf *gguf;
+    mr_model *model;
+    size_t n_tokens, n_vocab;
+    int32_t tokens[MAX_TOKENS];
+    const mr_gguf_value *logits;
+} golden;
+
+static void open_golden(golden *g, const char *name, int n_threads) {
+    char path[512];
+    mr_error err = {0};
+    snprintf(path, sizeof path, "%s/%s", GOLDEN_DIR, name);
+    const char *paths[] = {path};
+    if (mr_gguf_open(&g->gguf, paths, 1, &err) != MR_OK) fail_msg("%s", err.text);
+    const mr_gguf_value *tokens = mr_gguf_find(g->gguf, "mr.test.tokens");
+    g->logits = mr_gguf_find(g->gguf, "mr.test.logits");
+    assert_non_null(tokens);
+    assert_non_null(g->logits);
+    g->n_tokens = (size_t)tokens->n;
+    assert_in_range(g->n_tokens, 1, MAX_TOKENS);
+    for (size_t i = 0; i < g->n_tokens; i++) {
+        int64_t id;
+        assert_true(mr_gguf_array_i64(tokens, i, &id));
+        g->tokens[i] = (int32_t)id;
+    }
+    mr_model_options options = {.n_threads = n_threads};
+    if (mr_model_load(&g->model, g->gguf, &options, &err) != MR_OK) fail_msg("%s: %s", name, err.text);
+    g->n_vocab = mr_model_get_info(g->model)->n_vocab;
+    assert_int_equal(g->logits->n, g->n_tokens * g->n_vocab);
+}
+
+static void close_golden(golden *g) {
+    mr_model_free(g->model);
+    mr_gguf_close(g->gguf);
+}
+
+/* Computes all logits in chunks of `chunk` tokens. */
+static float *run(golden *g, mr_kv_type type, uint32_t chunk) {
+    mr_kv_pool pool;
+    mr_error err = {0};
+    mr_kv_layout layout = mr_model_kv_layout(g->model, type);
+    assert_int_equal(mr_kv_pool_init(&pool, &layout, MAX_BLOCKS, &err), MR_OK);
+    int32_t blocks[MAX_BLOCKS];
+    for (int i = 0; i < MAX_BLOCKS; i++) blocks[i] = MAX_BLOCKS - 1 - i; /* any order will do */
+    float *logits = calloc(g->n_tokens * g->n_vocab, sizeof *logits);
+    for (uint32_t at = 0; at < g->n_tokens; at += chunk) {
+        uint32_t n = (uint32_t)g->n_tokens - at < chunk ? (uint32_t)g->n_tokens - at : chunk;
+        mr_batch_run batch = {.tokens = g->tokens + at, .n_tokens = n, .pos0 = at, .blocks = blocks, .n_logits = n,
+                              .logits = logits + at * g->n_vocab};
+        if (mr_model_forward(g->model, &pool, &batch, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
+    }
+    mr_kv_pool_free(&pool);
+    return logits;
+}
+
+static size_t arg_max(const float *row, size_t n) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++) best = row[i] > row[best] ? i : best;
+    return best;
+}
+
+/* Largest difference to the reference; fails when an arg-max differs. */
+static float compare(const golden *g, const char *name, const float *logits) {
+    float worst = 0.0f;
+    float *reference = calloc(g->n_vocab, sizeof *reference);
+    for (size_t t = 0; t < g->n_tokens; t++) {
+        for (size_t i = 0; i < g->n_vocab; i++) {
+            assert_true(mr_gguf_array_f32(g->logits, t * g->n_vocab + i, &reference[i]));
+            float difference = fabsf(reference[i] - logits[t * g->n_vocab + i]);
+            if (!(difference <= worst)) worst = difference;
+        }
+        if (arg_max(reference, g->n_vocab) != arg_max(logits + t * g->n_vocab, g->n_vocab)) {
+            fail_msg("%s: the arg-max differs at position %zu", name, t);
+        }
+    }
+    free(reference);
+    return worst;
+}
+
+/* Calls check on every golden model and returns their number. */
+static int each_golden(void (*check)(const char *name)) {
+    DIR *dir = opendir(GOLDEN_DIR);
+    assert_non_null(dir);
+    int n = 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        size_t len = strlen(entry->d_name);
+        if (len < 5 || strcmp(entry->d_name + len - 5, ".gguf") != 0) continue;
+        check(entry->d_name);
+        n++;
+    }
+    closedir(dir);
+    return n;
+}
+
+static void check_against_reference(const char *name) {
+    golden g;
+    open_golden(&g, name, 2);
+    float *logits = run(&g, MR_KV_F32, MR_BATCH_MAX);
+    float worst = compare(&g, name, logits);
+    print_message("%-24s max |difference| %.2e\n", name, (double)worst);
+    if (!(worst <= 1e-3f)) fail_msg("%s: logits differ by %g", name, (double)worst);
+    free(logits);
+    close_golden(&g);
+}
+
+static void test_reference(void **state) {
+    (void)state;
+    assert_true(each_golden(check_against_reference) >= 8);
+}
+
+/* The same bits whatever the chunks and the number of threads. */
+static void check_invariance(const char *name) {
+    golden g;
+    open_golden(&g, name, 1);
+    float *whole = run(&g, MR_KV_F16, MR_BATCH_MAX);
+    size_t n_bytes = g.n_tokens * g.n_vocab * sizeof *whole;
+    static const uint32_t chunks[] = {1, 7, 33};
+    for (size_t i = 0; i < 3; i++) {
+        float *pieces = run(&g, MR_KV_F16, chunks[i]);
+        assert_memory_equal(whole, pieces, n_bytes);
+        free(pieces);
+    }
+    close_golden(&g);
+    for (int n_threads = 2; n_threads <= 8; n_threads += 3) {
+        open_golden(&g, name, n_threads);
+        for (size_t i = 0; i < 2; i++) {
+            float *pieces = run(&g, MR_KV_F16, i == 0 ? 1 : MR_BATCH_MAX);
+            assert_memory_equal(whole, pieces, n_bytes);
+            free(pieces);
+        }
+        close_golden(&g);
+    }
+    free(whole);
+}
+
+static void test_invariance(void **state) {
+    (void)state;
+    each_golden(check_invariance);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_invariance)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
