@@ -1,0 +1,420 @@
+/* Sampling without sorting the vocabulary.
+ *
+ * top_k, top_p and min_p all keep a head of the list of tokens sorted by (logit descending, id ascending), so each is a
+ * cut: a value, and how many of those equal to it stay. Cuts are found by histograms, in linear time for any input.
+ *
+ * Probabilities are kept as weights exp(logit - max), rounded to multiples of a quantum so small that a double holds
+ * the sum of a whole vocabulary exactly. Sums therefore do not depend on their order. */
+#include "engine/sampler.h"
+#include "engine/exact_exp.h"
+#include "engine/random.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BLOCK = 64,       /* logits for which one maximum is kept */
+    SUM_BLOCK = 256,  /* weights for which one sum is kept */
+    N_BUCKETS = 2048, /* of a histogram */
+    N_SORT = 48,      /* as few as this are sorted directly */
+    MAX_VOCAB = 1 << 24,
+};
+
+struct mr_sampler {
+    mr_sampling sampling;
+    size_t n_vocab;
+    uint64_t n_drawn;
+    float min_p_distance; /* the least d with exp(d) >= min_p: min_p keeps logits >= max + d */
+    double rounder;       /* (w + rounder) - rounder is w in whole quanta */
+    uint64_t *seen;       /* [n_vocab] bits, all 0 between calls; NULL without a penalty */
+    float *block_max;     /* [n_vocab / BLOCK, rounded up] */
+    /* Only when drawing: */
+    float *weights;  /* [n_vocab] */
+    int32_t *ids;    /* [n_vocab] ids of the candidates, once some were cut off */
+    double *sums;    /* [n_vocab / SUM_BLOCK, rounded up] */
+    double *buckets; /* [N_BUCKETS] */
+};
+
+/* Candidates in ascending order of ids; the id of candidate i is i when ids is NULL. */
+typedef struct candidates {
+    float *logits;
+    const int32_t *ids;
+    size_t n;
+    float max;
+} candidates;
+
+/* Keeps the logits above `value`, and of those equal to it the first n_equal. */
+typedef struct cut {
+    float value;
+    size_t n_equal;
+} cut;
+
+static size_t div_up(size_t n, size_t d) {
+    return (n + d - 1) / d;
+}
+
+mr_sampling mr_sampling_default(void) {
+    return (mr_sampling){.temperature = 1, .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64};
+}
+
+mr_status mr_sampling_check(const mr_sampling *sampling, mr_error *err) {
+    const mr_sampling *s = sampling;
+    if (!(isfinite(s->temperature) && s->temperature >= 0))
+        return mr_fail(err, MR_ERR_INVALID, "temperature must be 0 (greedy) or a positive number, not %g",
+                       (double)s->temperature);
+    if (s->top_k < 0) return mr_fail(err, MR_ERR_INVALID, "top_k must be 0 (all) or positive, not %d", (int)s->top_k);
+    if (!(s->top_p >= 0 && s->top_p <= 1))
+        return mr_fail(err, MR_ERR_INVALID, "top_p must be between 0 and 1, not %g", (double)s->top_p);
+    if (!(s->min_p >= 0 && s->min_p <= 1))
+        return mr_fail(err, MR_ERR_INVALID, "min_p must be between 0 and 1, not %g", (double)s->min_p);
+    if (!(isfinite(s->repeat_penalty) && s->repeat_penalty > 0))
+        return mr_fail(err, MR_ERR_INVALID, "repeat_penalty must be a positive number (1 = none), not %g",
+                       (double)s->repeat_penalty);
+    if (s->repeat_last_n < -1)
+        return mr_fail(err, MR_ERR_INVALID, "repeat_last_n must be -1 (all tokens), 0 (none) or positive, not %d",
+                       (int)s->repeat_last_n);
+    return MR_OK;
+}
+
+/* The least d in [-87, 0] with exp(d) >= p, by bisection, since log() differs between machines. */
+static float log_distance(float p) {
+    if (p <= 0) return -INFINITY;
+    float low = -87, high = 0;
+    for (int i = 0; i < 64; i++) {
+        float middle = low + (high - low) * 0.5f;
+        if (mr_exact_exp(middle) >= p) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    return high;
+}
+
+static bool has_penalty(const mr_sampling *sampling) {
+    return sampling->repeat_penalty != 1 && sampling->repeat_last_n != 0;
+}
+
+mr_status mr_sampler_new(mr_sampler **sampler, const mr_sampling *sampling, size_t n_vocab, mr_error *err) {
+    *sampler = NULL;
+    mr_status status = mr_sampling_check(sampling, err);
+    if (status != MR_OK) return status;
+    if (n_vocab == 0 || n_vocab > MAX_VOCAB)
+        return mr_fail(err, MR_ERR_INVALID, "a vocabulary of %zu tokens cannot be sampled from", n_vocab);
+    mr_sampler *s = calloc(1, sizeof *s);
+    if (s == NULL) return mr_fail_nomem(err, sizeof *s, "a sampler");
+    s->sampling = *sampling;
+    s->n_vocab = n_vocab;
+    s->min_p_distance = log_distance(sampling->min_p);
+    int bits = 18;
+    while (((size_t)1 << bits) < n_vocab) bits++;
+    s->rounder = 1.5 * ldexp(1, bits); /* the last place of 2^bits is 2^(bits-52), so sums below 2^(bits+1) are exact */
+    bool ok = (s->block_max = malloc(div_up(n_vocab, BLOCK) * sizeof(float))) != NULL;
+    if (has_penalty(sampling)) ok = ok && (s->seen = calloc(div_up(n_vocab, 64), sizeof(uint64_t))) != NULL;
+    if (sampling->temperature > 0) {
+        ok = ok && (s->weights = malloc(n_vocab * sizeof(float))) != NULL;
+        ok = ok && (s->ids = malloc(n_vocab * sizeof(int32_t))) != NULL;
+        ok = ok && (s->sums = malloc(div_up(n_vocab, SUM_BLOCK) * sizeof(double))) != NULL;
+        ok = ok && (s->buckets = malloc(N_BUCKETS * sizeof(double))) != NULL;
+    }
+    if (!ok) {
+        mr_sampler_free(s);
+        return mr_fail_nomem(err, n_vocab * 8, "a sampler");
+    }
+    *sampler = s;
+    return MR_OK;
+}
+
+void mr_sampler_free(mr_sampler *sampler) {
+    if (sampler == NULL) return;
+    free(sampler->seen);
+    free(sampler->block_max);
+    free(sampler->weights);
+    free(sampler->ids);
+    free(sampler->sums);
+    free(sampler->buckets);
+    free(sampler);
+}
+
+static void apply_mask(float *logits, size_t n_vocab, const uint64_t *mask) {
+    for (size_t first = 0; first < n_vocab; first += 64) {
+        uint64_t word = mask[first / 64];
+        if (word == UINT64_MAX) continue;
+        size_t n = n_vocab - first < 64 ? n_vocab - first : 64;
+        for (size_t i = 0; i < n; i++) {
+            if (!(word >> i & 1)) logits[first + i] = -INFINITY;
+        }
+    }
+}
+
+/* Every token of the window is penalised once, however often it occurs. */
+static void apply_penalty(mr_sampler *s, float *logits, const int32_t *history, size_t n_history) {
+    size_t n = n_history;
+    if (s->sampling.repeat_last_n >= 0 && n > (size_t)s->sampling.repeat_last_n) n = (size_t)s->sampling.repeat_last_n;
+    const int32_t *window = history + (n_history - n);
+    float penalty = s->sampling.repeat_penalty;
+    for (size_t i = 0; i < n; i++) {
+        if (window[i] < 0 || (size_t)window[i] >= s->n_vocab) continue;
+        size_t id = (size_t)window[i];
+        uint64_t bit = (uint64_t)1 << (id % 64);
+        if (s->seen[id / 64] & bit) continue;
+        s->seen[id / 64] |= bit;
+        logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (window[i] >= 0 && (size_t)window[i] < s->n_vocab) s->seen[(size_t)window[i] / 64] = 0;
+    }
+}
+
+/* A float's bits as an integer that sorts as the float does; and back. */
+static int32_t sortable(float value) {
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF);
+}
+
+static float from_sortable(int32_t key) {
+    key ^= (key >> 31) & 0x7FFFFFFF;
+    float value;
+    memcpy(&value, &key, sizeof value);
+    return value;
+}
+
+/* Makes NaN and infinities -INFINITY and -0 into 0, fills block_max, and returns the largest logit. Integer maxima,
+ * because compilers vectorize them without being told to ignore NaN. */
+static float clean_and_find_max(mr_sampler *s, float *logits) {
+    int32_t best = sortable(-INFINITY);
+    for (size_t block = 0; block * BLOCK < s->n_vocab; block++) {
+        float *x = logits + block * BLOCK;
+        size_t n = s->n_vocab - block * BLOCK < BLOCK ? s->n_vocab - block * BLOCK : BLOCK;
+        int32_t block_best = sortable(-INFINITY);
+        for (size_t i = 0; i < n; i++) {
+            float value = x[i] + 0.0f;
+            value = fabsf(value) <= FLT_MAX ? value : -INFINITY;
+            x[i] = value;
+            int32_t key = sortable(value);
+            block_best = key > block_best ? key : block_best;
+        }
+        s->block_max[block] = from_sortable(block_best);
+        best = block_best > best ? block_best : best;
+    }
+    return from_sortable(best);
+}
+
+static int32_t find_first(const mr_sampler *s, const float *logits, float value) {
+    size_t block = 0;
+    while (s->block_max[block] != value) block++;
+    size_t i = block * BLOCK;
+    while (logits[i] != value) i++;
+    return (int32_t)i;
+}
+
+static int32_t first_allowed(const mr_sampler *s, const uint64_t *mask) {
+    for (size_t i = 0; mask != NULL && i < s->n_vocab; i++) {
+        if (mask[i / 64] >> (i % 64) & 1) return (int32_t)i;
+    }
+    return 0;
+}
+
+/* Whether candidate i is in [low, high], and if so in which bucket: 0 holds the largest. */
+static inline bool bucket_of(float logit, float low, float high, double scale, size_t *bucket) {
+    if (!(logit >= low && logit <= high)) return false;
+    size_t b = (size_t)(((double)high - (double)logit) * scale);
+    *bucket = b < N_BUCKETS ? b : N_BUCKETS - 1;
+    return true;
+}
+
+/* The few candidates of the bucket in which a cut falls. */
+typedef struct member {
+    float logit;
+    float weight;
+} member;
+
+static cut cut_in_members(member *members, size_t n, double above, double target) {
+    for (size_t i = 1; i < n; i++) { /* insertion sort, stable, largest first */
+        member m = members[i];
+        size_t j = i;
+        for (; j > 0 && members[j - 1].logit < m.logit; j--) members[j] = members[j - 1];
+        members[j] = m;
+    }
+    cut c = {.value = members[0].logit, .n_equal = 0};
+    for (size_t i = 0; i < n; i++) {
+        if (members[i].logit != c.value) c = (cut){.value = members[i].logit, .n_equal = 0};
+        c.n_equal++;
+        above += members[i].weight;
+        if (above >= target) break;
+    }
+    return c;
+}
+
+/* All candidates in [low, high] are equal: take them in order. */
+static cut cut_in_equals(const float *logits, const float *weights, size_t n, float value, double above,
+                         double target) {
+    cut c = {.value = value, .n_equal = 0};
+    for (size_t i = 0; i < n; i++) {
+        if (logits[i] != value) continue;
+        c.n_equal++;
+        above += weights == NULL ? 1 : weights[i];
+        if (above >= target) break;
+    }
+    return c;
+}
+
+/* The shortest head of the candidates in [low, high] (in sorted order) whose weights sum up to target or more; at least
+ * one, all when the target is not reached. weights NULL = 1 each. Each round spreads the range that holds the cut over
+ * the buckets; a float range is used up after a few rounds whatever it holds. */
+static cut find_cut(double *buckets, const float *logits, const float *weights, size_t n, float low, float high,
+                    double target) {
+    double above = 0;
+    while (low < high) {
+        double scale = N_BUCKETS / ((double)high - (double)low);
+        size_t b;
+        memset(buckets, 0, N_BUCKETS * sizeof *buckets);
+        for (size_t i = 0; i < n; i++) {
+            if (bucket_of(logits[i], low, high, scale, &b)) buckets[b] += weights == NULL ? 1 : weights[i];
+        }
+        size_t found = 0;
+        while (found < N_BUCKETS && above + buckets[found] < target) above += buckets[found++];
+        if (found == N_BUCKETS) return (cut){.value = low, .n_equal = n};
+        member members[N_SORT];
+        size_t n_members = 0;
+        float new_low = high, new_high = low;
+        for (size_t i = 0; i < n; i++) {
+            if (!bucket_of(logits[i], low, high, scale, &b) || b != found) continue;
+            if (n_members < N_SORT) members[n_members] = (member){logits[i], weights == NULL ? 1 : weights[i]};
+            n_members++;
+            if (logits[i] < new_low) new_low = logits[i];
+            if (logits[i] > new_high) new_high = logits[i];
+        }
+        if (n_members > 0 && n_members <= N_SORT) return cut_in_members(members, n_members, above, target);
+        low = new_low;
+        high = new_high;
+    }
+    return cut_in_equals(logits, weights, n, high, above, target);
+}
+
+/* Drops what the cut does not keep; the order stays. */
+static void apply_cut(mr_sampler *s, candidates *c, cut at) {
+    size_t n = 0, n_equal = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        float logit = c->logits[i];
+        if (!(logit > at.value) && !(logit == at.value && n_equal < at.n_equal)) continue;
+        if (logit == at.value) n_equal++;
+        s->ids[n] = c->ids == NULL ? (int32_t)i : c->ids[i];
+        c->logits[n++] = logit;
+    }
+    c->n = n;
+    c->ids = s->ids;
+}
+
+/* Keeps at least the k largest: the k-th largest of the blocks' maxima has k logits at or above it. */
+static void prefilter_top_k(mr_sampler *s, candidates *c, size_t k) {
+    size_t n_blocks = div_up(c->n, BLOCK);
+    float low = c->max;
+    size_t n_finite = 0;
+    for (size_t b = 0; b < n_blocks; b++) {
+        if (!isfinite(s->block_max[b])) continue;
+        n_finite++;
+        if (s->block_max[b] < low) low = s->block_max[b];
+    }
+    if (k >= n_finite) return;
+    float value = find_cut(s->buckets, s->block_max, NULL, n_blocks, low, c->max, (double)k).value;
+    size_t n = 0;
+    for (size_t b = 0; b < n_blocks; b++) {
+        if (s->block_max[b] < value) continue;
+        size_t end = (b + 1) * BLOCK < c->n ? (b + 1) * BLOCK : c->n;
+        for (size_t i = b * BLOCK; i < end; i++) {
+            if (c->logits[i] < value) continue;
+            s->ids[n] = (int32_t)i;
+            c->logits[n++] = c->logits[i];
+        }
+    }
+    c->n = n;
+    c->ids = s->ids;
+}
+
+static void apply_top_k(mr_sampler *s, candidates *c) {
+    size_t k = (size_t)s->sampling.top_k;
+    if (k == 0 || k >= c->n) return;
+    prefilter_top_k(s, c, k);
+    float low = c->max;
+    for (size_t i = 0; i < c->n; i++) {
+        if (c->logits[i] < low && c->logits[i] > -INFINITY) low = c->logits[i];
+    }
+    apply_cut(s, c, find_cut(s->buckets, c->logits, NULL, c->n, low, c->max, (double)k));
+}
+
+/* weights[i] = exp((logits[i] - max) / temperature) in whole quanta. */
+static void exp_weights(const float *logits, size_t n, float max, float temperature, double rounder, float *weights) {
+    for (size_t i = 0; i < n; i++) {
+        double w = mr_exact_exp((logits[i] - max) / temperature);
+        weights[i] = (float)((w + rounder) - rounder);
+    }
+}
+
+static void drop_below(const float *logits, size_t n, float floor, float *weights) {
+    for (size_t i = 0; i < n; i++) weights[i] = logits[i] >= floor ? weights[i] : 0.0f;
+}
+
+static double sum_of(const float *weights, size_t n) {
+    double lanes[8] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (size_t j = 0; j < 8; j++) lanes[j] += weights[i + j];
+    }
+    for (; i < n; i++) sum += weights[i];
+    for (size_t j = 0; j < 8; j++) sum += lanes[j];
+    return sum;
+}
+
+/* Fills weights and sums with exp((logit - max) / temperature), 0 below `floor`; returns the total, exact. */
+static double weigh(mr_sampler *s, const candidates *c, float temperature, float floor) {
+    double total = 0;
+    for (size_t first = 0; first < c->n; first += SUM_BLOCK) {
+        size_t n = c->n - first < SUM_BLOCK ? c->n - first : SUM_BLOCK;
+        float *weights = s->weights + first;
+        exp_weights(c->logits + first, n, c->max, temperature, s->rounder, weights);
+        if (floor > -INFINITY) drop_below(c->logits + first, n, floor, weights);
+        total += s->sums[first / SUM_BLOCK] = sum_of(weights, n);
+    }
+    return total;
+}
+
+static void apply_top_p(mr_sampler *s, candidates *c) {
+    if (s->sampling.top_p >= 1) return;
+    double target = weigh(s, c, 1, -INFINITY) * (double)s->sampling.top_p;
+    /* 40 below the maximum no weight is left after rounding. */
+    apply_cut(s, c, find_cut(s->buckets, c->logits, s->weights, c->n, c->max - 40, c->max, target));
+}
+
+static int32_t draw(mr_sampler *s, const candidates *c) {
+    double total = weigh(s, c, s->sampling.temperature, c->max + s->min_p_distance);
+    double left = mr_random_uniform(s->sampling.seed, s->n_drawn++) * total;
+    size_t n_blocks = div_up(c->n, SUM_BLOCK), block = 0;
+    while (block + 1 < n_blocks && left >= s->sums[block]) left -= s->sums[block++];
+    size_t chosen = block * SUM_BLOCK;
+    while (chosen < c->n && left >= s->weights[chosen]) left -= s->weights[chosen++];
+    if (chosen == c->n) { /* the product was rounded up to the total: the last possible one is meant */
+        do chosen--;
+        while (chosen > 0 && !(s->weights[chosen] > 0));
+    }
+    return c->ids == NULL ? (int32_t)chosen : c->ids[chosen];
+}
+
+int32_t mr_sampler_next(mr_sampler *sampler, float *logits, const int32_t *history, size_t n_history,
+                        const uint64_t *mask) {
+    mr_sampler *s = sampler;
+    if (mask != NULL) apply_mask(logits, s->n_vocab, mask);
+    if (s->seen != NULL) apply_penalty(s, logits, history, n_history);
+    candidates c = {.logits = logits, .n = s->n_vocab, .max = clean_and_find_max(s, logits)};
+    if (!isfinite(c.max)) {
+        s->n_drawn++;
+        return first_allowed(s, mask);
+    }
+    if (s->sampling.temperature <= 0) return find_first(s, logits, c.max);
+    apply_top_k(s, &c);
+    apply_top_p(s, &c);
+    return draw(s, &c);
+}
