@@ -1,0 +1,262 @@
+#include "compute/matrix.h"
+
+#include "compute/cpu.h"
+#include "compute/matrix_impl.h"
+
+#include <stdlib.h>
+
+struct mr_matrix {
+    mr_dtype type;
+    mr_layout layout;
+    size_t n_out, n_in;
+    size_t n_panels, panel_bytes;
+    uint8_t *panels;
+};
+
+const mr_kernels *mr_kernels_active(void) {
+    switch (mr_isa_active()) {
+#if defined(MR_HAVE_AVX512_KERNELS)
+    case MR_ISA_AVX512: return &mr_kernels_avx512;
+#endif
+#if defined(MR_HAVE_AVX2_KERNELS)
+    case MR_ISA_AVX2: return &mr_kernels_avx2;
+#endif
+    default: return &mr_kernels_plain;
+    }
+}
+
+bool mr_matrix_acts_kind(mr_dtype type, mr_acts_kind *kind) {
+    mr_layout layout;
+    size_t block;
+    return mr_layout_of(type, &layout, kind, &block);
+}
+
+size_t mr_matrix_n_out(const mr_matrix *matrix) { return matrix->n_out; }
+size_t mr_matrix_n_in(const mr_matrix *matrix) { return matrix->n_in; }
+mr_dtype mr_matrix_dtype(const mr_matrix *matrix) { return matrix->type; }
+size_t mr_matrix_bytes(const mr_matrix *matrix) { return matrix->n_panels * matrix->panel_bytes; }
+
+void mr_matrix_free(mr_matrix *matrix) {
+    if (matrix == NULL) return;
+    mr_pages_free(matrix->panels, mr_matrix_bytes(matrix));
+    free(matrix);
+}
+
+/* -- Packing. */
+
+typedef struct pack_job {
+    mr_matrix *matrix;
+    const uint8_t *rows;
+    size_t row_bytes;
+} pack_job;
+
+static void pack_panel(const pack_job *job, size_t p) {
+    mr_matrix *m = job->matrix;
+    size_t row = p * MR_PANEL_ROWS, n_rows = m->n_out - row < MR_PANEL_ROWS ? m->n_out - row : MR_PANEL_ROWS;
+    mr_pack_panel(m->type, m->panels + p * m->panel_bytes, job->rows + row * job->row_bytes, n_rows, job->row_bytes,
+                  m->n_in);
+}
+
+static void pack_member(mr_worker *worker, void *arg) {
+    pack_job *job = arg;
+    mr_loop loop = mr_loop_begin(worker, job->matrix->n_panels, 1 + (256u << 10) / job->matrix->panel_bytes);
+    size_t begin, end;
+    while (mr_loop_next(&loop, &begin, &end)) {
+        for (size_t p = begin; p < end; p++) pack_panel(job, p);
+    }
+}
+
+mr_status mr_matrix_pack(mr_matrix **out, mr_dtype type, const void *rows, size_t n_out, size_t n_in, mr_team *team,
+                         mr_error *err) {
+    *out = NULL;
+    const mr_dtype_info *info = mr_dtype_find((uint32_t)type);
+    mr_layout layout;
+    mr_acts_kind kind;
+    size_t block, row_bytes;
+    if (info == NULL || !mr_layout_of(type, &layout, &kind, &block)) {
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "there is no matrix kernel for tensors of type %s",
+                       info == NULL ? "(unknown)" : info->name);
+    }
+    if (n_out == 0 || n_in == 0 || n_in % block != 0 || !mr_dtype_row_bytes(info, n_in, &row_bytes)) {
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "a matrix of %zu x %zu can't have type %s, whose blocks hold %zu values",
+                       n_out, n_in, info->name, block);
+    }
+    size_t n_panels = (n_out - 1) / MR_PANEL_ROWS + 1, panel_bytes = mr_panel_bytes(layout, n_in);
+    if (n_in > SIZE_MAX / 256 || panel_bytes > SIZE_MAX / 2 / n_panels) {
+        return mr_fail(err, MR_ERR_NOMEM, "a matrix of %zu x %zu is larger than the address space", n_out, n_in);
+    }
+    mr_matrix *matrix = malloc(sizeof *matrix);
+    uint8_t *panels = matrix == NULL ? NULL : mr_pages_alloc(n_panels * panel_bytes);
+    if (panels == NULL) {
+        free(matrix);
+        return mr_fail_nomem(err, n_panels * panel_bytes, "a packed weight matrix");
+    }
+    *matrix = (mr_matrix){type, layout, n_out, n_in, n_panels, panel_bytes, panels};
+    pack_job job = {matrix, rows, row_bytes};
+    if (team != NULL) {
+        mr_team_run(team, pack_member, &job);
+    } else {
+        for (size_t p = 0; p < n_panels; p++) pack_panel(&job, p);
+    }
+    *out = matrix;
+    return MR_OK;
+}
+
+/* -- Products. */
+
+enum {
+    UNIT_BYTES = 64 << 10,         /* weights of a unit of work, when few tokens make it bound by memory */
+    ACTS_BLOCK_BYTES = 384 << 10,  /* activations that stay in the second-level cache while panels stream by */
+};
+
+/* How the work on one item is cut: blocks of tokens, and groups of panels inside. */
+typedef struct cut {
+    size_t n_tokens;
+    size_t block;  /* tokens */
+    size_t group;  /* panels */
+    size_t n_groups, n_units;
+} cut;
+
+static cut cut_work(const mr_matrix *w, const mr_acts *x, size_t n_tokens, int n_threads) {
+    cut c = {.n_tokens = n_tokens, .block = MR_TILE_TOKENS};
+    if (n_tokens == 0) return c;
+    if (n_tokens > MR_TILE_TOKENS) {
+        size_t most = ACTS_BLOCK_BYTES / (MR_TILE_TOKENS * x->stride);
+        most = most < 1 ? 1 : most > 16 ? 16 : most;
+        size_t n_tiles = (n_tokens - 1) / MR_TILE_TOKENS + 1, n_blocks = (n_tiles - 1) / most + 1;
+        c.block = ((n_tiles - 1) / n_blocks + 1) * MR_TILE_TOKENS;
+        c.group = 2;
+    } else {
+        c.group = UNIT_BYTES / w->panel_bytes;
+        size_t even = w->n_panels / (8 * (size_t)n_threads);
+        if (c.group > even) c.group = even;
+        if (c.group > MR_TILE_PANELS) c.group = c.group / MR_TILE_PANELS * MR_TILE_PANELS;
+        if (c.group < 1) c.group = 1;
+    }
+    c.n_groups = (w->n_panels - 1) / c.group + 1;
+    c.n_units = c.n_groups * ((n_tokens - 1) / c.block + 1);
+    return c;
+}
+
+/* A product of the two kinds: gate alone is a plain one. */
+typedef struct job {
+    const mr_matrix *w, *up;
+    const mr_acts *x;
+    const int32_t *rows;
+    float *y;
+    size_t ldy;
+    const float *bias;
+    bool accumulate;
+    mr_glu act;
+} job;
+
+static void run_tile(const mr_kernels *kernels, const job *job, size_t panel, size_t n_panels, size_t token,
+                     size_t n_tokens) {
+    _Alignas(64) float sums[2][MR_TILE_PANELS * MR_TILE_TOKENS * 16];
+    const uint8_t *x[MR_TILE_TOKENS];
+    for (size_t t = 0; t < n_tokens; t++) {
+        size_t row = job->rows == NULL ? token + t : (size_t)job->rows[token + t];
+        x[t] = job->x->data + row * job->x->stride;
+    }
+    const mr_matrix *w = job->w;
+    mr_tile tile = {w->panels + panel * w->panel_bytes, w->panel_bytes, n_panels, w->n_in, x, n_tokens, sums[0]};
+    kernels->tile[w->layout](&tile);
+    if (job->up != NULL) {
+        tile.panels = job->up->panels + panel * job->up->panel_bytes;
+        tile.panel_bytes = job->up->panel_bytes;
+        tile.out = sums[1];
+        kernels->tile[job->up->layout](&tile);
+    }
+    for (size_t p = 0; p < n_panels; p++) {
+        size_t row = (panel + p) * MR_PANEL_ROWS, n_rows = w->n_out - row < 16 ? w->n_out - row : 16;
+        float *y = job->y + token * job->ldy + row;
+        const float *sum = sums[0] + p * n_tokens * 16, *up = sums[1] + p * n_tokens * 16;
+        if (job->up != NULL) {
+            kernels->store_glu(sum, up, n_tokens, n_rows, job->act, y, job->ldy);
+        } else {
+            kernels->store(sum, n_tokens, n_rows, job->bias == NULL ? NULL : job->bias + row, job->accumulate, y,
+                           job->ldy);
+        }
+    }
+}
+
+static size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static void run_unit(const mr_kernels *kernels, const job *job, const cut *c, size_t unit) {
+    size_t first_token = unit / c->n_groups * c->block, first_panel = unit % c->n_groups * c->group;
+    size_t last_token = min_size(first_token + c->block, c->n_tokens);
+    size_t last_panel = min_size(first_panel + c->group, job->w->n_panels);
+    /* Many tokens: one panel at a time stays in the first-level cache. Few: several streams hide latencies. */
+    size_t n_panels = c->n_tokens > MR_TILE_TOKENS / 2 ? 1 : MR_TILE_PANELS;
+    for (size_t panel = first_panel; panel < last_panel; panel += n_panels) {
+        for (size_t token = first_token; token < last_token; token += MR_TILE_TOKENS) {
+            run_tile(kernels, job, panel, min_size(n_panels, last_panel - panel), token,
+                     min_size(MR_TILE_TOKENS, last_token - token));
+        }
+    }
+}
+
+/* Runs n jobs, which job_at gives, as one loop over their units. */
+static void run_jobs(mr_worker *worker, job (*job_at)(const void *items, size_t i, size_t *n_tokens), const void *items,
+                     size_t n_items, size_t n_tokens) {
+    const mr_kernels *kernels = mr_kernels_active();
+    size_t n_units = 0;
+    for (size_t i = 0; i < n_items; i++) {
+        size_t n = n_tokens;
+        job j = job_at(items, i, &n);
+        n_units += cut_work(j.w, j.x, n, worker->nth).n_units;
+    }
+    mr_loop loop = mr_loop_begin(worker, n_units, 1);
+    size_t unit, end, first = 0, i = 0, n = n_tokens;
+    job j = job_at(items, 0, &n);
+    cut c = cut_work(j.w, j.x, n, worker->nth);
+    while (mr_loop_next(&loop, &unit, &end)) {
+        while (unit - first >= c.n_units) {
+            first += c.n_units;
+            n = n_tokens;
+            j = job_at(items, ++i, &n);
+            c = cut_work(j.w, j.x, n, worker->nth);
+        }
+        run_unit(kernels, &j, &c, unit - first);
+    }
+}
+
+static job matmul_job(const void *items, size_t i, size_t *n_tokens) {
+    const mr_matmul_item *item = (const mr_matmul_item *)items + i;
+    if (item->rows != NULL) *n_tokens = item->n_rows;
+    return (job){.w = item->w,
+                 .x = item->x,
+                 .rows = item->rows,
+                 .y = item->y,
+                 .ldy = item->ldy,
+                 .bias = item->bias,
+                 .accumulate = item->accumulate};
+}
+
+static job glu_job(const void *items, size_t i, size_t *n_tokens) {
+    const mr_glu_item *item = (const mr_glu_item *)items + i;
+    if (item->rows != NULL) *n_tokens = item->n_rows;
+    return (job){.w = item->gate,
+                 .up = item->up,
+                 .x = item->x,
+                 .rows = item->rows,
+                 .y = item->y,
+                 .ldy = item->ldy,
+                 .act = item->act};
+}
+
+void mr_matmul(mr_worker *worker, const mr_matmul_item *items, size_t n_items, size_t n_tokens) {
+    if (n_items != 0) run_jobs(worker, matmul_job, items, n_items, n_tokens);
+}
+
+void mr_matmul_glu_items(mr_worker *worker, const mr_glu_item *items, size_t n_items, size_t n_tokens) {
+    if (n_items != 0) run_jobs(worker, glu_job, items, n_items, n_tokens);
+}
+
+void mr_matmul_glu(mr_worker *worker, const mr_matrix *gate, const mr_matrix *up, mr_glu act, const mr_acts *x,
+                   float *y, size_t ldy, size_t n_tokens) {
+    mr_glu_item item = {.gate = gate, .up = up, .act = act, .x = x, .y = y, .ldy = ldy};
+    mr_matmul_glu_items(worker, &item, 1, n_tokens);
+}

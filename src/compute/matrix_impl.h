@@ -1,0 +1,141 @@
+/* Inside of the weight matrices: packed layouts, rows of activations, and the kernels of one instruction set.
+ *
+ * A panel holds 16 rows of W for all k. "Vector" below means 64 bytes that hold 4 bytes for each of the 16 rows: dword r is
+ * row r. All layouts are the same on every instruction set.
+ *
+ *   F32      vector for each k: a float for each row.
+ *   F16      32 bytes for each k: a half for each row.
+ *   BF16     vector for two k: a pair of bfloat16 for each row. Subnormal weights are stored as zero.
+ *
+ *   Blocks of 32 k ("Q32"): a head with the scales of the whole panel, then the quants of all blocks.
+ *     head   16 halves d for each block (types with a minimum: then 16 halves m), padded to 64 bytes at its end
+ *     bytes  8 vectors: 4 k each, q + 128
+ *     nibble 4 vectors: low nibbles hold 4 k, high nibbles the next 4
+ *     5 bits a vector of fifth bits (bit i of a byte belongs to the i-th 4 k), then 4 nibble vectors
+ *
+ *   Super-blocks of 256 k ("K"):
+ *     Q4_K   halves d[16], dmin[16]; 3 vectors of 6-bit scales and minima; 8 groups of 4 nibble vectors
+ *     Q5_K   the same with groups of 5 bits
+ *     Q6_K   head: halves d[16] for each super-block, padded to 64 bytes at its end; then for each: 4 vectors of int8 scales
+ *            (byte j of vector i is the group 4i + j of 16 k), and 16 groups of a vector of bits 4-5 (bits 2i and 2i + 1 of a
+ *            byte belong to the i-th 4 k) and 2 nibble vectors
+ *
+ *   The vectors A, B, C of 6-bit numbers hold in the low 6 bits of a byte the scales 0-3, scales 4-7 and minima 0-3, and in the
+ *   top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the minima 4-7. */
+#ifndef MR_COMPUTE_MATRIX_IMPL_H
+#define MR_COMPUTE_MATRIX_IMPL_H
+
+#include "compute/matrix.h"
+
+#include <string.h>
+
+enum {
+    MR_TILE_TOKENS = 16, /* tokens that a kernel takes at once */
+    MR_TILE_PANELS = 4,  /* panels that a kernel takes at once */
+};
+
+typedef enum mr_layout {
+    MR_LAYOUT_F32,
+    MR_LAYOUT_F16,
+    MR_LAYOUT_BF16,
+    MR_LAYOUT_Q8_0,
+    MR_LAYOUT_Q4_0,
+    MR_LAYOUT_Q4_K,
+    MR_LAYOUT_Q5_K,
+    MR_LAYOUT_Q6_K,
+    MR_N_LAYOUTS,
+} mr_layout;
+
+/* -- Rows of activations. */
+
+/* Q8_32: int8 q[n_in], then for each block the scale and the negated sum of its q. */
+typedef struct mr_q8_32_meta {
+    float d;
+    int32_t neg_sum;
+} mr_q8_32_meta;
+
+/* Q8_256: for each super-block an mr_q8_256, then for each an mr_q8_256_meta. */
+typedef struct mr_q8_256 {
+    int8_t q[256];
+    int32_t neg_sum[16]; /* negated sums of 16 */
+} mr_q8_256;
+
+typedef struct mr_q8_256_meta {
+    float d;
+    uint16_t peak16;  /* largest sum of |q| of 16 */
+    uint16_t peak32;  /* largest sum of the positive, or of the negative, q of 32 */
+    int16_t sum32[8]; /* sums of 32, in the order 0 2 1 3 4 6 5 7 */
+    int32_t unused[2];
+} mr_q8_256_meta;
+
+static inline const mr_q8_32_meta *mr_q8_32_metas(const uint8_t *row, size_t n_in) {
+    return (const mr_q8_32_meta *)(row + n_in);
+}
+
+static inline const mr_q8_256_meta *mr_q8_256_metas(const uint8_t *row, size_t n_in) {
+    return (const mr_q8_256_meta *)(row + n_in / 256 * sizeof(mr_q8_256));
+}
+
+/* -- Panels. */
+
+enum {
+    MR_Q4_K_BYTES = 2304, /* of 16 rows of a super-block */
+    MR_Q5_K_BYTES = 2816,
+    MR_Q6_K_BYTES = 3328, /* without d */
+};
+
+static inline size_t mr_round64(size_t n) {
+    return (n + 63) & ~(size_t)63;
+}
+
+/* Bytes of the head of a panel whose scales are apart from its quants, n_blocks times 16 halves. */
+static inline size_t mr_head_bytes(size_t n_blocks) {
+    return mr_round64(n_blocks * 32);
+}
+
+size_t mr_panel_bytes(mr_layout layout, size_t n_in);
+
+/* The layout of a type; false when it has none. `block` is the number of k that n_in must be a multiple of. */
+bool mr_layout_of(mr_dtype type, mr_layout *layout, mr_acts_kind *kind, size_t *block);
+
+/* Packs n_rows (1 .. 16) rows of row_bytes each into one panel of mr_panel_bytes(); rows that are missing become zero. */
+void mr_pack_panel(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in);
+
+/* Memory for packed weights: aligned to 64 bytes, backed by huge pages where it is large enough; NULL when there is none. */
+void *mr_pages_alloc(size_t n_bytes);
+void mr_pages_free(void *pages, size_t n_bytes);
+
+/* -- Kernels. */
+
+/* out[p][t][r] = the sum over k of row r of panel p with token t. */
+typedef struct mr_tile {
+    const uint8_t *panels;
+    size_t panel_bytes;
+    size_t n_panels; /* 1 .. MR_TILE_PANELS */
+    size_t n_in;
+    const uint8_t *const *x; /* [n_tokens] rows of activations */
+    size_t n_tokens;         /* 1 .. MR_TILE_TOKENS */
+    float *out;              /* [n_panels][n_tokens][16], aligned to 64 */
+} mr_tile;
+
+typedef struct mr_kernels {
+    void (*tile[MR_N_LAYOUTS])(const mr_tile *tile);
+    /* y[t][r] = (sum[t][r] + bias[r]) + y[t][r] for n_rows of the 16; bias may be NULL. */
+    void (*store)(const float *sum, size_t n_tokens, size_t n_rows, const float *bias, bool accumulate, float *y,
+                  size_t ldy);
+    /* y[t][r] = act(gate[t][r]) * up[t][r] */
+    void (*store_glu)(const float *gate, const float *up, size_t n_tokens, size_t n_rows, mr_glu act, float *y,
+                      size_t ldy);
+    /* Writes a row of activations of each mr_acts_kind. */
+    void (*acts_row[4])(const float *x, size_t n_in, uint8_t *row);
+} mr_kernels;
+
+extern const mr_kernels mr_kernels_plain;
+extern const mr_kernels mr_kernels_avx2;
+extern const mr_kernels mr_kernels_avx512;
+extern const mr_kernels mr_kernels_neon;
+
+/* The kernels of the active instruction set. */
+const mr_kernels *mr_kernels_active(void);
+
+#endif

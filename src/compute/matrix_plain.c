@@ -1,0 +1,230 @@
+/* The definition of the matrix products, in plain C. Rounding errors aside each is sum_k w[k] x[k]; exactly:
+ *
+ *   F32, F16   s = fma(w[k], x[k], s) for each k in order.
+ *   BF16       for each pair of k: s = fma(w[k+1], x[k+1], s), then s = fma(w[k], x[k], s); results that are subnormal
+ *              become zero (as vdpbf16ps does it).
+ *   Q32        for each block: s = fma(d * dx, sum q x, s) with the integer sum exact.
+ *   K          for each super-block: t = d * isum, or fma(d, isum, -(dmin * msum)) where the type has minima;
+ *              s = fma(dx, t, s); isum = sum over groups of scale * sum q x, msum = sum of minimum * sum x, exact integers that
+ *              are then rounded to float. */
+#include "compute/acts_rows.h"
+#include "compute/matrix_epilogue.h"
+
+/* 16 rows of a block, decoded; q is signed and centred. */
+typedef struct block32 {
+    int16_t q[16][32];
+    float d[16];
+} block32;
+
+typedef struct block256 {
+    int16_t q[16][256];
+    int16_t scale[16][16]; /* of groups of 16 */
+    int16_t min[16][16];
+    float d[16], dmin[16];
+    bool has_min;
+} block256;
+
+static float load_half(const uint8_t *p) {
+    uint16_t bits;
+    memcpy(&bits, p, 2);
+    return mr_f16_to_f32(bits);
+}
+
+static void load_halves(const uint8_t *p, float out[16]) {
+    for (int r = 0; r < 16; r++) out[r] = load_half(p + 2 * r);
+}
+
+/* Value i (0 .. 7) of the 8 k of row r in a nibble vector. */
+static int nibble(const uint8_t *vector, int r, int i) {
+    uint8_t byte = vector[4 * r + i % 4];
+    return i < 4 ? byte & 15 : byte >> 4;
+}
+
+static void decode_q8_0(const uint8_t *panel, size_t n_in, size_t b, block32 *out) {
+    const uint8_t *vectors = panel + mr_head_bytes(n_in / 32) + b * 512;
+    load_halves(panel + b * 32, out->d);
+    for (int r = 0; r < 16; r++) {
+        for (int k = 0; k < 32; k++) out->q[r][k] = (int16_t)(vectors[k / 4 * 64 + 4 * r + k % 4] - 128);
+    }
+}
+
+static void decode_q4_0(const uint8_t *panel, size_t n_in, size_t b, block32 *out) {
+    const uint8_t *vectors = panel + mr_head_bytes(n_in / 32) + b * 256;
+    load_halves(panel + b * 32, out->d);
+    for (int r = 0; r < 16; r++) {
+        for (int k = 0; k < 32; k++) out->q[r][k] = (int16_t)(nibble(vectors + k / 8 * 64, r, k % 8) - 8);
+    }
+}
+
+/* d, dmin, scales and minima of Q4_K and Q5_K. */
+static void decode_k_head(const uint8_t *p, block256 *out) {
+    const uint8_t *a = p + 64, *b = a + 64, *c = b + 64;
+    load_halves(p, out->d);
+    load_halves(p + 32, out->dmin);
+    out->has_min = true;
+    for (int r = 0; r < 16; r++) {
+        for (int g = 0; g < 16; g++) {
+            int i = 4 * r + g / 2 % 4;
+            int top = (a[i] >> 6) | (b[i] >> 6) << 2 | (c[i] >> 6) << 4;
+            out->scale[r][g] = (g < 8 ? a[i] : b[i]) & 63;
+            out->min[r][g] = (int16_t)(g < 8 ? c[i] & 63 : top);
+        }
+    }
+}
+
+static void decode_q4_k(const uint8_t *panel, size_t n_in, size_t b, block256 *out) {
+    (void)n_in;
+    const uint8_t *p = panel + b * MR_Q4_K_BYTES, *vectors = p + 256;
+    decode_k_head(p, out);
+    for (int r = 0; r < 16; r++) {
+        for (int k = 0; k < 256; k++) out->q[r][k] = (int16_t)nibble(vectors + k / 8 * 64, r, k % 8);
+    }
+}
+
+static void decode_q5_k(const uint8_t *panel, size_t n_in, size_t b, block256 *out) {
+    (void)n_in;
+    const uint8_t *p = panel + b * MR_Q5_K_BYTES;
+    decode_k_head(p, out);
+    for (int k = 0; k < 256; k++) {
+        const uint8_t *group = p + 256 + k / 32 * 320;
+        int i = k % 32 / 4;
+        for (int r = 0; r < 16; r++) {
+            int fifth = group[4 * r + k % 4] >> i & 1;
+            out->q[r][k] = (int16_t)(nibble(group + 64 + i / 2 * 64, r, k % 8) | fifth << 4);
+        }
+    }
+}
+
+static void decode_q6_k(const uint8_t *panel, size_t n_in, size_t b, block256 *out) {
+    const uint8_t *p = panel + mr_head_bytes(n_in / 256) + b * MR_Q6_K_BYTES;
+    load_halves(panel + b * 32, out->d);
+    out->has_min = false;
+    for (int r = 0; r < 16; r++) {
+        for (int g = 0; g < 16; g++) out->scale[r][g] = (int8_t)p[g / 4 * 64 + 4 * r + g % 4];
+    }
+    for (int k = 0; k < 256; k++) {
+        const uint8_t *group = p + 256 + k / 16 * 192;
+        int i = k % 16 / 4;
+        for (int r = 0; r < 16; r++) {
+            int top = group[4 * r + k % 4] >> 2 * i & 3;
+            out->q[r][k] = (int16_t)((nibble(group + 64 + i / 2 * 64, r, k % 8) | top << 4) - 32);
+        }
+    }
+}
+
+static void tile_32(const mr_tile *tile, void (*decode)(const uint8_t *, size_t, size_t, block32 *)) {
+    memset(tile->out, 0, tile->n_panels * tile->n_tokens * 16 * sizeof(float));
+    for (size_t p = 0; p < tile->n_panels; p++) {
+        float *out = tile->out + p * tile->n_tokens * 16;
+        for (size_t b = 0; b < tile->n_in / 32; b++) {
+            block32 block;
+            decode(tile->panels + p * tile->panel_bytes, tile->n_in, b, &block);
+            for (size_t t = 0; t < tile->n_tokens; t++) {
+                const int8_t *q = (const int8_t *)tile->x[t] + 32 * b;
+                float dx = mr_q8_32_metas(tile->x[t], tile->n_in)[b].d;
+                for (int r = 0; r < 16; r++) {
+                    int32_t sum = 0;
+                    for (int k = 0; k < 32; k++) sum += block.q[r][k] * q[k];
+                    out[16 * t + r] = fmaf(block.d[r] * dx, (float)sum, out[16 * t + r]);
+                }
+            }
+        }
+    }
+}
+
+/* One row of a super-block with one token. */
+static float product_256(const block256 *block, int r, const int8_t *q, float dx, float s) {
+    int32_t isum = 0, msum = 0;
+    for (int g = 0; g < 16; g++) {
+        int32_t dot = 0, sum = 0;
+        for (int k = 0; k < 16; k++) {
+            dot += block->q[r][16 * g + k] * q[16 * g + k];
+            sum += q[16 * g + k];
+        }
+        isum += block->scale[r][g] * dot;
+        if (block->has_min) msum += block->min[r][g] * sum;
+    }
+    float t = block->has_min ? fmaf(block->d[r], (float)isum, -(block->dmin[r] * (float)msum))
+                             : block->d[r] * (float)isum;
+    return fmaf(dx, t, s);
+}
+
+static void tile_256(const mr_tile *tile, void (*decode)(const uint8_t *, size_t, size_t, block256 *)) {
+    memset(tile->out, 0, tile->n_panels * tile->n_tokens * 16 * sizeof(float));
+    for (size_t p = 0; p < tile->n_panels; p++) {
+        float *out = tile->out + p * tile->n_tokens * 16;
+        for (size_t b = 0; b < tile->n_in / 256; b++) {
+            block256 block;
+            decode(tile->panels + p * tile->panel_bytes, tile->n_in, b, &block);
+            for (size_t t = 0; t < tile->n_tokens; t++) {
+                const mr_q8_256 *x = (const mr_q8_256 *)tile->x[t] + b;
+                float dx = mr_q8_256_metas(tile->x[t], tile->n_in)[b].d;
+                for (int r = 0; r < 16; r++) {
+                    out[16 * t + r] = product_256(&block, r, x->q, dx, out[16 * t + r]);
+                }
+            }
+        }
+    }
+}
+
+static void tile_q8_0(const mr_tile *tile) { tile_32(tile, decode_q8_0); }
+static void tile_q4_0(const mr_tile *tile) { tile_32(tile, decode_q4_0); }
+static void tile_q4_k(const mr_tile *tile) { tile_256(tile, decode_q4_k); }
+static void tile_q5_k(const mr_tile *tile) { tile_256(tile, decode_q5_k); }
+static void tile_q6_k(const mr_tile *tile) { tile_256(tile, decode_q6_k); }
+
+static float flush_subnormal(float x) {
+    return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x;
+}
+
+static float dot_f32(const uint8_t *panel, int r, const uint8_t *x, size_t n_in) {
+    const float *w = (const float *)panel, *v = (const float *)x;
+    float s = 0.0f;
+    for (size_t k = 0; k < n_in; k++) s = fmaf(w[16 * k + (size_t)r], v[k], s);
+    return s;
+}
+
+static float dot_f16(const uint8_t *panel, int r, const uint8_t *x, size_t n_in) {
+    const float *v = (const float *)x;
+    float s = 0.0f;
+    for (size_t k = 0; k < n_in; k++) s = fmaf(load_half(panel + 32 * k + 2 * r), v[k], s);
+    return s;
+}
+
+static float dot_bf16(const uint8_t *panel, int r, const uint8_t *x, size_t n_in) {
+    const uint16_t *w = (const uint16_t *)panel, *v = (const uint16_t *)x;
+    float s = 0.0f;
+    for (size_t k = 0; k < n_in; k += 2) {
+        const uint16_t *pair = w + 16 * k + 2 * r;
+        s = flush_subnormal(fmaf(mr_bf16_to_f32(pair[1]), mr_bf16_to_f32(v[k + 1]), s));
+        s = flush_subnormal(fmaf(mr_bf16_to_f32(pair[0]), mr_bf16_to_f32(v[k]), s));
+    }
+    return s;
+}
+
+static void tile_float(const mr_tile *tile, float (*dot)(const uint8_t *, int, const uint8_t *, size_t)) {
+    float *out = tile->out;
+    for (size_t p = 0; p < tile->n_panels; p++) {
+        for (size_t t = 0; t < tile->n_tokens; t++) {
+            for (int r = 0; r < 16; r++) *out++ = dot(tile->panels + p * tile->panel_bytes, r, tile->x[t], tile->n_in);
+        }
+    }
+}
+
+static void tile_f32(const mr_tile *tile) { tile_float(tile, dot_f32); }
+static void tile_f16(const mr_tile *tile) { tile_float(tile, dot_f16); }
+static void tile_bf16(const mr_tile *tile) { tile_float(tile, dot_bf16); }
+
+const mr_kernels mr_kernels_plain = {
+    .tile = {[MR_LAYOUT_F32] = tile_f32,
+             [MR_LAYOUT_F16] = tile_f16,
+             [MR_LAYOUT_BF16] = tile_bf16,
+             [MR_LAYOUT_Q8_0] = tile_q8_0,
+             [MR_LAYOUT_Q4_0] = tile_q4_0,
+             [MR_LAYOUT_Q4_K] = tile_q4_k,
+             [MR_LAYOUT_Q5_K] = tile_q5_k,
+             [MR_LAYOUT_Q6_K] = tile_q6_k},
+    .store = store_tile,
+    .store_glu = store_glu_tile,
+    .acts_row = MR_ACTS_ROWS,
+};
