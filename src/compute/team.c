@@ -30,6 +30,7 @@ typedef struct padded_counter {
 
 struct mr_team {
     int n_threads;
+    bool crowded; /* more members than cores: spinning would take time from the others */
     pthread_t threads[MAX_THREADS];
     int n_started;
 
@@ -55,6 +56,7 @@ typedef struct member_start {
 /* Waits until *word differs from old: spins first, then sleeps on the team's condition variable. */
 static unsigned wait_change(mr_team *team, atomic_uint *word, unsigned old, int n_spins) {
     unsigned now;
+    if (team->crowded) n_spins = 0;
     for (int i = 0; i < n_spins; i++) {
         if ((now = atomic_load_explicit(word, memory_order_acquire)) != old) return now;
         cpu_relax();
@@ -143,7 +145,7 @@ mr_status mr_team_new(mr_team **out, int n_threads, mr_error *err) {
     size_t size = (sizeof(mr_team) + 63) / 64 * 64;
     mr_team *team = aligned_alloc(64, size);
     if (team == NULL) return mr_fail_nomem(err, size, "the thread team");
-    *team = (mr_team){.n_threads = n_threads};
+    *team = (mr_team){.n_threads = n_threads, .crowded = n_threads > mr_physical_cores()};
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->wake, NULL);
     for (int ith = 1; ith < n_threads; ith++) {
