@@ -62,6 +62,11 @@ must_build "$build-asan" -DMR_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelW
 for test in "$build-asan"/tests/test_*; do
     [ -x "$test" ] && [ -f "$test" ] && run "$(basename "$test") (asan, ubsan)" "$test"
 done
+for target in "$build-asan"/tests/fuzz/fuzz_*; do
+    [ -x "$target" ] && [ -f "$target" ] || continue
+    name=$(basename "$target")
+    run "$name (short)" "$target" "tests/fuzz/corpus/${name#fuzz_}" 5000
+done
 must_build "$build-tsan" -DMR_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
 for name in test_team test_engine test_generation test_plugin test_plugin_stress test_logits test_service; do
     [ -x "$build-tsan/tests/$name" ] && run "$name (tsan)" "$build-tsan/tests/$name"
