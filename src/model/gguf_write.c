@@ -267,8 +267,13 @@ static bool tensor_bytes(mr_gguf_writer *w, const char *name, uint32_t type, uin
                 shape[0], info->name, info->block_values);
         return false;
     }
+    for (uint32_t i = 0; i < n_dims; i++) {
+        if (shape[i] != 0) continue;
+        mr_fail(&w->failure, MR_ERR_INVALID, "tensor %.64s: dimension %u is 0", name, i);
+        return false;
+    }
     for (uint32_t i = 1; i < n_dims; i++) {
-        if (shape[i] != 0 && *n_bytes > (SIZE_MAX >> 1) / shape[i]) {
+        if (*n_bytes > (SIZE_MAX >> 1) / shape[i]) {
             mr_fail(&w->failure, MR_ERR_LIMIT, "tensor %.64s is too large for a file", name);
             return false;
         }
