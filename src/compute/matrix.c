@@ -15,10 +15,8 @@ struct mr_matrix {
 
 const mr_kernels *mr_kernels_active(void) {
     switch (mr_isa_active()) {
-#if defined(MR_HAVE_AVX512_KERNELS)
+#if defined(__x86_64__)
     case MR_ISA_AVX512: return &mr_kernels_avx512;
-#endif
-#if defined(MR_HAVE_AVX2_KERNELS)
     case MR_ISA_AVX2: return &mr_kernels_avx2;
 #endif
     default: return &mr_kernels_plain;

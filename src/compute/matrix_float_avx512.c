@@ -1,0 +1,95 @@
+/* Weights stored as floats, with AVX-512. Each sum is one chain over k, so several tokens (or, for one token, several panels)
+ * run side by side to hide the latency. */
+#include "compute/matrix_avx512.h"
+
+typedef enum float_kind { KIND_F32, KIND_F16, KIND_BF16 } float_kind;
+
+enum { STEP = 8, TOKENS_AT_ONCE = 4 };
+
+/* Bytes of a panel for a step in k: 1 value, bf16 two. */
+ALWAYS_INLINE size_t step_bytes(float_kind kind) {
+    return kind == KIND_F16 ? 32 : 64;
+}
+
+ALWAYS_INLINE __m512i load_step(float_kind kind, const uint8_t *p) {
+    return kind == KIND_F16 ? _mm512_castps_si512(load_halves(p)) : _mm512_load_si512(p);
+}
+
+ALWAYS_INLINE __m512 add_step(float_kind kind, __m512 sum, __m512i w, __m512i x) {
+    if (kind == KIND_BF16) return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x);
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
+}
+
+/* n_steps steps of a panel with n tokens. */
+ALWAYS_INLINE void add_steps(float_kind kind, const __m512i *w, size_t n_steps, const uint8_t *const *x, size_t offset,
+                             size_t n, float *out) {
+    __m512 sum[TOKENS_AT_ONCE];
+    for (size_t t = 0; t < n; t++) sum[t] = offset == 0 ? _mm512_setzero_ps() : _mm512_load_ps(out + 16 * t);
+    for (size_t i = 0; i < n_steps; i++) {
+        for (size_t t = 0; t < n; t++) sum[t] = add_step(kind, sum[t], w[i], four(x[t] + offset + 4 * i));
+    }
+    for (size_t t = 0; t < n; t++) _mm512_store_ps(out + 16 * t, sum[t]);
+}
+
+ALWAYS_INLINE void add_all_tokens(float_kind kind, const __m512i *w, size_t n_steps, const uint8_t *const *x,
+                                  size_t offset, size_t n_tokens, float *out) {
+    size_t t = 0;
+    for (; t + TOKENS_AT_ONCE <= n_tokens; t += TOKENS_AT_ONCE) {
+        add_steps(kind, w, n_steps, x + t, offset, TOKENS_AT_ONCE, out + 16 * t);
+    }
+    for (; t < n_tokens; t++) add_steps(kind, w, n_steps, x + t, offset, 1, out + 16 * t);
+}
+
+ALWAYS_INLINE void float_panel(float_kind kind, const uint8_t *panel, size_t n_steps, const uint8_t *const *x,
+                               size_t n_tokens, float *out) {
+    size_t i = 0;
+    for (; i + STEP <= n_steps; i += STEP) {
+        __m512i w[STEP];
+        for (size_t k = 0; k < STEP; k++) w[k] = load_step(kind, panel + (i + k) * step_bytes(kind));
+        add_all_tokens(kind, w, STEP, x, 4 * i, n_tokens, out);
+    }
+    for (; i < n_steps; i++) {
+        __m512i w = load_step(kind, panel + i * step_bytes(kind));
+        add_all_tokens(kind, &w, 1, x, 4 * i, n_tokens, out);
+    }
+}
+
+/* One token with n panels, whose streams run side by side. */
+ALWAYS_INLINE void float_panels(float_kind kind, const mr_tile *tile, size_t n, size_t n_steps) {
+    __m512 sum[MR_TILE_PANELS];
+    for (size_t p = 0; p < n; p++) sum[p] = _mm512_setzero_ps();
+    for (size_t i = 0; i < n_steps; i++) {
+        __m512i x = four(tile->x[0] + 4 * i);
+        const uint8_t *at = tile->panels + i * step_bytes(kind);
+        for (size_t p = 0; p < n; p++) sum[p] = add_step(kind, sum[p], load_step(kind, at + p * tile->panel_bytes), x);
+    }
+    for (size_t p = 0; p < n; p++) _mm512_store_ps(tile->out + 16 * p, sum[p]);
+}
+
+ALWAYS_INLINE void float_tile(float_kind kind, const mr_tile *tile) {
+    size_t n_steps = kind == KIND_BF16 ? (tile->n_in + 1) / 2 : tile->n_in;
+    if (tile->n_tokens == 1) {
+        switch (tile->n_panels) {
+        case 1: float_panels(kind, tile, 1, n_steps); return;
+        case 2: float_panels(kind, tile, 2, n_steps); return;
+        case 3: float_panels(kind, tile, 3, n_steps); return;
+        default: float_panels(kind, tile, 4, n_steps); return;
+        }
+    }
+    for (size_t p = 0; p < tile->n_panels; p++) {
+        float_panel(kind, tile->panels + p * tile->panel_bytes, n_steps, tile->x, tile->n_tokens,
+                    tile->out + p * tile->n_tokens * 16);
+    }
+}
+
+void mr_tile_f32_avx512(const mr_tile *tile) {
+    float_tile(KIND_F32, tile);
+}
+
+void mr_tile_f16_avx512(const mr_tile *tile) {
+    float_tile(KIND_F16, tile);
+}
+
+void mr_tile_bf16_avx512(const mr_tile *tile) {
+    float_tile(KIND_BF16, tile);
+}
