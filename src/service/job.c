@@ -1,0 +1,66 @@
+#define MR_LOG_TARGET "mistral_runner::service"
+#include "service/job.h"
+
+#include "base/log.h"
+#include "service/pb_wire.h"
+
+#include <string.h>
+
+bool mr_job_is_stream(const mr_job *job) {
+    return job->request->on_chunk != NULL;
+}
+
+mr_status mr_job_send(const mr_job *job, const ProtobufCMessage *chunk, mr_error *err) {
+    mr_buf bytes = {0};
+    mr_status status = MR_OK;
+    if (!mr_pb_pack(chunk, &bytes)) {
+        status = mr_fail(err, MR_ERR_NOMEM, "there is no memory to encode the result");
+    } else if (!job->request->on_chunk(job->request->ctx, (const uint8_t *)mr_buf_cstr(&bytes), bytes.len)) {
+        status = mr_fail(err, MR_ERR_CANCELLED, "the stream's receiver is gone");
+    }
+    mr_buf_free(&bytes);
+    return status;
+}
+
+mr_status mr_job_finish(const mr_job *job, const ProtobufCMessage *result, mr_error *err) {
+    if (mr_job_is_stream(job)) return mr_job_send(job, result, err);
+    if (mr_pb_pack(result, job->result)) return MR_OK;
+    return mr_fail(err, MR_ERR_NOMEM, "there is no memory to encode the result");
+}
+
+const char *mr_job_model_name(const mr_job *job) {
+    const mr_model_info *info = mr_text_model_info(job->model);
+    if (info->name[0] != '\0') return info->name;
+    if (job->settings->n_paths == 0) return info->arch;
+    const char *slash = strrchr(job->settings->paths[0], '/');
+    return slash != NULL ? slash + 1 : job->settings->paths[0];
+}
+
+mr_status mr_job_check_tools(const mr_job *job, bool wanted, bool client_tools, mr_error *err) {
+    if (client_tools) return mr_fail(err, MR_ERR_UNSUPPORTED, "function_options.client_tools_json is not built in yet; leave it out");
+    if (!wanted) return MR_OK;
+    if (job->settings->tools.grpc_endpoint != NULL) {
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "calling tools is not built in yet; set use_function_calling to false");
+    }
+    MR_WARN("the job asks for tools, but no FunctionService is configured (MISTRAL_GRPC_ENDPOINT); it is answered without");
+    return MR_OK;
+}
+
+mr_status mr_job_check_json_schema(const char *json_schema, mr_error *err) {
+    if (json_schema == NULL || *json_schema == '\0') return MR_OK;
+    return mr_fail(err, MR_ERR_UNSUPPORTED, "json_schema is not built in yet; leave it out");
+}
+
+static double per_second(uint32_t n, float seconds) {
+    return seconds > 0 ? n / (double)seconds : 0;
+}
+
+void mr_job_log(const mr_job *job, const char *method, const mr_answer *answer) {
+    if (!job->settings->with_logging) return;
+    const mr_usage *usage = &answer->usage;
+    MR_INFO("%s: read %u tokens (%u from the cache) in %.3f s (%.1f/s), wrote %u in %.3f s (%.1f/s), %s", method,
+            usage->prompt_tokens, usage->cached_tokens, (double)usage->prompt_sec,
+            per_second(usage->prompt_tokens - usage->cached_tokens, usage->prompt_sec), usage->completion_tokens,
+            (double)usage->completion_sec, per_second(usage->completion_tokens, usage->completion_sec),
+            answer->finish == MR_FINISH_LENGTH ? "cut at the limit" : "ended by the model");
+}

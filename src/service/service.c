@@ -1,0 +1,130 @@
+#define MR_LOG_TARGET "mistral_runner::service"
+#include "service/service.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "service/methods.h"
+#include "service/registry.h"
+#include "service/settings.h"
+#include "text/text_model.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* A model with the settings it was loaded by. Jobs hold a reference while they run. */
+typedef struct attachment {
+    atomic_uint n_refs;
+    mr_settings settings;
+    mr_shared *shared;
+} attachment;
+
+struct mr_service {
+    atomic_uint n_refs;
+    pthread_mutex_t lock; /* guards `current` */
+    attachment *current;  /* NULL: not loaded */
+};
+
+static void attachment_unref(attachment *a) {
+    if (a == NULL || atomic_fetch_sub_explicit(&a->n_refs, 1, memory_order_acq_rel) != 1) return;
+    mr_shared_unref(a->shared);
+    mr_settings_free(&a->settings);
+    free(a);
+}
+
+mr_service *mr_service_new(void) {
+    mr_service *service = calloc(1, sizeof *service);
+    if (service == NULL) return NULL;
+    atomic_init(&service->n_refs, 1);
+    pthread_mutex_init(&service->lock, NULL);
+    return service;
+}
+
+mr_service *mr_service_ref(mr_service *service) {
+    atomic_fetch_add_explicit(&service->n_refs, 1, memory_order_relaxed);
+    return service;
+}
+
+void mr_service_unref(mr_service *service) {
+    if (service == NULL || atomic_fetch_sub_explicit(&service->n_refs, 1, memory_order_acq_rel) != 1) return;
+    attachment_unref(service->current);
+    pthread_mutex_destroy(&service->lock);
+    free(service);
+}
+
+static mr_status load_model(void *ctx, mr_cancel *cancel, void **value, mr_error *err) {
+    const mr_settings *settings = ctx;
+    const char *name = settings->n_paths > 0 ? settings->paths[0] : "the embedded model";
+    mr_text_model_options options = {
+        .paths = settings->paths,
+        .n_paths = settings->n_paths,
+        .tokenizer_folder = settings->tokenizer_folder,
+        .chat_template = settings->chat_template,
+        .model = {.n_threads = (int)settings->threads, .cancel = cancel},
+        .engine = {.context_size = settings->context_size,
+                   .max_concurrent = settings->max_concurrent,
+                   .kv_type = settings->kv_type},
+    };
+    MR_INFO("loading %s", name);
+    uint64_t start = mr_clock_ns();
+    mr_text_model *model = NULL;
+    mr_status status = mr_text_model_load(&model, &options, err);
+    if (status != MR_OK) {
+        MR_WARN("loading %s failed: %s", name, err->text);
+        return status;
+    }
+    const mr_model_info *info = mr_text_model_info(model);
+    MR_INFO("loaded %s in %.2f s: %s %s, %.1f MiB of weights, context %u", name, mr_clock_since(start), info->arch,
+            info->type_label, (double)info->weight_bytes / (1 << 20),
+            mr_engine_context_size(mr_text_model_engine(model)));
+    *value = model;
+    return MR_OK;
+}
+
+static void free_model(void *value) {
+    mr_text_model_free(value);
+    MR_DEBUG("a model was freed");
+}
+
+mr_status mr_service_load(mr_service *service, const uint8_t *settings, size_t n_settings, mr_cancel *cancel,
+                          mr_error *err) {
+    static const mr_shared_ops OPS = {.load = load_model, .free = free_model};
+    attachment *fresh = calloc(1, sizeof *fresh);
+    if (fresh == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory to load a model");
+    atomic_init(&fresh->n_refs, 1);
+    mr_status status = mr_settings_decode(&fresh->settings, settings, n_settings, err);
+    if (status == MR_OK) {
+        status = mr_shared_acquire(&fresh->shared, fresh->settings.key, &OPS, &fresh->settings, cancel, err);
+    }
+    if (status != MR_OK) {
+        attachment_unref(fresh);
+        return status;
+    }
+    pthread_mutex_lock(&service->lock);
+    attachment *old = service->current;
+    service->current = fresh;
+    pthread_mutex_unlock(&service->lock);
+    attachment_unref(old);
+    return MR_OK;
+}
+
+static attachment *current_attachment(mr_service *service) {
+    pthread_mutex_lock(&service->lock);
+    attachment *a = service->current;
+    if (a != NULL) atomic_fetch_add_explicit(&a->n_refs, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&service->lock);
+    return a;
+}
+
+mr_status mr_service_run(mr_service *service, const mr_service_job *request, mr_buf *result, mr_error *err) {
+    mr_method_fn run;
+    mr_status status = mr_method_find(request->method, &run, err);
+    if (status != MR_OK) return status;
+    if (mr_cancel_is_set(request->cancel)) return mr_fail(err, MR_ERR_CANCELLED, "the job was cancelled");
+    attachment *a = current_attachment(service);
+    if (a == NULL) return mr_fail(err, MR_ERR_INVALID, "no model is loaded; load the runner's settings before its jobs");
+    mr_job job = {.request = request, .settings = &a->settings, .model = mr_shared_value(a->shared), .result = result};
+    status = run(&job, err);
+    attachment_unref(a);
+    return status;
+}
