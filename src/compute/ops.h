@@ -3,18 +3,37 @@
 #ifndef MR_COMPUTE_OPS_H
 #define MR_COMPUTE_OPS_H
 
+#include "compute/matrix.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
 typedef struct mr_ops {
-    /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i] (Zhang & Sennrich, arXiv:1910.07467); out may be x. */
+    /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i] (Zhang & Sennrich, arXiv:1910.07467); weight NULL is all ones; out
+     * may be x. */
     void (*rms_norm)(const float *x, const float *weight, size_t n, float eps, float *out);
 
-    /* out[i] = act(gate[i]) * up[i] with act(x) = x / (1 + e^-x) (SiLU). */
-    void (*silu_mul)(const float *gate, const float *up, size_t n, float *out);
+    /* out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i] (Ba et al., arXiv:1607.06450); weight and bias may be
+     * NULL; out may be x. */
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, size_t n, float eps, float *out);
 
-    /* x[i] += y[i] */
-    void (*add)(float *x, const float *y, size_t n);
+    /* out[i] = act(gate[i]) * up[i]; up NULL is all ones; out may be gate. */
+    void (*glu)(mr_glu act, const float *gate, const float *up, size_t n, float *out);
+
+    /* x[i] += scale * y[i] */
+    void (*add_scaled)(float *x, const float *y, float scale, size_t n);
+
+    /* x[i] = scale * x[i] */
+    void (*scale)(float *x, float scale, size_t n);
+
+    /* x[i] = cap * tanh(x[i] / cap) (Gemma 2, arXiv:2408.00118) */
+    void (*softcap)(float *x, float cap, size_t n);
+
+    /* x[i] = e^(x[i] - max) / sum */
+    void (*softmax)(float *x, size_t n);
+
+    /* x[i] = 1 / (1 + e^-x[i]) */
+    void (*sigmoid)(float *x, size_t n);
 
     /* Rotates the first 2*n_pairs values of a head by the angles whose cosines and sines are given, [n_pairs] each (Su et al.,
      * arXiv:2104.09864). Pairs are (i, i + n_pairs) in neox order, (2i, 2i + 1) otherwise. */

@@ -1,41 +1,109 @@
 /* The operations of ops.h, written once over vec16.h. The including file defines MR_OPS, the name of the table. */
+#include "compute/activations.h"
 #include "compute/ops.h"
 #include "compute/vec16.h"
 
 enum { LANES = 16 };
 
-static void rms_norm(const float *x, const float *weight, size_t n, float eps, float *out) {
-    vf16 squares = vf_set1(0.0f);
+/* A vector of the n < LANES values that are left at the end of an array, with `fill` in the other lanes. */
+static vf16 load_tail(const float *x, size_t n, float fill) {
+    float lanes[LANES];
+    for (size_t i = 0; i < LANES; i++) lanes[i] = i < n ? x[i] : fill;
+    return vf_load(lanes);
+}
+
+static void store_tail(float *x, vf16 v, size_t n) {
+    float lanes[LANES];
+    vf_store(lanes, v);
+    memcpy(x, lanes, n * sizeof *x);
+}
+
+/* out[i] = expression of v, the value x[i], over whole vectors and the tail. */
+#define FOR_EACH_VALUE(x, out, n, fill, expression)                                                                    \
+    do {                                                                                                               \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES <= (n); i += LANES) {                                                                         \
+            vf16 v = vf_load((x) + i);                                                                                 \
+            vf_store((out) + i, expression);                                                                           \
+        }                                                                                                              \
+        if (i < (n)) {                                                                                                 \
+            vf16 v = load_tail((x) + i, (n)-i, fill);                                                                  \
+            store_tail((out) + i, expression, (n)-i);                                                                  \
+        }                                                                                                              \
+    } while (0)
+
+static float sum_of(const float *x, size_t n) {
+    vf16 sums = vf_set1(0.0f);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) sums = vf_add(sums, vf_load(x + i));
+    return vf_sum(vf_add(sums, load_tail(x + i, n - i, 0.0f)));
+}
+
+/* Sum of (x - shift)^2. */
+static float sum_of_squares(const float *x, float shift, size_t n) {
+    vf16 sums = vf_set1(0.0f), s = vf_set1(shift);
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
-        vf16 v = vf_load(x + i);
-        squares = vf_fma(v, v, squares);
+        vf16 d = vf_sub(vf_load(x + i), s);
+        sums = vf_fma(d, d, sums);
     }
-    float sum = vf_sum(squares);
-    for (size_t tail = i; tail < n; tail++) sum = fmaf(x[tail], x[tail], sum);
-    float scale = 1.0f / sqrtf(sum / (float)n + eps);
-    for (i = 0; i + LANES <= n; i += LANES) {
-        vf_store(out + i, vf_mul(vf_mul(vf_load(x + i), vf_set1(scale)), vf_load(weight + i)));
-    }
-    for (; i < n; i++) out[i] = x[i] * scale * weight[i];
+    vf16 d = vf_sub(load_tail(x + i, n - i, shift), s);
+    return vf_sum(vf_fma(d, d, sums));
 }
 
-static vf16 silu(vf16 x) {
-    return vf_div(x, vf_add(vf_set1(1.0f), vf_exp(vf_sub(vf_set1(0.0f), x))));
-}
-
-static void silu_mul(const float *gate, const float *up, size_t n, float *out) {
+static void rms_norm(const float *x, const float *weight, size_t n, float eps, float *out) {
+    float scale = 1.0f / sqrtf(sum_of_squares(x, 0.0f, n) / (float)n + eps);
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vf_store(out + i, vf_mul(silu(vf_load(gate + i)), vf_load(up + i)));
-    for (; i < n; i++) {
-        float result[LANES];
-        vf_store(result, silu(vf_set1(gate[i])));
-        out[i] = result[0] * up[i];
+    for (; i + LANES <= n; i += LANES) {
+        vf16 v = vf_mul(vf_load(x + i), vf_set1(scale));
+        vf_store(out + i, weight != NULL ? vf_mul(v, vf_load(weight + i)) : v);
+    }
+    for (; i < n; i++) out[i] = x[i] * scale * (weight != NULL ? weight[i] : 1.0f);
+}
+
+static void layer_norm(const float *x, const float *weight, const float *bias, size_t n, float eps, float *out) {
+    float mean = sum_of(x, n) / (float)n;
+    float scale = 1.0f / sqrtf(sum_of_squares(x, mean, n) / (float)n + eps);
+    for (size_t i = 0; i < n; i++) {
+        float v = (x[i] - mean) * scale * (weight != NULL ? weight[i] : 1.0f);
+        out[i] = bias != NULL ? v + bias[i] : v;
     }
 }
 
-static void add(float *x, const float *y, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] += y[i];
+static void glu(mr_glu act, const float *gate, const float *up, size_t n, float *out) {
+    FOR_EACH_VALUE(gate, out, n, 0.0f,
+                   up == NULL ? vf_activate(act, v)
+                              : vf_mul(vf_activate(act, v), i + LANES <= n ? vf_load(up + i) : load_tail(up + i, n - i, 0.0f)));
+}
+
+static void add_scaled(float *x, const float *y, float factor, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = fmaf(y[i], factor, x[i]);
+}
+
+static void scale(float *x, float factor, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] *= factor;
+}
+
+/* cap * tanh(v / cap), with tanh(u) = 1 - 2 / (e^2u + 1) */
+static vf16 capped(vf16 v, float cap) {
+    vf16 e = vf_exp(vf_mul(v, vf_set1(2.0f / cap)));
+    vf16 t = vf_sub(vf_set1(1.0f), vf_div(vf_set1(2.0f), vf_add(e, vf_set1(1.0f))));
+    return vf_mul(t, vf_set1(cap));
+}
+
+static void softcap(float *x, float cap, size_t n) {
+    FOR_EACH_VALUE(x, x, n, 0.0f, capped(v, cap));
+}
+
+static void softmax(float *x, size_t n) {
+    float max = -INFINITY;
+    for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    FOR_EACH_VALUE(x, x, n, 0.0f, vf_exp(vf_sub(v, vf_set1(max))));
+    scale(x, 1.0f / sum_of(x, n), n);
+}
+
+static void sigmoid(float *x, size_t n) {
+    FOR_EACH_VALUE(x, x, n, 0.0f, vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), vf_exp(vf_sub(vf_set1(0.0f), v)))));
 }
 
 static void rope(float *head, const float *cosines, const float *sines, size_t n_pairs, bool neox) {
@@ -48,4 +116,5 @@ static void rope(float *head, const float *cosines, const float *sines, size_t n
     }
 }
 
-const mr_ops MR_OPS = {.rms_norm = rms_norm, .silu_mul = silu_mul, .add = add, .rope = rope};
+const mr_ops MR_OPS = {.rms_norm = rms_norm, .layer_norm = layer_norm, .glu = glu, .add_scaled = add_scaled,
+                       .scale = scale, .softcap = softcap, .softmax = softmax, .sigmoid = sigmoid, .rope = rope};

@@ -231,7 +231,7 @@ static void gate_up_apart(const pass *p, mr_worker *worker, const inputs *in, co
     mr_matmul(worker, items, 2, p->n_tokens);
     mr_barrier(worker);
     mr_share(worker, n_ff * p->n_tokens, 64, &begin, &end);
-    p->model->ops->silu_mul(b->h + begin, b->h_up + begin, end - begin, b->h + begin);
+    p->model->ops->glu(p->model->hparams.arch->glu, b->h + begin, b->h_up + begin, end - begin, b->h + begin);
 }
 
 static void ffn_block(const pass *p, mr_worker *worker, uint32_t il) {
