@@ -18,27 +18,30 @@ typedef struct mr_engine mr_engine;
 typedef struct mr_request mr_request;
 
 typedef struct mr_engine_config {
-    uint32_t context_size;   /* most tokens of one sequence; 0 = the model's training context, less where memory is short */
+    uint32_t
+        context_size; /* most tokens of one sequence; 0 = the model's training context, less where memory is short */
     uint32_t max_concurrent; /* sequences in one batch; 0 = 8 */
     uint32_t max_queue;      /* requests that may wait; 0 = 1024 */
     uint32_t prefill_chunk;  /* tokens of one prefill chunk; 0 = chosen by the engine */
     mr_kv_type kv_type;
-    size_t kv_bytes;         /* memory for KV blocks; 0 = enough for context_size × a share of max_concurrent, bounded by free memory */
-    bool no_prefix_cache;    /* for tests and measurements */
+    size_t kv_bytes; /* memory for KV blocks; 0 = context_size for half of max_concurrent, bounded by free memory */
+    bool no_prefix_cache; /* for tests and measurements */
 } mr_engine_config;
 
-/* Starts the scheduler. The model must outlive the engine. */
+/* Starts the scheduler. The model must outlive the engine. The address space for KV is reserved at once, its memory is
+ * used as it is written. When memory can't hold context_size, the context is made smaller and a warning logged;
+ * MR_ERR_NOMEM when it can't hold one block. */
 mr_status mr_engine_new(mr_engine **engine, mr_model *model, const mr_engine_config *config, mr_error *err);
 
 /* Ends running requests with MR_ERR_CANCELLED, stops the thread and frees everything. Requests not yet freed by their
- * owners stay valid (they report the error). */
+ * owners stay valid (they report the error). NULL is allowed. */
 void mr_engine_free(mr_engine *engine);
 
 uint32_t mr_engine_context_size(const mr_engine *engine);
 
 /* A mask over the vocabulary for the next token (constrained decoding). Called on the scheduler's thread before each
  * sampling with the tokens generated so far. Fills bits[(n_vocab+63)/64] and returns true, or false for "no restriction
- * now". */
+ * now". Must not call the engine. */
 typedef bool (*mr_mask_fn)(void *ctx, const int32_t *generated, size_t n_generated, uint64_t *bits);
 
 typedef struct mr_request_params {
@@ -55,7 +58,7 @@ typedef struct mr_request_params {
 typedef enum mr_finish {
     MR_FINISH_NONE = 0, /* still running */
     MR_FINISH_EOG,      /* the model ended its turn */
-    MR_FINISH_LENGTH,   /* max_tokens or the context is full */
+    MR_FINISH_LENGTH,   /* max_tokens is reached or the context is full */
     MR_FINISH_ERROR,    /* see the error */
 } mr_finish;
 
@@ -63,27 +66,31 @@ typedef struct mr_request_stats {
     uint32_t n_prompt;
     uint32_t n_prompt_cached; /* prompt tokens whose KV was reused */
     uint32_t n_generated;
-    double queue_sec, prompt_sec, generation_sec;
+    double queue_sec;      /* from submission to the first work on it */
+    double prompt_sec;     /* from there to the first token */
+    double generation_sec; /* from there to the end, or until now */
 } mr_request_stats;
 
-/* Queues a request. Refused at once with MR_ERR_LIMIT and the numbers when the prompt leaves no room in the context or the
- * queue is full; MR_ERR_INVALID for bad parameters. */
+/* Queues a request. Refused at once with MR_ERR_LIMIT and the numbers when the prompt leaves no room in the context or
+ * the queue is full; MR_ERR_INVALID for bad parameters; MR_ERR_CANCELLED when the engine is being freed. */
 mr_status mr_engine_submit(mr_engine *engine, const mr_request_params *params, mr_request **request, mr_error *err);
 
-/* Waits for the next token. MR_OK with *token, *finish = MR_FINISH_NONE: one more token. MR_OK with *finish EOG or LENGTH: the
- * end, no token. Otherwise an error, the same at every further call. `cancel` (may be NULL) being set ends the wait at once with
- * MR_ERR_CANCELLED. Tokens that were produced before an end or an error are all delivered first. */
+/* Waits for the next token. MR_OK with *token, *finish = MR_FINISH_NONE: one more token. MR_OK with *finish EOG or
+ * LENGTH: the end, no token. Otherwise an error, the same at every further call. Tokens that were produced before an
+ * end or an error are all delivered first. `cancel` (may be NULL) being set ends the wait at once with
+ * MR_ERR_CANCELLED; the request itself goes on until it is freed. One thread at a time. */
 mr_status mr_request_next(mr_request *request, mr_cancel *cancel, int32_t *token, mr_finish *finish, mr_error *err);
 
 mr_request_stats mr_request_get_stats(const mr_request *request);
 
-/* Gives the request up: a running one is cancelled (inside a forward pass too), without waiting. NULL is allowed. After it
- * returns mask is not called again. */
+/* Gives the request up: a running one is cancelled (inside a forward pass too), without waiting for the pass. NULL is
+ * allowed. After it returns mask is not called again (a call in progress is waited for). */
 void mr_request_free(mr_request *request);
 
 typedef struct mr_engine_stats {
     uint32_t n_running, n_waiting;
     uint64_t n_requests, n_prompt_tokens, n_prompt_cached, n_generated;
+    uint64_t n_passes, n_aborted, n_preempted; /* forward passes, those broken off, sequences that had to give way */
     size_t n_blocks, n_blocks_used, n_blocks_cached; /* cached: unreferenced, kept for reuse */
     size_t kv_bytes;
 } mr_engine_stats;

@@ -1,5 +1,5 @@
-/* Choosing the next token from logits. Deterministic: the same logits, parameters and history give the same token on any
- * machine. */
+/* Choosing the next token from logits. Deterministic: the same logits, parameters and history give the same token on
+ * any machine. */
 #ifndef MR_ENGINE_SAMPLER_H
 #define MR_ENGINE_SAMPLER_H
 
@@ -25,21 +25,22 @@ mr_sampling mr_sampling_default(void);
 /* MR_ERR_INVALID with a sentence that names the field when a value is NaN, infinite, negative or out of range. */
 mr_status mr_sampling_check(const mr_sampling *sampling, mr_error *err);
 
-/* The state of one sequence's sampler: a counter-based generator (random.h), so that the draw of token number i depends on
- * (seed, i) alone. May be used from one thread at a time. */
+/* The state of one sequence's sampler: a counter-based generator (random.h), so that the draw of token number i depends
+ * on (seed, i) alone. May be used from one thread at a time. */
 typedef struct mr_sampler mr_sampler;
 
-/* n_vocab is 1 .. 2^24. Checks the parameters as mr_sampling_check. Holds about 8 bytes per vocabulary entry, and next to
- * nothing when greedy. */
+/* n_vocab is 1 .. 2^24. Checks the parameters as mr_sampling_check. Holds about 8 bytes per vocabulary entry, and next
+ * to nothing when greedy. */
 mr_status mr_sampler_new(mr_sampler **sampler, const mr_sampling *sampling, size_t n_vocab, mr_error *err);
 void mr_sampler_free(mr_sampler *sampler);
 
-/* Chooses from logits [n_vocab] (changed in place). history[0..n_history) are all tokens so far, prompt included; ids out of
- * range are ignored. mask, when not NULL, is a bitset of n_vocab bits: ids whose bit is 0 are impossible, as are NaN and
- * infinite logits. When nothing is possible the first id of the mask is taken, or 0.
+/* Chooses from logits [n_vocab] (changed in place). history[0..n_history) are all tokens so far, prompt included; ids
+ * out of range are ignored. mask, when not NULL, is a bitset of n_vocab bits: ids whose bit is 0 are impossible, as are
+ * NaN and infinite logits. When nothing is possible the first id of the mask is taken, or 0.
  *
- * Order as in llama.cpp's default chain: mask, repeat penalty, top_k, top_p, min_p, temperature, draw. So top_p and min_p see
- * the probabilities at temperature 1. Among equal logits the smaller id comes first. The draw goes by ascending id. */
+ * Order as in llama.cpp's default chain: mask, repeat penalty, top_k, top_p, min_p, temperature, draw. So top_p and
+ * min_p see the probabilities at temperature 1. Among equal logits the smaller id comes first. The draw goes by
+ * ascending id. */
 int32_t mr_sampler_next(mr_sampler *sampler, float *logits, const int32_t *history, size_t n_history,
                         const uint64_t *mask);
 

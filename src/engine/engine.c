@@ -1,0 +1,153 @@
+/* Creation and sizing of an engine, and its end. */
+#define _GNU_SOURCE
+#define MR_LOG_TARGET "mistral_runner::engine"
+#include "engine/internal.h"
+
+#include "base/log.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+enum {
+    DEFAULT_CONTEXT = 4096, /* when the model does not say */
+    DEFAULT_CONCURRENT = 8,
+    DEFAULT_QUEUE = 1024,
+};
+
+static size_t blocks_for(size_t n_tokens) {
+    return (n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK;
+}
+
+/* How many blocks fit into memory: of what is free, KV may take a quarter by itself, and three quarters where a context
+ * was asked for. */
+static size_t blocks_that_fit(const mr_engine *engine, const mr_engine_config *config) {
+    size_t bytes = config->kv_bytes;
+    if (bytes == 0) {
+        size_t available = mr_available_memory();
+        if (available == 0) return INT32_MAX / 2;
+        bytes = config->context_size > 0 ? available / 4 * 3 : available / 4;
+    }
+    size_t n = bytes / engine->layout.block_bytes;
+    return n < INT32_MAX / 2 ? n : INT32_MAX / 2;
+}
+
+/* Chooses context_size and the number of blocks. */
+static mr_status choose_sizes(mr_engine *engine, const mr_engine_config *config, size_t *n_blocks, mr_error *err) {
+    uint32_t trained = mr_model_get_info(engine->model)->n_ctx_train;
+    uint32_t wanted = config->context_size > 0 ? config->context_size : trained > 0 ? trained : DEFAULT_CONTEXT;
+    if (config->context_size > trained && trained > 0) {
+        MR_WARN(
+            "context_size %u is more than the %u tokens that the model was trained for; long texts may come out badly",
+            config->context_size, trained);
+    }
+    size_t most = blocks_that_fit(engine, config), one = blocks_for(wanted);
+    if (most == 0) {
+        return mr_fail(err, MR_ERR_NOMEM,
+                       "no memory for a KV cache: one block of %d tokens takes %zu bytes; free some memory or "
+                       "choose a smaller kv_cache_type",
+                       MR_KV_BLOCK, engine->layout.block_bytes);
+    }
+    size_t many = one * ((engine->max_concurrent + 1) / 2);
+    *n_blocks = config->kv_bytes > 0 ? most : many < most ? many : most;
+    engine->context_size = wanted;
+    if (one > most) {
+        engine->context_size = (uint32_t)(most * MR_KV_BLOCK);
+        MR_WARN("the context is %u tokens instead of %u: a KV cache for more does not fit into memory (%zu bytes for a "
+                "token)",
+                engine->context_size, wanted, engine->layout.block_bytes / MR_KV_BLOCK);
+    }
+    return MR_OK;
+}
+
+static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, mr_error *err) {
+    size_t n_blocks = 0;
+    engine->layout = mr_model_kv_layout(engine->model, config->kv_type);
+    if (engine->layout.block_bytes == 0) return mr_fail(err, MR_ERR_INTERNAL, "the model has no KV layout");
+    mr_status status = choose_sizes(engine, config, &n_blocks, err);
+    if (status == MR_OK) status = mr_kv_blocks_new(&engine->memory.blocks, n_blocks, engine->use_cache, err);
+    if (status == MR_OK) status = mr_kv_pool_init(&engine->memory.pool, &engine->layout, n_blocks, err);
+    if (status != MR_OK) return status;
+    engine->stats.n_blocks = n_blocks;
+    engine->stats.kv_bytes = n_blocks * engine->layout.block_bytes;
+    engine->running = calloc(engine->max_concurrent, sizeof(mr_request *));
+    engine->entries = calloc(engine->max_concurrent, sizeof *engine->entries);
+    engine->runs = calloc(engine->max_concurrent, sizeof *engine->runs);
+    if (engine->running == NULL || engine->entries == NULL || engine->runs == NULL)
+        return mr_fail_nomem(err, engine->max_concurrent * sizeof *engine->entries, "the batch");
+    return MR_OK;
+}
+
+static void free_memory(mr_engine *engine) {
+    if (engine->memory.pool.data != NULL) mr_kv_pool_free(&engine->memory.pool);
+    mr_kv_blocks_free(engine->memory.blocks);
+    free(engine->running);
+    free(engine->entries);
+    free(engine->runs);
+}
+
+/* The thread takes no signals: they are the host's. */
+static mr_status start_thread(mr_engine *engine, mr_error *err) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&engine->thread, NULL, mr_scheduler_main, engine);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) return mr_fail(err, MR_ERR_NOMEM, "the scheduler's thread could not be started (error %d)", failed);
+    pthread_setname_np(engine->thread, "mr-scheduler");
+    return MR_OK;
+}
+
+mr_status mr_engine_new(mr_engine **engine, mr_model *model, const mr_engine_config *config, mr_error *err) {
+    *engine = NULL;
+    mr_engine *e = calloc(1, sizeof *e);
+    if (e == NULL) return mr_fail_nomem(err, sizeof *e, "an engine");
+    e->model = model;
+    e->n_vocab = mr_model_get_info(model)->n_vocab;
+    e->max_concurrent = config->max_concurrent > 0 ? config->max_concurrent : DEFAULT_CONCURRENT;
+    if (e->max_concurrent > MR_MAX_CONCURRENT) {
+        MR_WARN("max_concurrent is %d instead of %u, the most that is supported", MR_MAX_CONCURRENT, e->max_concurrent);
+        e->max_concurrent = MR_MAX_CONCURRENT;
+    }
+    e->max_queue = config->max_queue > 0 ? config->max_queue : DEFAULT_QUEUE;
+    e->prefill_chunk = config->prefill_chunk < MR_BATCH_MAX ? config->prefill_chunk : MR_BATCH_MAX;
+    e->use_cache = !config->no_prefix_cache;
+    e->n_holders = 1;
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->wake, NULL);
+    mr_status status = init_memory(e, config, err);
+    if (status == MR_OK) status = start_thread(e, err);
+    if (status != MR_OK) {
+        free_memory(e);
+        mr_engine_release(e);
+        return status;
+    }
+    MR_INFO("context of %u tokens, %u sequences at once, %zu KV blocks in %zu MiB", e->context_size, e->max_concurrent,
+            e->stats.n_blocks, e->stats.kv_bytes >> 20);
+    *engine = e;
+    return MR_OK;
+}
+
+void mr_engine_free(mr_engine *engine) {
+    if (engine == NULL) return;
+    pthread_mutex_lock(&engine->lock);
+    engine->stopping = true;
+    mr_cancel_request(engine->abort);
+    pthread_cond_broadcast(&engine->wake);
+    pthread_mutex_unlock(&engine->lock);
+    pthread_join(engine->thread, NULL);
+    free_memory(engine);
+    mr_engine_release(engine);
+}
+
+uint32_t mr_engine_context_size(const mr_engine *engine) {
+    return engine->context_size;
+}
+
+mr_engine_stats mr_engine_get_stats(mr_engine *engine) {
+    pthread_mutex_lock(&engine->lock);
+    mr_engine_stats stats = engine->stats;
+    stats.n_waiting = (uint32_t)engine->n_waiting;
+    stats.n_running = (uint32_t)engine->n_running;
+    pthread_mutex_unlock(&engine->lock);
+    return stats;
+}

@@ -1,0 +1,119 @@
+/* What the parts of the engine share.
+ *
+ * Two kinds of fields: those of the scheduler's thread, which no lock guards, and those that `lock` guards. The lock is
+ * never held during compute, a mask, or a copy of KV. */
+#ifndef MR_ENGINE_INTERNAL_H
+#define MR_ENGINE_INTERNAL_H
+
+#include "engine/engine.h"
+#include "engine/sequence.h"
+
+#include <pthread.h>
+
+enum { MR_MAX_CONCURRENT = 256 };
+
+typedef enum mr_request_state { MR_REQUEST_WAITING, MR_REQUEST_RUNNING, MR_REQUEST_ENDED } mr_request_state;
+
+struct mr_request {
+    /* Constant after submission. */
+    mr_engine *engine;
+    uint64_t arrival; /* order of submission */
+    size_t n_prompt;
+    size_t max_len; /* tokens of prompt and answer together */
+    int32_t *eog;
+    size_t n_eog;
+    mr_sampler *sampler; /* used by the scheduler */
+    uint64_t submit_ns;
+
+    /* Guarded by engine->lock. Only the scheduler appends to tokens, so it reads them without the lock. */
+    mr_request_state state;
+    mr_request *next; /* in the waiting list */
+    bool abandoned;   /* its owner is gone */
+    int32_t *tokens;  /* prompt and generated tokens */
+    size_t n_tokens, cap;
+    size_t n_delivered; /* of the generated ones */
+    mr_finish finish;
+    mr_error error;
+    mr_request_stats stats;
+    uint64_t start_ns, first_token_ns;
+    size_t n_in_pass; /* tokens in the running forward pass */
+    pthread_cond_t changed;
+
+    /* The scheduler's, while the state is RUNNING. */
+    mr_sequence sequence;
+    float *logits; /* [n_vocab] */
+    bool was_preempted;
+
+    /* Guarded by mask_lock, which is held during a call of the mask. */
+    pthread_mutex_t mask_lock;
+    mr_mask_fn mask;
+    void *mask_ctx;
+    uint64_t *mask_bits; /* the scheduler's */
+};
+
+/* One request's part of a forward pass. */
+typedef struct mr_pass_entry {
+    mr_request *request;
+    uint32_t n_tokens;
+    bool wants_logits;
+    bool masked;
+    mr_status status;
+    mr_error error;
+    int32_t token; /* sampled */
+} mr_pass_entry;
+
+struct mr_engine {
+    /* Constant. */
+    mr_model *model;
+    uint32_t n_vocab, context_size, max_concurrent, max_queue, prefill_chunk;
+    bool use_cache;
+    mr_kv_layout layout;
+
+    pthread_mutex_t lock;
+    /* Guarded by lock. */
+    pthread_cond_t wake; /* for the scheduler: work has come or it shall stop */
+    bool stopping;
+    size_t n_holders; /* the engine's owner and every request; the last frees this struct */
+    mr_request *first_waiting, *last_waiting;
+    size_t n_waiting, n_running;
+    uint64_t n_arrivals;
+    mr_cancel *abort; /* breaks the running forward pass off; NULL when there was no memory for one */
+    size_t n_in_pass; /* tokens in the running forward pass, 0 between passes */
+    mr_engine_stats stats;
+
+    /* The scheduler's. */
+    pthread_t thread;
+    mr_kv_memory memory;
+    mr_request **running;   /* [max_concurrent], n_running of them, in order of arrival */
+    mr_pass_entry *entries; /* [max_concurrent] */
+    mr_batch_run *runs;     /* [max_concurrent] */
+    size_t n_refused_at;    /* available blocks when the first waiting request did not fit */
+    uint64_t refused;       /* its arrival */
+    double prefill_rate;    /* tokens per second, 0 = not measured yet */
+};
+
+/* request.c */
+void mr_request_destroy(mr_request *request);               /* drops its hold on the engine; lock not held */
+void mr_engine_release(mr_engine *engine);                  /* drops one hold on the struct */
+bool mr_request_append(mr_request *request, int32_t token); /* lock held */
+void mr_request_end(mr_request *request, mr_finish finish, const mr_error *error); /* lock held; wakes its owner */
+void mr_waiting_push_front(mr_engine *engine, mr_request *request);                /* lock held */
+mr_request *mr_waiting_pop(mr_engine *engine);                                     /* lock held; NULL when empty */
+
+/* scheduler.c: the thread; arg is the engine. */
+void *mr_scheduler_main(void *arg);
+
+/* scheduler.c, lock held, for a running request: gives its blocks back and ends it, or puts it back to the front of the
+ * waiting list. Both take it out of engine->running. */
+void mr_running_end(mr_request *request, mr_finish finish, const mr_error *error);
+void mr_running_preempt(mr_request *request);
+
+/* plan.c: chooses what the next pass computes for the running requests: fills engine->entries and returns their number.
+ * When KV blocks run out, the requests that came last give way. */
+size_t mr_plan_pass(mr_engine *engine);
+
+/* memory.c: bytes that this process may still use without swapping, by the system's and the control group's figures; 0
+ * when unknown. */
+size_t mr_available_memory(void);
+
+#endif
