@@ -11,6 +11,9 @@
 /* The half float nearest to a scale, at most the largest finite one. */
 uint16_t mr_fit_half(float scale);
 
+/* The weights to use for n (at most 256) values: w, or ones when w is NULL or all zero. */
+const float *mr_fit_weights(const float *w, int n);
+
 /* x[i] ~ scale * q[i] with q in -q_half .. q_half - 1; n is a multiple of 8, at most 256. Returns the scale; q is not kept. */
 float mr_fit_symmetric(const float *x, const float *w, int n, int q_half);
 

@@ -3,6 +3,7 @@
 #include "compute/dtype.h"
 #include "compute/quant.h"
 #include "compute/quant_fit.h"
+#include "compute/quant_fit_kernels.h"
 
 #include <math.h>
 #include <string.h>
@@ -43,27 +44,28 @@ void mr_dequantize_iq4_xs(const void *src, float *dst, size_t n) {
 
 /* ---- encoding */
 
-static float weight_at(const float *w, int i) {
-    return w ? w[i] : 1.0f;
+/* Half-way points between neighbours of mr_iq4_values, and the steps over them. */
+static const float iq4_bounds[15] = {-115.5f, -93.5f, -74.0f, -57.0f, -42.0f, -28.5f, -16.0f, -4.5f,
+                                     7.0f,    19.0f,  31.5f,  45.5f,  61.0f,  79.0f,  101.0f};
+static const float iq4_steps[15] = {23, 21, 18, 16, 14, 13, 12, 11, 12, 12, 13, 15, 16, 20, 24};
+
+/* The value of mr_iq4_values nearest to v; without branches, so that loops over it are vectorised. */
+static inline float nearest_iq4(float v) {
+    float value = -127.0f;
+    for (int k = 0; k < 15; k++) value += v > iq4_bounds[k] ? iq4_steps[k] : 0.0f;
+    return value;
 }
 
-/* Index of the value of mr_iq4_values nearest to v. */
-static int nearest_iq4(float v) {
-    int low = 0, high = 15;
-    if (!(v > (float)mr_iq4_values[0])) return 0;
-    if (v >= (float)mr_iq4_values[15]) return 15;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (v < (float)mr_iq4_values[middle]) high = middle;
-        else low = middle;
-    }
-    return v - (float)mr_iq4_values[low] < (float)mr_iq4_values[high] - v ? low : high;
+static int nearest_iq4_index(float v) {
+    int index = 0;
+    for (int k = 0; k < 15; k++) index += v > iq4_bounds[k];
+    return index;
 }
 
 static void encode_iq4(const float *x, float scale, uint8_t *qs) {
     float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
     for (int j = 0; j < 16; j++)
-        qs[j] = (uint8_t)(nearest_iq4(x[j] * inverse) | nearest_iq4(x[j + 16] * inverse) << 4);
+        qs[j] = (uint8_t)(nearest_iq4_index(x[j] * inverse) | nearest_iq4_index(x[j + 16] * inverse) << 4);
 }
 
 typedef struct iq4_fit {
@@ -71,12 +73,15 @@ typedef struct iq4_fit {
 } iq4_fit;
 
 static iq4_fit fit_iq4_once(const float *x, const float *w, float inverse) {
-    float xv = 0, vv = 0;
-    for (int i = 0; i < 32; i++) {
-        float v = mr_iq4_values[nearest_iq4(x[i] * inverse)];
-        xv += weight_at(w, i) * x[i] * v;
-        vv += weight_at(w, i) * v * v;
+    float sxv[MR_FIT_LANES] = {0}, svv[MR_FIT_LANES] = {0};
+    for (int i = 0; i < 32; i += MR_FIT_LANES) {
+        for (int l = 0; l < MR_FIT_LANES; l++) {
+            float v = nearest_iq4(x[i + l] * inverse), wv = w[i + l] * v;
+            sxv[l] += wv * x[i + l];
+            svv[l] += wv * v;
+        }
     }
+    float xv = mr_fit_lane_sum(sxv), vv = mr_fit_lane_sum(svv);
     return vv > 0.0f ? (iq4_fit){xv / vv, xv * xv / vv} : (iq4_fit){0.0f, -1.0f};
 }
 
@@ -105,18 +110,20 @@ static float fit_iq4(const float *x, const float *w) {
 void mr_quantize_iq4_nl(const float *src, void *dst, size_t n, const float *importance) {
     mr_block_iq4_nl *block = dst;
     for (size_t i = 0; i + MR_QK <= n; i += MR_QK, block++) {
-        block->d = mr_fit_half(fit_iq4(src + i, importance ? importance + i : NULL));
+        block->d = mr_fit_half(fit_iq4(src + i, mr_fit_weights(importance ? importance + i : NULL, MR_QK)));
         encode_iq4(src + i, mr_f16_to_f32(block->d), block->qs);
     }
 }
 
 static float iq4_error(const float *x, const float *w, float scale) {
-    float inverse = scale != 0.0f ? 1.0f / scale : 0.0f, error = 0.0f;
-    for (int i = 0; i < 32; i++) {
-        float e = x[i] - scale * (float)mr_iq4_values[nearest_iq4(x[i] * inverse)];
-        error += weight_at(w, i) * e * e;
+    float inverse = scale != 0.0f ? 1.0f / scale : 0.0f, error[MR_FIT_LANES] = {0};
+    for (int i = 0; i < 32; i += MR_FIT_LANES) {
+        for (int l = 0; l < MR_FIT_LANES; l++) {
+            float e = x[i + l] - scale * nearest_iq4(x[i + l] * inverse);
+            error[l] += w[i + l] * e * e;
+        }
     }
-    return error;
+    return mr_fit_lane_sum(error);
 }
 
 /* The multiple of d (-32 .. 31) that serves the group best, among the neighbours of the one wished for. */
@@ -137,32 +144,34 @@ static int choose_iq4_scale(const float *x, const float *w, float wanted, float 
 
 /* The best d for given group scales, the integers being those that the present d gives. */
 static float refit_iq4_d(const float *x, const float *w, const int *scales, float d) {
-    float xv = 0, vv = 0;
-    for (int i = 0; i < MR_QK_K; i++) {
-        float s = (float)scales[i / 32], unit = d * s;
-        if (unit == 0.0f) continue;
-        float v = s * (float)mr_iq4_values[nearest_iq4(x[i] / unit)];
-        xv += weight_at(w, i) * x[i] * v;
-        vv += weight_at(w, i) * v * v;
+    float sxv[MR_FIT_LANES] = {0}, svv[MR_FIT_LANES] = {0};
+    for (int i = 0; i < MR_QK_K; i += MR_FIT_LANES) {
+        float s = (float)scales[i / 32], inverse = s != 0.0f && d != 0.0f ? 1.0f / (d * s) : 0.0f;
+        for (int l = 0; l < MR_FIT_LANES; l++) {
+            float v = s * nearest_iq4(x[i + l] * inverse), wv = w[i + l] * v;
+            sxv[l] += wv * x[i + l];
+            svv[l] += wv * v;
+        }
     }
+    float xv = mr_fit_lane_sum(sxv), vv = mr_fit_lane_sum(svv);
     return vv > 0.0f ? xv / vv : d;
 }
 
 void mr_quantize_iq4_xs(const float *src, void *dst, size_t n, const float *importance) {
     mr_block_iq4_xs *block = dst;
     for (size_t i = 0; i + MR_QK_K <= n; i += MR_QK_K, block++) {
-        const float *x = src + i, *w = importance ? importance + i : NULL;
+        const float *x = src + i, *w = mr_fit_weights(importance ? importance + i : NULL, MR_QK_K);
         float wanted[8], extreme = 0.0f;
         int scales[8];
         for (int g = 0; g < 8; g++) {
-            wanted[g] = fit_iq4(x + 32 * g, w ? w + 32 * g : NULL);
+            wanted[g] = fit_iq4(x + 32 * g, w + 32 * g);
             if (fabsf(wanted[g]) > fabsf(extreme)) extreme = wanted[g];
         }
         memset(block, 0, sizeof(*block));
         block->d = mr_fit_half(extreme / -32.0f);
         for (int round = 0; round < 2; round++) {
             float d = mr_f16_to_f32(block->d);
-            for (int g = 0; g < 8; g++) scales[g] = choose_iq4_scale(x + 32 * g, w ? w + 32 * g : NULL, wanted[g], d);
+            for (int g = 0; g < 8; g++) scales[g] = choose_iq4_scale(x + 32 * g, w + 32 * g, wanted[g], d);
             if (round == 0) block->d = mr_fit_half(refit_iq4_d(x, w, scales, d));
         }
         for (int g = 0; g < 8; g++) {
@@ -185,7 +194,7 @@ static float mxfp4_error(const float *x, const float *w, uint8_t e) {
     float scale = mr_mxfp4_scale(e), error = 0.0f;
     for (int i = 0; i < 32; i++) {
         float off = x[i] - scale * (float)mr_mxfp4_values[nearest_mxfp4(x[i] / scale)];
-        error += weight_at(w, i) * off * off;
+        error += w[i] * off * off;
     }
     return error;
 }
@@ -193,7 +202,7 @@ static float mxfp4_error(const float *x, const float *w, uint8_t e) {
 void mr_quantize_mxfp4(const float *src, void *dst, size_t n, const float *importance) {
     mr_block_mxfp4 *block = dst;
     for (size_t i = 0; i + MR_QK <= n; i += MR_QK, block++) {
-        const float *x = src + i, *w = importance ? importance + i : NULL;
+        const float *x = src + i, *w = mr_fit_weights(importance ? importance + i : NULL, MR_QK);
         float largest = 0.0f, least = INFINITY;
         for (int j = 0; j < 32; j++) largest = fmaxf(largest, fabsf(x[j]));
         /* 2^(e - 127) * 6 is the largest value of the block; its neighbours may clip or waste a step, yet fit better. */

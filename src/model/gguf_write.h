@@ -44,7 +44,7 @@ void mr_gguf_put_strings(mr_gguf_writer *writer, const char *key, const mr_gguf_
 void mr_gguf_put_value(mr_gguf_writer *writer, const mr_gguf_value *value);
 
 /* Declares a tensor; data comes later, in this order. No dimension is 0; shape[0] is the fastest, a whole number of the type's
- * blocks. * Names are unique, 1 to 63 bytes (the limit of other readers). Returns the tensor's index. */
+ * blocks. Names are unique, 1 to 63 bytes (the limit of other readers). Returns the tensor's index. */
 size_t mr_gguf_put_tensor(mr_gguf_writer *writer, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *shape);
 
 /* Ends the declarations and writes the header. Errors: what a put ran into (MR_ERR_INVALID, MR_ERR_NOMEM), MR_ERR_IO. */

@@ -2,6 +2,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "compute/blocks.h"
+#include "compute/cpu.h"
 #include "compute/dtype.h"
 
 #include <math.h>
@@ -422,6 +423,30 @@ static void test_encode_in_threads(void **state) {
     free(x);
 }
 
+/* The encoders give the same bytes with every instruction set. */
+static void test_encode_on_every_isa(void **state) {
+    (void)state;
+    mr_isa active = mr_isa_active();
+    float *x = malloc(N_INPUT * sizeof(float)), *w = malloc(N_INPUT * sizeof(float));
+    fill_input(x, "heavy");
+    for (int i = 0; i < N_INPUT; i++) w[i] = (float)(mix((uint64_t)i) % 100);
+    for (uint32_t id = 0; id < 64; id++) {
+        const mr_dtype_info *info = mr_dtype_find(id);
+        if (!info || !info->quantize) continue;
+        size_t n_bytes = (size_t)N_INPUT / info->block_values * info->block_bytes;
+        uint8_t *plain = malloc(n_bytes), *fast = malloc(n_bytes);
+        assert_true(mr_isa_force(MR_ISA_PLAIN));
+        info->quantize(x, plain, N_INPUT, w);
+        assert_true(mr_isa_force(active));
+        info->quantize(x, fast, N_INPUT, w);
+        if (memcmp(plain, fast, n_bytes) != 0) fail_msg("%s differs on %s", info->name, mr_isa_name(active));
+        free(plain);
+        free(fast);
+    }
+    free(x);
+    free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_half),      cmocka_unit_test(test_half_rounding), cmocka_unit_test(test_bf16_rounding),
@@ -429,6 +454,7 @@ int main(void) {
         cmocka_unit_test(test_decode_random_blocks), cmocka_unit_test(test_encode_error),
         cmocka_unit_test(test_encode_importance), cmocka_unit_test(test_encode_awkward),
         cmocka_unit_test(test_ternary_is_exact), cmocka_unit_test(test_encode_in_threads),
+        cmocka_unit_test(test_encode_on_every_isa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
