@@ -62,7 +62,8 @@ static mr_dtype type_for(const synth *s, const char *name, uint32_t n_dims, uint
     if (!mr_quant_allowed(name, n_dims)) return MR_F32;
     if (s->mix == NULL) return mr_quant_fitting(s->only_type->type, n_in);
     const preset *p = s->options->preset;
-    return mr_quant_mix_type(s->mix, &(mr_quant_tensor){name, n_dims, n_in, p->n_layer, p->n_head / p->n_head_kv, 0, false});
+    return mr_quant_mix_type(s->mix,
+                             &(mr_quant_tensor){name, n_dims, n_in, p->n_layer, p->n_head / p->n_head_kv, 0, false});
 }
 
 static void plan_tensor(synth *s, const char *name, uint64_t n_in, uint64_t n_rows, float spread) {
@@ -92,8 +93,10 @@ static void plan_layer(synth *s, uint32_t layer) {
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         char name[64];
         snprintf(name, sizeof(name), "blk.%u.%s.weight", layer, parts[i].suffix);
-        if (parts[i].n_out == 1) plan_tensor(s, name, parts[i].n_in, 1, 0.0f);
-        else plan_matrix(s, name, parts[i].n_in, parts[i].n_out);
+        if (parts[i].n_out == 1)
+            plan_tensor(s, name, parts[i].n_in, 1, 0.0f);
+        else
+            plan_matrix(s, name, parts[i].n_in, parts[i].n_out);
     }
 }
 
@@ -141,8 +144,8 @@ static inline uint64_t mixed(uint64_t counter) {
     return z ^ (z >> 31);
 }
 
-/* Nearly normal values: the sum of four uniform numbers has deviation 1/sqrt(3) in units of their range. Each row has a stream
- * of its own, so the file does not depend on the number of threads. */
+/* Nearly normal values: the sum of four uniform numbers has deviation 1/sqrt(3) in units of their range. Each row has a
+ * stream of its own, so the file does not depend on the number of threads. */
 static void random_row(float *x, uint64_t n, uint64_t stream, float spread) {
     float unit = spread * 1.7320508f * 0x1p-16f;
     for (uint64_t i = 0; i < n; i++) {
@@ -171,8 +174,10 @@ static mr_status fill_rows(synth *s, size_t index, size_t begin, size_t end, scr
     size_t row_bytes = mr_gguf_tensor_size(s->writer, index) / (size_t)p->n_rows;
     for (size_t r = begin; r < end; r++) {
         uint64_t stream = mixed(mixed(s->options->seed ^ (uint64_t)(index + 1) << 40) + r);
-        if (p->spread != 0.0f) random_row(scratch->row, p->n_in, stream, p->spread);
-        else for (uint64_t i = 0; i < p->n_in; i++) scratch->row[i] = 1.0f;
+        if (p->spread != 0.0f)
+            random_row(scratch->row, p->n_in, stream, p->spread);
+        else
+            for (uint64_t i = 0; i < p->n_in; i++) scratch->row[i] = 1.0f;
         p->info->quantize(scratch->row, scratch->packed + (r - begin) * row_bytes, (size_t)p->n_in, NULL);
     }
     return mr_gguf_write_at(s->writer, index, begin * row_bytes, scratch->packed, (end - begin) * row_bytes, err);
@@ -222,7 +227,8 @@ static mr_status choose_type(synth *s) {
     if (!o->pure && (s->mix = mr_quant_mix_find(o->type)) != NULL) return MR_OK;
     if (s->only_type != NULL && s->only_type->quantize != NULL) return MR_OK;
     mr_buf names = {0};
-    for (size_t i = 0; mr_quant_mix_at(i) != NULL; i++) mr_buf_printf(&names, " %s", mr_quant_mix_name(mr_quant_mix_at(i)));
+    for (size_t i = 0; mr_quant_mix_at(i) != NULL; i++)
+        mr_buf_printf(&names, " %s", mr_quant_mix_name(mr_quant_mix_at(i)));
     mr_fail(s->err, MR_ERR_INVALID, "cannot write type \"%s\"%s; there are%s", o->type, o->pure ? " alone" : "",
             mr_buf_cstr(&names));
     mr_buf_free(&names);
@@ -266,11 +272,16 @@ static bool take_option(options *o, const char *name, const char *value) {
     uint64_t number;
     if (strcmp(name, "--arch") == 0) return strcmp(value, "llama") == 0;
     if (strcmp(name, "--preset") == 0) return (o->preset = find_preset(value)) != NULL;
-    if (strcmp(name, "--type") == 0) o->type = value;
-    else if (strcmp(name, "-o") == 0 || strcmp(name, "--output") == 0) o->path = value;
-    else if (strcmp(name, "--seed") == 0) return parse_number(value, UINT64_MAX, &o->seed);
-    else if (strcmp(name, "--threads") == 0 && parse_number(value, 256, &number)) o->n_threads = (int)number;
-    else return false;
+    if (strcmp(name, "--type") == 0)
+        o->type = value;
+    else if (strcmp(name, "-o") == 0 || strcmp(name, "--output") == 0)
+        o->path = value;
+    else if (strcmp(name, "--seed") == 0)
+        return parse_number(value, UINT64_MAX, &o->seed);
+    else if (strcmp(name, "--threads") == 0 && parse_number(value, 256, &number))
+        o->n_threads = (int)number;
+    else
+        return false;
     return true;
 }
 
@@ -279,7 +290,8 @@ static bool parse(options *o, int argc, char **argv) {
         if (strcmp(argv[i], "--pure") == 0) {
             o->pure = true;
         } else if (i + 1 == argc || !take_option(o, argv[i], argv[i + 1])) {
-            fprintf(stderr, "synth: cannot use %s%s%s\n", argv[i], i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "");
+            fprintf(stderr, "synth: cannot use %s%s%s\n", argv[i], i + 1 < argc ? " " : "",
+                    i + 1 < argc ? argv[i + 1] : "");
             return false;
         } else {
             i++;
@@ -291,8 +303,10 @@ static bool parse(options *o, int argc, char **argv) {
 int mr_cmd_synth(int argc, char **argv) {
     options o = {.seed = 1};
     if (!parse(&o, argc, argv)) {
-        fputs("usage: mistral-runner synth [--arch llama] --preset tiny|1b|7b --type TYPE -o FILE [--seed N] [--threads N] [--pure]\n"
-              "Writes a GGUF model of this shape with random weights. TYPE is a tensor type or mix (F32, F16, BF16, Q8_0, Q4_0,\n"
+        fputs("usage: mistral-runner synth [--arch llama] --preset tiny|1b|7b --type TYPE -o FILE [--seed N] "
+              "[--threads N] [--pure]\n"
+              "Writes a GGUF model of this shape with random weights. TYPE is a tensor type or mix (F32, F16, BF16, "
+              "Q8_0, Q4_0,\n"
               "Q4_K_M, Q4_K_S, Q5_K_M, Q6_K, ...); --pure stores every matrix in TYPE itself.\n",
               stderr);
         return 2;

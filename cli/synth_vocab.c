@@ -25,7 +25,8 @@ typedef struct vocab {
     bool out_of_memory;
 } vocab;
 
-/* Adds a token unless it is there already or the vocabulary is full. Scores fall with the order, as merges rank by score. */
+/* Adds a token unless it is there already or the vocabulary is full. Scores fall with the order, as merges rank by
+ * score. */
 static void add(vocab *v, const char *text, size_t len, int type) {
     uint32_t seen;
     if (v->n == v->n_max || v->out_of_memory || mr_strmap_get(v->known, text, len, &seen)) return;
@@ -63,8 +64,9 @@ static const struct {
 
 /* A pair of letters is likelier when a vowel meets a consonant, and these pairs are common beyond that. */
 static float pair_weight(int a, int b) {
-    static const char common[] = "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co "
-                                 "me de hi ri ro ic ne ea ra ce li ch ll be ma si om ur";
+    static const char common[] =
+        "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co "
+        "me de hi ri ro ic ne ea ra ce li ch ll be ma si om ur";
     char x = letters[a].letter, y = letters[b].letter;
     const char pair[3] = {x, y, '\0'};
     bool vowel_x = strchr("aeiouy", x) != NULL, vowel_y = strchr("aeiouy", y) != NULL;
@@ -86,7 +88,8 @@ static int heavier_first(const void *a, const void *b) {
 static void add_characters(vocab *v) {
     static const struct {
         uint32_t first, last;
-    } ranges[] = {{0x20, 0x7E}, {0xA1, 0xFF}, {0x2010, 0x2026}, {0x391, 0x3C9}, {0x410, 0x44F}, {0x3041, 0x3093}, {0x30A1, 0x30F6}};
+    } ranges[] = {{0x20, 0x7E},   {0xA1, 0xFF},     {0x2010, 0x2026}, {0x391, 0x3C9},
+                  {0x410, 0x44F}, {0x3041, 0x3093}, {0x30A1, 0x30F6}};
     char text[4];
     add(v, SPACE, 3, TYPE_NORMAL);
     for (int i = 0; i < 26; i++) add(v, &letters[i].letter, 1, TYPE_NORMAL);
@@ -109,14 +112,22 @@ static void add_word(vocab *v, const char *word, size_t len) {
 
 static void add_words(vocab *v) {
     static const char words[] =
-        "the of and to in is that it for was on are as with be at this have from or one had by word but not what all were we when "
-        "your can said there use an each which she do how their if will up other about out many then them these so some her would "
-        "make like him into time has look two more write go see number no way could people my than first water been call who oil "
-        "its now find long down day did get come made may part over new sound take only little work know place year live me back "
-        "give most very after thing our just name good sentence man think say great where help through much before line right too "
-        "mean old any same tell boy follow came want show also around form three small set put end does another well large must "
-        "big even such because turn here why ask went men read need land different home us move try kind hand picture again "
-        "change off play spell air away animal house point page letter mother answer found study still learn should world model "
+        "the of and to in is that it for was on are as with be at this have from or one had by word but not what all "
+        "were we when "
+        "your can said there use an each which she do how their if will up other about out many then them these so "
+        "some her would "
+        "make like him into time has look two more write go see number no way could people my than first water been "
+        "call who oil "
+        "its now find long down day did get come made may part over new sound take only little work know place year "
+        "live me back "
+        "give most very after thing our just name good sentence man think say great where help through much before "
+        "line right too "
+        "mean old any same tell boy follow came want show also around form three small set put end does another well "
+        "large must "
+        "big even such because turn here why ask went men read need land different home us move try kind hand picture "
+        "again "
+        "change off play spell air away animal house point page letter mother answer found study still learn should "
+        "world model "
         "token user system assistant function value result error request response data text list string";
     for (const char *p = words; *p != '\0';) {
         size_t len = strcspn(p, " ");
@@ -175,9 +186,10 @@ static void put(mr_gguf_writer *writer, const vocab *v) {
     mr_gguf_put_bool(writer, "tokenizer.ggml.add_bos_token", true);
     mr_gguf_put_bool(writer, "tokenizer.ggml.add_eos_token", false);
     mr_gguf_put_bool(writer, "tokenizer.ggml.add_space_prefix", true);
-    mr_gguf_put_string(writer, "tokenizer.chat_template",
-                       "{{ bos_token }}{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}"
-                       "{% endfor %}{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}");
+    mr_gguf_put_string(
+        writer, "tokenizer.chat_template",
+        "{{ bos_token }}{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}");
 }
 
 mr_status mr_synth_vocab(mr_gguf_writer *writer, uint32_t n_vocab, mr_error *err) {

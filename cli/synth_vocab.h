@@ -1,5 +1,6 @@
-/* A made-up SentencePiece vocabulary (the `llama` tokenizer of GGUF files) that encodes any text sensibly: three special tokens,
- * the 256 bytes, single characters, then common words and letter groups, the more common the better their score. */
+/* A made-up SentencePiece vocabulary (the `llama` tokenizer of GGUF files) that encodes any text sensibly: three
+ * special tokens, the 256 bytes, single characters, then common words and letter groups, the more common the better
+ * their score. */
 #ifndef MR_CLI_SYNTH_VOCAB_H
 #define MR_CLI_SYNTH_VOCAB_H
 

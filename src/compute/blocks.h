@@ -1,9 +1,9 @@
 /* Blocks of the stored tensor types: how a few dozen weights share a scale.
  *
- * A row is a sequence of blocks of one type. Every struct is packed, so a pointer into a mapped file may have any alignment;
- * all numbers are little-endian and `uint16_t d` is the bit pattern of a half float. In the formulas, `x` is the decoded
- * weight, `q` the stored integer, and the arithmetic is float32 in the order written. Layouts: the ggml repository
- * (ggml-common.h, ggml-quants.c, MIT licence), where these formats are defined. */
+ * A row is a sequence of blocks of one type. Every struct is packed, so a pointer into a mapped file may have any
+ * alignment; all numbers are little-endian and `uint16_t d` is the bit pattern of a half float. In the formulas, `x` is
+ * the decoded weight, `q` the stored integer, and the arithmetic is float32 in the order written. Layouts: the ggml
+ * repository (ggml-common.h, ggml-quants.c, MIT licence), where these formats are defined. */
 #ifndef MR_COMPUTE_BLOCKS_H
 #define MR_COMPUTE_BLOCKS_H
 
@@ -59,7 +59,8 @@ typedef struct MR_PACKED mr_block_iq4_nl { /* x = d * mr_iq4_values[q] */
     uint8_t qs[16];
 } mr_block_iq4_nl;
 
-typedef struct MR_PACKED mr_block_mxfp4 { /* x = 2^(e - 128) * mr_mxfp4_values[q] (OCP MX 1.0: E8M0 scale, E2M1 values, doubled) */
+typedef struct MR_PACKED
+    mr_block_mxfp4 { /* x = 2^(e - 128) * mr_mxfp4_values[q] (OCP MX 1.0: E8M0 scale, E2M1 values, doubled) */
     uint8_t e;
     uint8_t qs[16];
 } mr_block_mxfp4;
@@ -112,9 +113,10 @@ typedef struct MR_PACKED mr_block_q8_k { /* x = d * q */
     int16_t bsums[16]; /* sums of 16 q */
 } mr_block_q8_k;
 
-/* Ternary, x = d * (t - 1) with digits t of 0..2. A byte b of TQ1_0 holds five digits as ceil(256 * n / 243), n their number
- * in base 3, first digit most significant: digit k is ((b * 3^k mod 256) * 3) >> 8. Bytes 0-31 of qs hold values 0-159 (digit
- * k of byte i is value 32 * k + i), bytes 32-47 values 160-239 (in steps of 16), qh values 240-255 (4 digits in steps of 4). */
+/* Ternary, x = d * (t - 1) with digits t of 0..2. A byte b of TQ1_0 holds five digits as ceil(256 * n / 243), n their
+ * number in base 3, first digit most significant: digit k is ((b * 3^k mod 256) * 3) >> 8. Bytes 0-31 of qs hold values
+ * 0-159 (digit k of byte i is value 32 * k + i), bytes 32-47 values 160-239 (in steps of 16), qh values 240-255 (4
+ * digits in steps of 4). */
 typedef struct MR_PACKED mr_block_tq1_0 {
     uint8_t qs[48];
     uint8_t qh[4];
@@ -133,8 +135,9 @@ typedef struct MR_PACKED mr_block_iq4_xs { /* x = (d * (sc - 32)) * mr_iq4_value
     uint8_t qs[128];     /* group g: 16 bytes, value j low and value j + 16 high nibble of byte j */
 } mr_block_iq4_xs;
 
-/* Codebook types: 8 (IQ3: 4) weights at once are an entry of a codebook, with their signs beside it. `s7` is an index of
- * seven signs, whose eighth makes the number of minuses even: mr_iq_signs(s7). Bit j of a sign byte set: value j is negative. */
+/* Codebook types: 8 (IQ3: 4) weights at once are an entry of a codebook, with their signs beside it. `s7` is an index
+ * of seven signs, whose eighth makes the number of minuses even: mr_iq_signs(s7). Bit j of a sign byte set: value j is
+ * negative. */
 
 typedef struct MR_PACKED mr_block_iq2_xxs { /* x = (d * (0.5 + sc) * 0.25) * grid * sign, 8 groups of 32 */
     uint16_t d;
@@ -194,8 +197,9 @@ _Static_assert(sizeof(mr_block_iq2_xs) == 74 && sizeof(mr_block_iq2_s) == 82, "s
 _Static_assert(sizeof(mr_block_iq3_xxs) == 98 && sizeof(mr_block_iq3_s) == 110, "size of a block");
 _Static_assert(sizeof(mr_block_iq1_s) == 50 && sizeof(mr_block_iq1_m) == 56, "size of a block");
 
-/* Scale and minimum (6 bits each) of group g of a Q4_K or Q5_K block. Groups 0-3 sit in the low 6 bits of bytes 0-3 (scale)
- * and 4-7 (minimum); groups 4-7 have their low 4 bits in the nibbles of bytes 8-11 and the rest in the top bits of 0-7. */
+/* Scale and minimum (6 bits each) of group g of a Q4_K or Q5_K block. Groups 0-3 sit in the low 6 bits of bytes 0-3
+ * (scale) and 4-7 (minimum); groups 4-7 have their low 4 bits in the nibbles of bytes 8-11 and the rest in the top bits
+ * of 0-7. */
 static inline void mr_k_scale_min(const uint8_t scales[12], int g, uint8_t *scale, uint8_t *min) {
     if (g < 4) {
         *scale = scales[g] & 63;
@@ -206,8 +210,8 @@ static inline void mr_k_scale_min(const uint8_t scales[12], int g, uint8_t *scal
     }
 }
 
-/* Scale of group g of a Q3_K block, -32 .. 31: low 4 bits in the nibbles of bytes 0-7 (groups 8-15 in the high ones), bits 4-5
- * in bytes 8-11. */
+/* Scale of group g of a Q3_K block, -32 .. 31: low 4 bits in the nibbles of bytes 0-7 (groups 8-15 in the high ones),
+ * bits 4-5 in bytes 8-11. */
 static inline int mr_q3_k_scale(const uint8_t scales[12], int g) {
     int low = g < 8 ? scales[g] & 15 : scales[g - 8] >> 4;
     int high = (scales[8 + g % 4] >> (2 * (g / 4))) & 3;
@@ -220,7 +224,10 @@ extern const int8_t mr_mxfp4_values[16];
 
 /* The scale of an MXFP4 block, 2^(e - 128), so that doubled values come out right. */
 static inline float mr_mxfp4_scale(uint8_t e) {
-    union { uint32_t u; float f; } v = {.u = e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23};
+    union {
+        uint32_t u;
+        float f;
+    } v = {.u = e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23};
     return v.f;
 }
 

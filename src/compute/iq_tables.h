@@ -1,5 +1,6 @@
-/* Codebooks of the IQ tensor types (blocks.h). An entry is one number of small indices: 2 bits for each of 8 values or 4 bits
- * for each of 4; the value of an index is in the matching level table. Constants of the formats as published with ggml. */
+/* Codebooks of the IQ tensor types (blocks.h). An entry is one number of small indices: 2 bits for each of 8 values or
+ * 4 bits for each of 4; the value of an index is in the matching level table. Constants of the formats as published
+ * with ggml. */
 #ifndef MR_COMPUTE_IQ_TABLES_H
 #define MR_COMPUTE_IQ_TABLES_H
 

@@ -1,8 +1,9 @@
 /* Decoders and encoders of the block formats, one pair for each; reached through mr_dtype_info.
  *
- * mr_dequantize_*: decodes n values (a whole number of blocks) exactly. mr_quantize_*: encodes n values, minimising the sum of
- * importance[i] * error[i]^2 (importance NULL = 1). src and dst may not overlap; dst may have any alignment. No state: any
- * number of threads may call them at the same time on rows of their own. Values that are not finite give unspecified blocks. */
+ * mr_dequantize_*: decodes n values (a whole number of blocks) exactly. mr_quantize_*: encodes n values, minimising the
+ * sum of importance[i] * error[i]^2 (importance NULL = 1). src and dst may not overlap; dst may have any alignment. No
+ * state: any number of threads may call them at the same time on rows of their own. Values that are not finite give
+ * unspecified blocks. */
 #ifndef MR_COMPUTE_QUANT_H
 #define MR_COMPUTE_QUANT_H
 

@@ -15,7 +15,10 @@ enum { LANES = MR_FIT_LANES };
 static const float ones[256] = {
 #define ONE8 1, 1, 1, 1, 1, 1, 1, 1
 #define ONE64 ONE8, ONE8, ONE8, ONE8, ONE8, ONE8, ONE8, ONE8
-    ONE64, ONE64, ONE64, ONE64,
+    ONE64,
+    ONE64,
+    ONE64,
+    ONE64,
 #undef ONE64
 #undef ONE8
 };
@@ -145,8 +148,8 @@ float mr_fit_symmetric(const float *x, const float *w, int n, int q_half) {
     float extreme = signed_extreme(x, n);
     if (fabsf(extreme) < 1e-30f) return 0.0f;
     symmetric_fit fit = {active_kernels(), x, w, n, (float)q_half, extreme / (float)-q_half, 0.0f};
-    /* Starts: the extreme value lands between one step inside and one step outside of the far end -q_half. Coarse types also
-     * try to clip more, and the opposite sign. */
+    /* Starts: the extreme value lands between one step inside and one step outside of the far end -q_half. Coarse types
+     * also try to clip more, and the opposite sign. */
     int n_inside = 3, n_outside = q_half <= 4 ? 6 : 3;
     for (int side = 0; side < 2; side++) {
         for (int k = -n_inside; k <= n_outside; k++) {
@@ -161,8 +164,8 @@ float mr_fit_symmetric(const float *x, const float *w, int n, int q_half) {
 }
 
 /* Chooses each group's scale as a multiple of d, trying the neighbours of the nearest multiple. */
-static void choose_symmetric_scales(const float *x, const float *w, const float *wanted, float d, int q_half, int scale_half,
-                                    int8_t *scales) {
+static void choose_symmetric_scales(const float *x, const float *w, const float *wanted, float d, int q_half,
+                                    int scale_half, int8_t *scales) {
     const mr_fit_kernels *kernels = active_kernels();
     float inverse = d != 0.0f ? 1.0f / d : 0.0f;
     for (int g = 0; g < 16; g++) {
@@ -296,7 +299,8 @@ float mr_fit_affine(const float *x, const float *w, int n, int q_max, int min_be
     if (!(hi - lo > 1e-30f)) return 0.0f;
     affine_input in = affine_input_of(x, w, n, q_max, min_below_zero);
     affine_fit best = {(hi - lo) / (float)q_max, lo, INFINITY};
-    /* Starts: the range covers from one step less to one step more than q_max. Coarse types also start from a raised minimum. */
+    /* Starts: the range covers from one step less to one step more than q_max. Coarse types also start from a raised
+     * minimum. */
     int n_raised = q_max <= 3 ? 4 : 1;
     for (int raised = 0; raised < n_raised; raised++) {
         float start = lo + 0.25f * (float)raised * (hi - lo) / (float)q_max;
@@ -323,8 +327,8 @@ static int near_multiple(float wanted, float unit, int max) {
 }
 
 /* Chooses each group's scale and minimum as multiples of d and dmin among the neighbours of the nearest ones. */
-static void choose_affine_scales(const float *x, const float *w, const affine_wish *wish, int group, int q_max, int scale_max,
-                                 mr_fit_affine_block *out) {
+static void choose_affine_scales(const float *x, const float *w, const affine_wish *wish, int group, int q_max,
+                                 int scale_max, mr_fit_affine_block *out) {
     float d = mr_f16_to_f32(out->d), dmin = mr_f16_to_f32(out->dmin);
     const mr_fit_kernels *kernels = active_kernels();
     for (int g = 0; g < 256 / group; g++) {
@@ -335,8 +339,8 @@ static void choose_affine_scales(const float *x, const float *w, const affine_wi
         for (int s = s0 > 0 ? s0 - 1 : 0; s <= s0 + 1 && s <= scale_max; s++) {
             float scale = d * (float)s, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
             for (int m = m0 > 0 ? m0 - 1 : 0; m <= m0 + 1 && m <= scale_max; m++) {
-                float error = kernels->affine_error(x + group * g, w + group * g, group, scale, inverse, -(dmin * (float)m),
-                                                    (float)q_max);
+                float error = kernels->affine_error(x + group * g, w + group * g, group, scale, inverse,
+                                                    -(dmin * (float)m), (float)q_max);
                 if (error < best) {
                     best = error;
                     out->scales[g] = (uint8_t)s;

@@ -44,7 +44,8 @@ static float symmetric_error(const float *x, const float *w, int n, float scale,
 
 static void affine_sums(const float *x, const float *w, int n, float inverse, float min, float q_max, float out[3]) {
     __m256 q1 = _mm256_setzero_ps(), qq = q1, xq = q1;
-    const __m256 factor = _mm256_set1_ps(inverse), low = _mm256_set1_ps(min), lo = _mm256_setzero_ps(), hi = _mm256_set1_ps(q_max);
+    const __m256 factor = _mm256_set1_ps(inverse), low = _mm256_set1_ps(min), lo = _mm256_setzero_ps(),
+                 hi = _mm256_set1_ps(q_max);
     for (int i = 0; i < n; i += MR_FIT_LANES) {
         __m256 v = _mm256_loadu_ps(x + i);
         __m256 q = nearest_within(_mm256_mul_ps(_mm256_sub_ps(v, low), factor), lo, hi);

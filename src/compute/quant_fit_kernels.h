@@ -1,5 +1,5 @@
-/* The inner loops of quant_fit.c, for one instruction set each. All give the same bits: sums are kept in 8 lanes, lane l taking
- * the values l, l + 8, …, and are added up by mr_fit_lane_sum. n is a multiple of 8. */
+/* The inner loops of quant_fit.c, for one instruction set each. All give the same bits: sums are kept in 8 lanes, lane
+ * l taking the values l, l + 8, …, and are added up by mr_fit_lane_sum. n is a multiple of 8. */
 #ifndef MR_COMPUTE_QUANT_FIT_KERNELS_H
 #define MR_COMPUTE_QUANT_FIT_KERNELS_H
 

@@ -74,7 +74,8 @@ void mr_dequantize_iq3_s(const void *src, float *dst, size_t n) {
             float scale = d * (float)(1 + 2 * sc);
             int index = block->qs[i / 4] | (block->qh[i / 32] >> (i % 32 / 4) & 1) << 8;
             for (int j = 0; j < 4; j++)
-                dst[i + j] = signed_by(scale * (float)mr_iq3_s_level(mr_iq3_s_grid[index], j), block->signs[i / 8], i % 8 + j);
+                dst[i + j] =
+                    signed_by(scale * (float)mr_iq3_s_level(mr_iq3_s_grid[index], j), block->signs[i / 8], i % 8 + j);
         }
     }
 }

@@ -205,7 +205,8 @@ void mr_quantize_mxfp4(const float *src, void *dst, size_t n, const float *impor
         const float *x = src + i, *w = mr_fit_weights(importance ? importance + i : NULL, MR_QK);
         float largest = 0.0f, least = INFINITY;
         for (int j = 0; j < 32; j++) largest = fmaxf(largest, fabsf(x[j]));
-        /* 2^(e - 127) * 6 is the largest value of the block; its neighbours may clip or waste a step, yet fit better. */
+        /* 2^(e - 127) * 6 is the largest value of the block; its neighbours may clip or waste a step, yet fit better.
+         */
         int centre = largest > 0.0f && isfinite(largest) ? ilogbf(largest) - 2 + 127 : 0;
         uint8_t best = 0;
         for (int e = centre - 1; largest > 0.0f && e <= centre + 1; e++) {

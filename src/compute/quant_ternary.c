@@ -41,8 +41,9 @@ void mr_dequantize_tq2_0(const void *src, float *dst, size_t n) {
     }
 }
 
-/* The scale for 256 values: a value above half of it counts as one, and the best scale is the mean of these. Starts at the
- * largest magnitude, at which a ternary input stays exactly what it is, and goes down to where the error ends to fall. */
+/* The scale for 256 values: a value above half of it counts as one, and the best scale is the mean of these. Starts at
+ * the largest magnitude, at which a ternary input stays exactly what it is, and goes down to where the error ends to
+ * fall. */
 static float fit_ternary(const float *x, const float *w) {
     float largest = 0.0f, best = 0.0f, best_gain = -1.0f;
     for (int i = 0; i < MR_QK_K; i++)

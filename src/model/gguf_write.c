@@ -121,9 +121,11 @@ static bool claim(mr_gguf_writer *w, mr_strmap *taken, const char *name, size_t 
     if (failed(w)) return false;
     uint32_t seen;
     if (w->begun) {
-        mr_fail(&w->failure, MR_ERR_INVALID, "%s \"%.64s\" comes after the header of %s was written", what, name, w->path);
+        mr_fail(&w->failure, MR_ERR_INVALID, "%s \"%.64s\" comes after the header of %s was written", what, name,
+                w->path);
     } else if (len == 0 || len > max) {
-        mr_fail(&w->failure, MR_ERR_INVALID, "%s \"%.64s\" has %zu bytes; a GGUF file takes 1 to %zu", what, name, len, max);
+        mr_fail(&w->failure, MR_ERR_INVALID, "%s \"%.64s\" has %zu bytes; a GGUF file takes 1 to %zu", what, name, len,
+                max);
     } else if (mr_strmap_get(taken, name, len, &seen)) {
         mr_fail(&w->failure, MR_ERR_INVALID, "%s \"%.64s\" is given twice for %s", what, name, w->path);
     } else {
@@ -149,8 +151,8 @@ static void put_scalar(mr_gguf_writer *w, const char *key, mr_gguf_type type, co
 static void set_alignment(mr_gguf_writer *w, uint32_t alignment) {
     if (alignment < 8 || alignment > MAX_ALIGNMENT || (alignment & (alignment - 1)) != 0) {
         if (!failed(w))
-            mr_fail(&w->failure, MR_ERR_INVALID, "an alignment of %u is none; use a power of two from 8 to %d", alignment,
-                    MAX_ALIGNMENT);
+            mr_fail(&w->failure, MR_ERR_INVALID, "an alignment of %u is none; use a power of two from 8 to %d",
+                    alignment, MAX_ALIGNMENT);
         return;
     }
     w->alignment = alignment;
@@ -201,17 +203,22 @@ static size_t scalar_size(mr_gguf_type type) {
     switch (type) {
     case MR_GGUF_UINT8:
     case MR_GGUF_INT8:
-    case MR_GGUF_BOOL: return 1;
+    case MR_GGUF_BOOL:
+        return 1;
     case MR_GGUF_UINT16:
-    case MR_GGUF_INT16: return 2;
+    case MR_GGUF_INT16:
+        return 2;
     case MR_GGUF_UINT32:
     case MR_GGUF_INT32:
-    case MR_GGUF_FLOAT32: return 4;
+    case MR_GGUF_FLOAT32:
+        return 4;
     case MR_GGUF_UINT64:
     case MR_GGUF_INT64:
-    case MR_GGUF_FLOAT64: return 8;
+    case MR_GGUF_FLOAT64:
+        return 8;
     case MR_GGUF_STRING:
-    case MR_GGUF_ARRAY: break;
+    case MR_GGUF_ARRAY:
+        break;
     }
     return 0;
 }
@@ -220,8 +227,8 @@ void mr_gguf_put_array(mr_gguf_writer *w, const char *key, mr_gguf_type elem, co
     size_t size = scalar_size(elem);
     if (failed(w)) return;
     if (size == 0 || n > SIZE_MAX / size) {
-        mr_fail(&w->failure, MR_ERR_INVALID, "the metadata array \"%.64s\" has elements of type %d, which is no number", key,
-                (int)elem);
+        mr_fail(&w->failure, MR_ERR_INVALID, "the metadata array \"%.64s\" has elements of type %d, which is no number",
+                key, (int)elem);
         return;
     }
     if (!begin_pair(w, key, strlen(key), MR_GGUF_ARRAY)) return;
@@ -255,16 +262,19 @@ void mr_gguf_put_value(mr_gguf_writer *w, const mr_gguf_value *value) {
 
 /* ---- tensors */
 
-static bool tensor_bytes(mr_gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *shape, size_t *n_bytes) {
+static bool tensor_bytes(mr_gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *shape,
+                         size_t *n_bytes) {
     const mr_dtype_info *info = mr_dtype_find(type);
     if (info == NULL || n_dims < 1 || n_dims > MR_GGUF_MAX_DIMS) {
-        mr_fail(&w->failure, MR_ERR_INVALID, "tensor %.64s has type %u and %u dimensions; known types and 1 to %d are allowed",
-                name, type, n_dims, MR_GGUF_MAX_DIMS);
+        mr_fail(&w->failure, MR_ERR_INVALID,
+                "tensor %.64s has type %u and %u dimensions; known types and 1 to %d are allowed", name, type, n_dims,
+                MR_GGUF_MAX_DIMS);
         return false;
     }
     if (!mr_dtype_row_bytes(info, shape[0], n_bytes)) {
-        mr_fail(&w->failure, MR_ERR_INVALID, "tensor %.64s: rows of %" PRIu64 " values are no whole blocks of %s (%u values)", name,
-                shape[0], info->name, info->block_values);
+        mr_fail(&w->failure, MR_ERR_INVALID,
+                "tensor %.64s: rows of %" PRIu64 " values are no whole blocks of %s (%u values)", name, shape[0],
+                info->name, info->block_values);
         return false;
     }
     for (uint32_t i = 0; i < n_dims; i++) {
@@ -352,7 +362,8 @@ static mr_status write_all(mr_gguf_writer *w, const void *data, size_t n, uint64
 mr_status mr_gguf_begin(mr_gguf_writer *w, mr_error *err) {
     if (!failed(w) && w->begun) mr_fail(&w->failure, MR_ERR_INVALID, "the header of %s is written twice", w->path);
     if (!failed(w) && (w->pairs.failed || w->infos.failed)) mr_fail_nomem(&w->failure, w->pairs.len, "a GGUF header");
-    if (!failed(w) && !place_tensors(w)) mr_fail(&w->failure, MR_ERR_LIMIT, "the tensors of %s are too large for a file", w->path);
+    if (!failed(w) && !place_tensors(w))
+        mr_fail(&w->failure, MR_ERR_LIMIT, "the tensors of %s are too large for a file", w->path);
     if (failed(w)) return mr_fail(err, w->failure.status, "%s", w->failure.text);
     mr_buf head = {0};
     mr_buf_puts(&head, "GGUF");
@@ -362,12 +373,14 @@ mr_status mr_gguf_begin(mr_gguf_writer *w, mr_error *err) {
     uint64_t infos_at = HEADER_BYTES + w->pairs.len;
     w->data_start = aligned(w, infos_at + w->infos.len);
     w->begun = true;
-    mr_status status = head.failed ? mr_fail_nomem(err, HEADER_BYTES, "a GGUF header") : write_all(w, head.data, head.len, 0, err);
+    mr_status status =
+        head.failed ? mr_fail_nomem(err, HEADER_BYTES, "a GGUF header") : write_all(w, head.data, head.len, 0, err);
     mr_buf_free(&head);
     if (status == MR_OK) status = write_all(w, w->pairs.data, w->pairs.len, HEADER_BYTES, err);
     if (status == MR_OK) status = write_all(w, w->infos.data, w->infos.len, infos_at, err);
     /* The size is set at once, so padding is zeros and a full disk with no room for holes shows up early enough. */
-    if (status == MR_OK && ftruncate(w->fd, (off_t)(w->data_start + w->data_bytes)) != 0) status = io_failure(w, "extend", err);
+    if (status == MR_OK && ftruncate(w->fd, (off_t)(w->data_start + w->data_bytes)) != 0)
+        status = io_failure(w, "extend", err);
     return status;
 }
 
@@ -380,8 +393,8 @@ mr_status mr_gguf_write_at(mr_gguf_writer *w, size_t index, size_t offset, const
         return mr_fail(err, MR_ERR_INVALID, "%s has no tensor %zu to write, or no header yet", w->path, index);
     const tensor *t = &w->tensors[index];
     if (offset > t->n_bytes || n > t->n_bytes - offset)
-        return mr_fail(err, MR_ERR_INVALID, "bytes %zu to %zu are outside of tensor %s, which has %zu", offset, offset + n, t->name,
-                       t->n_bytes);
+        return mr_fail(err, MR_ERR_INVALID, "bytes %zu to %zu are outside of tensor %s, which has %zu", offset,
+                       offset + n, t->name, t->n_bytes);
     mr_status status = write_all(w, data, n, w->data_start + t->offset + offset, err);
     if (status == MR_OK) atomic_fetch_add_explicit(&w->n_written, n, memory_order_relaxed);
     return status;
@@ -424,8 +437,8 @@ mr_status mr_gguf_finish(mr_gguf_writer *w, mr_error *err) {
     uint64_t expected = 0, written = atomic_load(&w->n_written);
     for (size_t i = 0; i < w->n_tensors; i++) expected += w->tensors[i].n_bytes;
     if (!w->begun || written != expected)
-        return mr_fail(err, MR_ERR_INVALID, "%" PRIu64 " bytes of tensors were written to %s, which needs %" PRIu64, written,
-                       w->path, expected);
+        return mr_fail(err, MR_ERR_INVALID, "%" PRIu64 " bytes of tensors were written to %s, which needs %" PRIu64,
+                       written, w->path, expected);
     if (fsync(w->fd) != 0) return io_failure(w, "flush", err);
     int fd = w->fd;
     w->fd = -1;

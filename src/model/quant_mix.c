@@ -110,7 +110,8 @@ static bool same_name(const char *a, const char *b) {
     for (;;) {
         while (*a == '_') a++;
         while (*b == '_') b++;
-        char x = *a >= 'a' && *a <= 'z' ? (char)(*a - 'a' + 'A') : *a, y = *b >= 'a' && *b <= 'z' ? (char)(*b - 'a' + 'A') : *b;
+        char x = *a >= 'a' && *a <= 'z' ? (char)(*a - 'a' + 'A') : *a,
+             y = *b >= 'a' && *b <= 'z' ? (char)(*b - 'a' + 'A') : *b;
         if (x != y) return false;
         if (x == '\0') return true;
         a++;
@@ -148,8 +149,9 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 bool mr_quant_allowed(const char *name, uint32_t n_dims) {
-    static const char *const kept[] = {"_norm.weight", "ffn_gate_inp",         "altup",    "laurel", "per_layer_model_proj",
-                                       "ssm_conv1d",   "shortconv.conv.weight", "attn_rel_b", "position_embd", "token_types"};
+    static const char *const kept[] = {
+        "_norm.weight", "ffn_gate_inp",          "altup",      "laurel",        "per_layer_model_proj",
+        "ssm_conv1d",   "shortconv.conv.weight", "attn_rel_b", "position_embd", "token_types"};
     if (n_dims < 2 || !ends_with(name, "weight")) return false;
     for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
         if (strstr(name, kept[i]) != NULL) return false;
@@ -159,7 +161,8 @@ bool mr_quant_allowed(const char *name, uint32_t n_dims) {
 static role role_of(const char *name) {
     if (strcmp(name, "output.weight") == 0) return ROLE_OUTPUT;
     if (strcmp(name, "token_embd.weight") == 0 || strcmp(name, "per_layer_token_embd.weight") == 0) return ROLE_EMBD;
-    if (strstr(name, "attn_v.weight") || strstr(name, "attn_qkv.weight") || strstr(name, "attn_kv_b.weight")) return ROLE_ATTN_V;
+    if (strstr(name, "attn_v.weight") || strstr(name, "attn_qkv.weight") || strstr(name, "attn_kv_b.weight"))
+        return ROLE_ATTN_V;
     if (strstr(name, "attn_k.weight")) return ROLE_ATTN_K;
     if (strstr(name, "attn_output.weight")) return ROLE_ATTN_OUT;
     if (strstr(name, "ffn_down")) return ROLE_FFN_DOWN;
@@ -174,14 +177,22 @@ static uint32_t layer_of(const char *name) {
 static bool holds(when when, const mr_quant_tensor *tensor) {
     uint32_t layer = layer_of(tensor->name), n = tensor->n_layer;
     switch (when) {
-    case ALWAYS: return true;
-    case GQA4: return tensor->n_gqa >= 4;
-    case FIRST_2: return layer < 2;
-    case FIRST_4: return layer < 4;
-    case FIRST_16TH: return layer < n / 16;
-    case FIRST_8TH: return layer < n / 8;
-    case MORE_BITS: return layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2;
-    case EIGHT_EXPERTS: return tensor->n_expert == 8;
+    case ALWAYS:
+        return true;
+    case GQA4:
+        return tensor->n_gqa >= 4;
+    case FIRST_2:
+        return layer < 2;
+    case FIRST_4:
+        return layer < 4;
+    case FIRST_16TH:
+        return layer < n / 16;
+    case FIRST_8TH:
+        return layer < n / 8;
+    case MORE_BITS:
+        return layer < n / 8 || layer >= 7 * n / 8 || (layer - n / 8) % 3 == 2;
+    case EIGHT_EXPERTS:
+        return tensor->n_expert == 8;
     }
     return false;
 }
@@ -202,13 +213,24 @@ mr_dtype mr_quant_fitting(mr_dtype type, uint64_t n_in) {
     case MR_Q2_K:
     case MR_Q3_K:
     case MR_TQ1_0:
-    case MR_TQ2_0: smaller = MR_Q4_0; break;
-    case MR_IQ4_XS: smaller = MR_IQ4_NL; break;
-    case MR_Q4_K: smaller = MR_Q5_0; break;
-    case MR_Q5_K: smaller = MR_Q5_1; break;
+    case MR_TQ2_0:
+        smaller = MR_Q4_0;
+        break;
+    case MR_IQ4_XS:
+        smaller = MR_IQ4_NL;
+        break;
+    case MR_Q4_K:
+        smaller = MR_Q5_0;
+        break;
+    case MR_Q5_K:
+        smaller = MR_Q5_1;
+        break;
     case MR_Q6_K:
-    case MR_Q8_K: smaller = MR_Q8_0; break;
-    default: break;
+    case MR_Q8_K:
+        smaller = MR_Q8_0;
+        break;
+    default:
+        break;
     }
     return n_in % mr_dtype_find((uint32_t)smaller)->block_values == 0 ? smaller : MR_F16;
 }

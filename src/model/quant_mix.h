@@ -1,8 +1,8 @@
 /* Which type each tensor of a model gets in the mixes that the community's GGUF files come in ("Q4_K_M", "Q6_K", …).
  *
- * A mix has a base type; the tensors that suffer most from few bits (the output, attention values, the down projections of some
- * layers) get more. The rules are those of llama.cpp's quantizer (src/llama-quant.cpp), so that a file of a given name has the
- * size and quality people expect. */
+ * A mix has a base type; the tensors that suffer most from few bits (the output, attention values, the down projections
+ * of some layers) get more. The rules are those of llama.cpp's quantizer (src/llama-quant.cpp), so that a file of a
+ * given name has the size and quality people expect. */
 #ifndef MR_MODEL_QUANT_MIX_H
 #define MR_MODEL_QUANT_MIX_H
 
@@ -13,7 +13,8 @@
 
 typedef struct mr_quant_mix mr_quant_mix;
 
-/* By name, ignoring case and underscores. "Q4_K", "Q5_K" and "Q3_K" mean the _M mixes, as elsewhere. NULL when unknown. */
+/* By name, ignoring case and underscores. "Q4_K", "Q5_K" and "Q3_K" mean the _M mixes, as elsewhere. NULL when unknown.
+ */
 const mr_quant_mix *mr_quant_mix_find(const char *name);
 
 /* The i-th known mix, NULL beyond the last. */

@@ -121,11 +121,12 @@ static char *fixture_path(const char *folder, const char *name, const char *suff
     return mr_buf_take(&path);
 }
 
-/* Decodes NAME.bytes and compares bit by bit with NAME.f32; -1 when the files are not there. The bytes are moved to an odd
- * address, as they may have in a mapped file. */
+/* Decodes NAME.bytes and compares bit by bit with NAME.f32; -1 when the files are not there. The bytes are moved to an
+ * odd address, as they may have in a mapped file. */
 static int decode_matches(const char *folder, const mr_dtype_info *info) {
     mr_buf bytes = {0}, expected = {0};
-    char *bytes_path = fixture_path(folder, info->name, ".bytes"), *values_path = fixture_path(folder, info->name, ".f32");
+    char *bytes_path = fixture_path(folder, info->name, ".bytes"),
+         *values_path = fixture_path(folder, info->name, ".f32");
     int matches = -1;
     if (mr_path_is_file(bytes_path)) {
         assert_int_equal(mr_file_read(&bytes, bytes_path, 1 << 24, NULL), MR_OK);
@@ -266,7 +267,8 @@ static double encode_error(const mr_dtype_info *info, const float *x, const floa
     info->quantize(x, blocks, (size_t)n, w);
     info->dequantize(blocks, decoded, (size_t)n);
     double sum = 0;
-    for (int i = 0; i < n; i++) sum += (w ? (double)w[i] : 1.0) * ((double)decoded[i] - (double)x[i]) * ((double)decoded[i] - (double)x[i]);
+    for (int i = 0; i < n; i++)
+        sum += (w ? (double)w[i] : 1.0) * ((double)decoded[i] - (double)x[i]) * ((double)decoded[i] - (double)x[i]);
     free(blocks);
     free(decoded);
     return sqrt(sum / n);
@@ -299,8 +301,8 @@ static void test_encode_importance(void **state) {
     float *x = malloc(N_INPUT * sizeof(float)), *w = malloc(N_INPUT * sizeof(float));
     fill_input(x, "heavy");
     for (int i = 0; i < N_INPUT; i++) w[i] = mix((uint64_t)i % COLS) % 8 == 0 ? 50.0f : 0.1f;
-    const mr_dtype types[] = {MR_Q4_0, MR_Q4_1, MR_Q5_0, MR_Q5_1, MR_Q2_K, MR_Q3_K, MR_Q4_K, MR_Q5_K, MR_Q6_K, MR_IQ4_NL, MR_IQ4_XS,
-                              MR_TQ2_0, MR_MXFP4};
+    const mr_dtype types[] = {MR_Q4_0, MR_Q4_1, MR_Q5_0,   MR_Q5_1,   MR_Q2_K,  MR_Q3_K, MR_Q4_K,
+                              MR_Q5_K, MR_Q6_K, MR_IQ4_NL, MR_IQ4_XS, MR_TQ2_0, MR_MXFP4};
     for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++) {
         const mr_dtype_info *info = mr_dtype_find(types[t]);
         size_t n_bytes = (size_t)N_INPUT / info->block_values * info->block_bytes;
@@ -309,7 +311,8 @@ static void test_encode_importance(void **state) {
         info->quantize(x, plain, N_INPUT, NULL);
         info->dequantize(plain, decoded, N_INPUT);
         double sum = 0;
-        for (int i = 0; i < N_INPUT; i++) sum += (double)w[i] * ((double)decoded[i] - (double)x[i]) * ((double)decoded[i] - (double)x[i]);
+        for (int i = 0; i < N_INPUT; i++)
+            sum += (double)w[i] * ((double)decoded[i] - (double)x[i]) * ((double)decoded[i] - (double)x[i]);
         double ratio = encode_error(info, x, w, N_INPUT) / sqrt(sum / N_INPUT);
         print_message("%-6s weighted error %.3f of that without weights\n", info->name, ratio);
         assert_true(ratio < 0.99);
@@ -325,18 +328,42 @@ static void fill_awkward(float *x, int kind) {
     for (int i = 0; i < 256; i++) {
         float noise = (float)(mix((uint64_t)i) % 1000) / 1000.0f - 0.5f;
         switch (kind) {
-        case 0: x[i] = 0.0f; break;
-        case 1: x[i] = 0.75f; break;
-        case 2: x[i] = -0.75f; break;
-        case 3: x[i] = i == 77 ? 100.0f : noise * 0.01f; break;
-        case 4: x[i] = (float)(int)(mix((uint64_t)i) % 3) - 1.0f; break;
-        case 5: x[i] = noise * 1e-30f; break;
-        case 6: x[i] = noise * 1e-42f; break;
-        case 7: x[i] = noise * 1e4f; break;
-        case 8: x[i] = noise * 3e38f; break;
-        case 9: x[i] = i % 50 ? noise : (float)INFINITY; break;
-        case 10: x[i] = i % 50 ? noise : (float)-INFINITY; break;
-        default: x[i] = i % 50 ? noise : (float)NAN; break;
+        case 0:
+            x[i] = 0.0f;
+            break;
+        case 1:
+            x[i] = 0.75f;
+            break;
+        case 2:
+            x[i] = -0.75f;
+            break;
+        case 3:
+            x[i] = i == 77 ? 100.0f : noise * 0.01f;
+            break;
+        case 4:
+            x[i] = (float)(int)(mix((uint64_t)i) % 3) - 1.0f;
+            break;
+        case 5:
+            x[i] = noise * 1e-30f;
+            break;
+        case 6:
+            x[i] = noise * 1e-42f;
+            break;
+        case 7:
+            x[i] = noise * 1e4f;
+            break;
+        case 8:
+            x[i] = noise * 3e38f;
+            break;
+        case 9:
+            x[i] = i % 50 ? noise : (float)INFINITY;
+            break;
+        case 10:
+            x[i] = i % 50 ? noise : (float)-INFINITY;
+            break;
+        default:
+            x[i] = i % 50 ? noise : (float)NAN;
+            break;
         }
     }
 }
@@ -449,12 +476,12 @@ static void test_encode_on_every_isa(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_half),      cmocka_unit_test(test_half_rounding), cmocka_unit_test(test_bf16_rounding),
-        cmocka_unit_test(test_table),           cmocka_unit_test(test_decode_fixtures),
-        cmocka_unit_test(test_decode_random_blocks), cmocka_unit_test(test_encode_error),
-        cmocka_unit_test(test_encode_importance), cmocka_unit_test(test_encode_awkward),
-        cmocka_unit_test(test_ternary_is_exact), cmocka_unit_test(test_encode_in_threads),
-        cmocka_unit_test(test_encode_on_every_isa),
+        cmocka_unit_test(test_every_half),        cmocka_unit_test(test_half_rounding),
+        cmocka_unit_test(test_bf16_rounding),     cmocka_unit_test(test_table),
+        cmocka_unit_test(test_decode_fixtures),   cmocka_unit_test(test_decode_random_blocks),
+        cmocka_unit_test(test_encode_error),      cmocka_unit_test(test_encode_importance),
+        cmocka_unit_test(test_encode_awkward),    cmocka_unit_test(test_ternary_is_exact),
+        cmocka_unit_test(test_encode_in_threads), cmocka_unit_test(test_encode_on_every_isa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

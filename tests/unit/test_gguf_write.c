@@ -97,7 +97,8 @@ static void check_all_types(const mr_gguf *g) {
     assert_true(mr_gguf_u64(g, "u16", &u) && u == 60000);
     assert_true(mr_gguf_u64(g, "u32", &u) && u == 4000000000u);
     assert_true(mr_gguf_u64(g, "u64", &u) && u == UINT64_C(1) << 62);
-    assert_false(mr_gguf_u64(g, "i8", &u) || mr_gguf_u64(g, "i16", &u) || mr_gguf_u64(g, "i32", &u) || mr_gguf_u64(g, "i64", &u));
+    assert_false(mr_gguf_u64(g, "i8", &u) || mr_gguf_u64(g, "i16", &u) || mr_gguf_u64(g, "i32", &u) ||
+                 mr_gguf_u64(g, "i64", &u));
     assert_int_equal((int8_t)mr_gguf_find(g, "i8")->data[0], -100);
     assert_int_equal(mr_gguf_find(g, "i64")->n_bytes, 8);
     assert_true(mr_gguf_f32(g, "f32", &f) && f == 0.25f);
@@ -365,8 +366,9 @@ static void test_mixes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_metadata), cmocka_unit_test(test_tensors),           cmocka_unit_test(test_parallel_writes),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_old_file_survives), cmocka_unit_test(test_mixes),
+        cmocka_unit_test(test_metadata),          cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_parallel_writes),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_old_file_survives), cmocka_unit_test(test_mixes),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
