@@ -15,6 +15,14 @@ ALWAYS_INLINE __m512i four(const void *p) {
     return _mm512_set1_epi32(v);
 }
 
+/* sum + products of the unsigned bytes w with the four signed bytes at q. In assembly since GCC does not put the broadcast into
+ * the instruction. */
+ALWAYS_INLINE __m512i dot_four(__m512i sum, __m512i w, const void *q) {
+    struct four_bytes { int8_t v[4]; };
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const struct four_bytes *)q));
+    return sum;
+}
+
 ALWAYS_INLINE __m512 load_halves(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)p));
 }

@@ -37,9 +37,15 @@ ALWAYS_INLINE void add_all_tokens(float_kind kind, const __m512i *w, size_t n_st
     for (; t + TOKENS_AT_ONCE <= n_tokens; t += TOKENS_AT_ONCE) {
         add_steps(kind, w, n_steps, x + t, offset, TOKENS_AT_ONCE, out + 16 * t);
     }
-    for (; t < n_tokens; t++) add_steps(kind, w, n_steps, x + t, offset, 1, out + 16 * t);
+    switch (n_tokens - t) {
+    case 3: add_steps(kind, w, n_steps, x + t, offset, 3, out + 16 * t); break;
+    case 2: add_steps(kind, w, n_steps, x + t, offset, 2, out + 16 * t); break;
+    case 1: add_steps(kind, w, n_steps, x + t, offset, 1, out + 16 * t); break;
+    default: break;
+    }
 }
 
+/* Many tokens: the weights of STEP steps stay in registers, the sums pass through memory. */
 ALWAYS_INLINE void float_panel(float_kind kind, const uint8_t *panel, size_t n_steps, const uint8_t *const *x,
                                size_t n_tokens, float *out) {
     size_t i = 0;
@@ -54,27 +60,51 @@ ALWAYS_INLINE void float_panel(float_kind kind, const uint8_t *panel, size_t n_s
     }
 }
 
-/* One token with n panels, whose streams run side by side. */
-ALWAYS_INLINE void float_panels(float_kind kind, const mr_tile *tile, size_t n, size_t n_steps) {
-    __m512 sum[MR_TILE_PANELS];
-    for (size_t p = 0; p < n; p++) sum[p] = _mm512_setzero_ps();
-    for (size_t i = 0; i < n_steps; i++) {
-        __m512i x = four(tile->x[0] + 4 * i);
-        const uint8_t *at = tile->panels + i * step_bytes(kind);
-        for (size_t p = 0; p < n; p++) sum[p] = add_step(kind, sum[p], load_step(kind, at + p * tile->panel_bytes), x);
+/* Few tokens: n_panels streams run side by side, the sums stay in registers. */
+ALWAYS_INLINE void float_panels(float_kind kind, const mr_tile *tile, size_t n_panels, size_t n_tokens, size_t n_steps) {
+    __m512 sum[MR_TILE_PANELS][TOKENS_AT_ONCE];
+    const uint8_t *x[TOKENS_AT_ONCE], *panel[MR_TILE_PANELS];
+    for (size_t t = 0; t < n_tokens; t++) x[t] = tile->x[t];
+    for (size_t p = 0; p < n_panels; p++) {
+        panel[p] = tile->panels + p * tile->panel_bytes;
+        for (size_t t = 0; t < n_tokens; t++) sum[p][t] = _mm512_setzero_ps();
     }
-    for (size_t p = 0; p < n; p++) _mm512_store_ps(tile->out + 16 * p, sum[p]);
+    for (size_t i = 0; i < n_steps; i++) {
+        __m512i v[TOKENS_AT_ONCE];
+        for (size_t t = 0; t < n_tokens; t++) v[t] = four(x[t] + 4 * i);
+        for (size_t p = 0; p < n_panels; p++) {
+            __m512i w = load_step(kind, panel[p] + i * step_bytes(kind));
+            for (size_t t = 0; t < n_tokens; t++) sum[p][t] = add_step(kind, sum[p][t], w, v[t]);
+        }
+    }
+    for (size_t p = 0; p < n_panels; p++) {
+        for (size_t t = 0; t < n_tokens; t++) _mm512_store_ps(tile->out + (p * n_tokens + t) * 16, sum[p][t]);
+    }
+}
+
+ALWAYS_INLINE void few_tokens(float_kind kind, const mr_tile *tile, size_t n_panels, size_t n_steps) {
+    switch (tile->n_tokens) {
+    case 1: float_panels(kind, tile, n_panels, 1, n_steps); break;
+    case 2: float_panels(kind, tile, n_panels, 2, n_steps); break;
+    case 3: float_panels(kind, tile, n_panels, 3, n_steps); break;
+    default: float_panels(kind, tile, n_panels, 4, n_steps); break;
+    }
 }
 
 ALWAYS_INLINE void float_tile(float_kind kind, const mr_tile *tile) {
     size_t n_steps = kind == KIND_BF16 ? (tile->n_in + 1) / 2 : tile->n_in;
-    if (tile->n_tokens == 1) {
-        switch (tile->n_panels) {
-        case 1: float_panels(kind, tile, 1, n_steps); return;
-        case 2: float_panels(kind, tile, 2, n_steps); return;
-        case 3: float_panels(kind, tile, 3, n_steps); return;
-        default: float_panels(kind, tile, 4, n_steps); return;
+    if (tile->n_tokens <= TOKENS_AT_ONCE) {
+        if (tile->n_panels == MR_TILE_PANELS) {
+            few_tokens(kind, tile, MR_TILE_PANELS, n_steps);
+            return;
         }
+        mr_tile one = *tile;
+        for (size_t p = 0; p < tile->n_panels; p++) {
+            one.panels = tile->panels + p * tile->panel_bytes;
+            one.out = tile->out + p * tile->n_tokens * 16;
+            few_tokens(kind, &one, 1, n_steps);
+        }
+        return;
     }
     for (size_t p = 0; p < tile->n_panels; p++) {
         float_panel(kind, tile->panels + p * tile->panel_bytes, n_steps, tile->x, tile->n_tokens,

@@ -7,8 +7,11 @@
  *   F16      32 bytes for each k: a half for each row.
  *   BF16     vector for two k: a pair of bfloat16 for each row. Subnormal weights are stored as zero.
  *
- *   Blocks of 32 k ("Q32"): a head with the scales of the whole panel, then the quants of all blocks.
- *     head   16 halves d for each block (types with a minimum: then 16 halves m), padded to 64 bytes at its end
+ *   Everything is in the order of use, so that a panel is a single stream from memory. Blocks with one scale come in pairs: 64
+ *   bytes with the halves d[16] of the first and of the second, then the quants of both; a last one without partner has
+ *   unused bytes in place of the second d.
+ *
+ *   Blocks of 32 k ("Q32"), in pairs:
  *     bytes  8 vectors: 4 k each, q + 128
  *     nibble 4 vectors: low nibbles hold 4 k, high nibbles the next 4
  *     5 bits a vector of fifth bits (bit i of a byte belongs to the i-th 4 k), then 4 nibble vectors
@@ -16,9 +19,8 @@
  *   Super-blocks of 256 k ("K"):
  *     Q4_K   halves d[16], dmin[16]; 3 vectors of 6-bit scales and minima; 8 groups of 4 nibble vectors
  *     Q5_K   the same with groups of 5 bits
- *     Q6_K   head: halves d[16] for each super-block, padded to 64 bytes at its end; then for each: 4 vectors of int8 scales
- *            (byte j of vector i is the group 4i + j of 16 k), and 16 groups of a vector of bits 4-5 (bits 2i and 2i + 1 of a
- *            byte belong to the i-th 4 k) and 2 nibble vectors
+ *     Q6_K   in pairs: 4 vectors of int8 scales (byte j of vector i is the group 4i + j of 16 k), then 16 groups of a vector
+ *            of bits 4-5 (bits 2i and 2i + 1 of a byte belong to the i-th 4 k) and 2 nibble vectors
  *
  *   The vectors A, B, C of 6-bit numbers hold in the low 6 bits of a byte the scales 0-3, scales 4-7 and minima 0-3, and in the
  *   top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the minima 4-7. */
@@ -79,6 +81,8 @@ static inline const mr_q8_256_meta *mr_q8_256_metas(const uint8_t *row, size_t n
 /* -- Panels. */
 
 enum {
+    MR_Q8_0_BYTES = 512, /* of 16 rows of a block, without d */
+    MR_Q4_0_BYTES = 256,
     MR_Q4_K_BYTES = 2304, /* of 16 rows of a super-block */
     MR_Q5_K_BYTES = 2816,
     MR_Q6_K_BYTES = 3328, /* without d */
@@ -88,9 +92,17 @@ static inline size_t mr_round64(size_t n) {
     return (n + 63) & ~(size_t)63;
 }
 
-/* Bytes of the head of a panel whose scales are apart from its quants, n_blocks times 16 halves. */
-static inline size_t mr_head_bytes(size_t n_blocks) {
-    return mr_round64(n_blocks * 32);
+/* Blocks in pairs: bytes of n_blocks, and the places of the scales and the quants of block b. */
+static inline size_t mr_pairs_bytes(size_t n_blocks, size_t block_bytes) {
+    return (n_blocks + 1) / 2 * 64 + n_blocks * block_bytes;
+}
+
+static inline size_t mr_pair_scales(size_t b, size_t block_bytes) {
+    return b / 2 * (64 + 2 * block_bytes) + b % 2 * 32;
+}
+
+static inline size_t mr_pair_quants(size_t b, size_t block_bytes) {
+    return b / 2 * (64 + 2 * block_bytes) + 64 + b % 2 * block_bytes;
 }
 
 size_t mr_panel_bytes(mr_layout layout, size_t n_in);

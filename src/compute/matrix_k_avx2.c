@@ -150,10 +150,10 @@ ALWAYS_INLINE __m256i scaled_dot16(const __m256i w[4], const int8_t *q, const in
 
 ALWAYS_INLINE void q6_k_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
                              float *out) {
-    const uint8_t *p = panel + mr_head_bytes(n_in / 256);
-    for (size_t sb = 0; sb < n_in / 256; sb++, p += MR_Q6_K_BYTES) {
+    for (size_t sb = 0; sb < n_in / 256; sb++) {
+        const uint8_t *p = panel + mr_pair_quants(sb, MR_Q6_K_BYTES);
         __m256i isum[MR_TILE_TOKENS];
-        __m256 d = load_halves(panel + 32 * sb + 16 * half);
+        __m256 d = load_halves(panel + mr_pair_scales(sb, MR_Q6_K_BYTES) + 16 * half);
         for (size_t g = 0; g < 16; g++) {
             __m256i w[4], both, low;
             load_group6(p + 256 + 192 * g, half, w);

@@ -72,7 +72,7 @@ ALWAYS_INLINE void load_group(const uint8_t *group, int bits, __m512i w[8]) {
 
 ALWAYS_INLINE __m512i dot32(const __m512i w[8], const int8_t *q) {
     __m512i sum = _mm512_setzero_si512();
-    for (int i = 0; i < 8; i++) sum = _mm512_dpbusd_epi32(sum, w[i], four(q + 4 * i));
+    for (int i = 0; i < 8; i++) sum = dot_four(sum, w[i], q + 4 * i);
     return sum;
 }
 
@@ -154,7 +154,7 @@ ALWAYS_INLINE void load_group6(const uint8_t *group, __m512i w[4]) {
 /* Sum of (w - 32) q. */
 ALWAYS_INLINE __m512i dot16_centred(const __m512i w[4], const int8_t *q, const int32_t *neg_sum) {
     __m512i sum = _mm512_slli_epi32(four(neg_sum), 5);
-    for (int i = 0; i < 4; i++) sum = _mm512_dpbusd_epi32(sum, w[i], four(q + 4 * i));
+    for (int i = 0; i < 4; i++) sum = dot_four(sum, w[i], q + 4 * i);
     return sum;
 }
 
@@ -178,10 +178,10 @@ ALWAYS_INLINE void q6_k_groups(const uint8_t *p, const uint8_t *const *x, size_t
 }
 
 ALWAYS_INLINE void q6_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *const *x, size_t n_tokens, float *out) {
-    const uint8_t *p = panel + mr_head_bytes(n_in / 256);
-    for (size_t sb = 0; sb < n_in / 256; sb++, p += MR_Q6_K_BYTES) {
+    for (size_t sb = 0; sb < n_in / 256; sb++) {
+        const uint8_t *p = panel + mr_pair_quants(sb, MR_Q6_K_BYTES);
         __m512i isum[MR_TILE_TOKENS];
-        __m512 d = load_halves(panel + 32 * sb);
+        __m512 d = load_halves(panel + mr_pair_scales(sb, MR_Q6_K_BYTES));
         if (k_peak(x, n_in, sb, n_tokens, false) <= NARROW_PEAK16_Q6) {
             q6_k_groups(p, x, sb * sizeof(mr_q8_256), n_tokens, true, isum);
         } else {

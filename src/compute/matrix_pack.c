@@ -32,11 +32,11 @@ size_t mr_panel_bytes(mr_layout layout, size_t n_in) {
     case MR_LAYOUT_F32: return n_in * 64;
     case MR_LAYOUT_F16: return mr_round64(n_in * 32);
     case MR_LAYOUT_BF16: return (n_in + 1) / 2 * 64;
-    case MR_LAYOUT_Q8_0: return mr_head_bytes(n_in / 32) + n_in / 32 * 512;
-    case MR_LAYOUT_Q4_0: return mr_head_bytes(n_in / 32) + n_in / 32 * 256;
+    case MR_LAYOUT_Q8_0: return mr_pairs_bytes(n_in / 32, MR_Q8_0_BYTES);
+    case MR_LAYOUT_Q4_0: return mr_pairs_bytes(n_in / 32, MR_Q4_0_BYTES);
     case MR_LAYOUT_Q4_K: return n_in / 256 * MR_Q4_K_BYTES;
     case MR_LAYOUT_Q5_K: return n_in / 256 * MR_Q5_K_BYTES;
-    case MR_LAYOUT_Q6_K: return mr_head_bytes(n_in / 256) + n_in / 256 * MR_Q6_K_BYTES;
+    case MR_LAYOUT_Q6_K: return mr_pairs_bytes(n_in / 256, MR_Q6_K_BYTES);
     case MR_N_LAYOUTS: break;
     }
     return 0;
@@ -111,20 +111,18 @@ typedef struct format32 {
 
 static void pack32(const format32 *format, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes,
                    size_t n_in) {
-    uint8_t *out = panel + mr_head_bytes(n_in / 32);
     rows32 block = {.d = {0}};
     memset(block.q, format->zero, sizeof block.q);
-    for (size_t b = 0; b < n_in / 32; b++, out += format->out_bytes) {
+    memset(panel + mr_pair_scales((n_in / 32 - 1) | 1, format->out_bytes), 0, 32);
+    for (size_t b = 0; b < n_in / 32; b++) {
         for (size_t r = 0; r < n_rows; r++) format->split(rows + r * row_bytes + b * format->src_bytes, (int)r, &block);
-        memcpy(panel + b * 32, block.d, 32);
-        format->put(&block, out);
+        memcpy(panel + mr_pair_scales(b, format->out_bytes), block.d, 32);
+        format->put(&block, panel + mr_pair_quants(b, format->out_bytes));
     }
-    size_t head_end = n_in / 32 * 32;
-    memset(panel + head_end, 0, mr_head_bytes(n_in / 32) - head_end);
 }
 
-static const format32 Q8_0 = {sizeof(mr_block_q8_0), 512, 128, split_q8_0, put_bytes32};
-static const format32 Q4_0 = {sizeof(mr_block_q4_0), 256, 8, split_q4_0, put_nibbles32};
+static const format32 Q8_0 = {sizeof(mr_block_q8_0), MR_Q8_0_BYTES, 128, split_q8_0, put_bytes32};
+static const format32 Q4_0 = {sizeof(mr_block_q4_0), MR_Q4_0_BYTES, 8, split_q4_0, put_nibbles32};
 
 /* -- Super-blocks. */
 
@@ -223,7 +221,7 @@ static void put_q6_k(const rows256 *rows, uint8_t *out) {
 
 typedef struct format256 {
     size_t src_bytes, out_bytes;
-    bool has_head; /* d in a head of the panel */
+    bool in_pairs;
     uint8_t zero;
     void (*split)(const uint8_t *src, int r, rows256 *out);
     void (*put)(const rows256 *rows, uint8_t *out);
@@ -231,15 +229,18 @@ typedef struct format256 {
 
 static void pack256(const format256 *format, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes,
                     size_t n_in) {
-    size_t n_blocks = n_in / 256, head = format->has_head ? mr_head_bytes(n_blocks) : 0;
-    uint8_t *out = panel + head;
+    size_t n_blocks = n_in / 256;
     rows256 block = {.d = {0}};
     memset(block.q, format->zero, sizeof block.q);
-    memset(panel, 0, head);
-    for (size_t b = 0; b < n_blocks; b++, out += format->out_bytes) {
+    if (format->in_pairs) memset(panel + mr_pair_scales((n_blocks - 1) | 1, format->out_bytes), 0, 32);
+    for (size_t b = 0; b < n_blocks; b++) {
         for (size_t r = 0; r < n_rows; r++) format->split(rows + r * row_bytes + b * format->src_bytes, (int)r, &block);
-        if (format->has_head) memcpy(panel + b * 32, block.d, 32);
-        format->put(&block, out);
+        if (format->in_pairs) {
+            memcpy(panel + mr_pair_scales(b, format->out_bytes), block.d, 32);
+            format->put(&block, panel + mr_pair_quants(b, format->out_bytes));
+        } else {
+            format->put(&block, panel + b * format->out_bytes);
+        }
     }
 }
 

@@ -40,17 +40,17 @@ static int nibble(const uint8_t *vector, int r, int i) {
     return i < 4 ? byte & 15 : byte >> 4;
 }
 
-static void decode_q8_0(const uint8_t *panel, size_t n_in, size_t b, block32 *out) {
-    const uint8_t *vectors = panel + mr_head_bytes(n_in / 32) + b * 512;
-    load_halves(panel + b * 32, out->d);
+static void decode_q8_0(const uint8_t *panel, size_t b, block32 *out) {
+    const uint8_t *vectors = panel + mr_pair_quants(b, MR_Q8_0_BYTES);
+    load_halves(panel + mr_pair_scales(b, MR_Q8_0_BYTES), out->d);
     for (int r = 0; r < 16; r++) {
         for (int k = 0; k < 32; k++) out->q[r][k] = (int16_t)(vectors[k / 4 * 64 + 4 * r + k % 4] - 128);
     }
 }
 
-static void decode_q4_0(const uint8_t *panel, size_t n_in, size_t b, block32 *out) {
-    const uint8_t *vectors = panel + mr_head_bytes(n_in / 32) + b * 256;
-    load_halves(panel + b * 32, out->d);
+static void decode_q4_0(const uint8_t *panel, size_t b, block32 *out) {
+    const uint8_t *vectors = panel + mr_pair_quants(b, MR_Q4_0_BYTES);
+    load_halves(panel + mr_pair_scales(b, MR_Q4_0_BYTES), out->d);
     for (int r = 0; r < 16; r++) {
         for (int k = 0; k < 32; k++) out->q[r][k] = (int16_t)(nibble(vectors + k / 8 * 64, r, k % 8) - 8);
     }
@@ -72,8 +72,7 @@ static void decode_k_head(const uint8_t *p, block256 *out) {
     }
 }
 
-static void decode_q4_k(const uint8_t *panel, size_t n_in, size_t b, block256 *out) {
-    (void)n_in;
+static void decode_q4_k(const uint8_t *panel, size_t b, block256 *out) {
     const uint8_t *p = panel + b * MR_Q4_K_BYTES, *vectors = p + 256;
     decode_k_head(p, out);
     for (int r = 0; r < 16; r++) {
@@ -81,8 +80,7 @@ static void decode_q4_k(const uint8_t *panel, size_t n_in, size_t b, block256 *o
     }
 }
 
-static void decode_q5_k(const uint8_t *panel, size_t n_in, size_t b, block256 *out) {
-    (void)n_in;
+static void decode_q5_k(const uint8_t *panel, size_t b, block256 *out) {
     const uint8_t *p = panel + b * MR_Q5_K_BYTES;
     decode_k_head(p, out);
     for (int k = 0; k < 256; k++) {
@@ -95,9 +93,9 @@ static void decode_q5_k(const uint8_t *panel, size_t n_in, size_t b, block256 *o
     }
 }
 
-static void decode_q6_k(const uint8_t *panel, size_t n_in, size_t b, block256 *out) {
-    const uint8_t *p = panel + mr_head_bytes(n_in / 256) + b * MR_Q6_K_BYTES;
-    load_halves(panel + b * 32, out->d);
+static void decode_q6_k(const uint8_t *panel, size_t b, block256 *out) {
+    const uint8_t *p = panel + mr_pair_quants(b, MR_Q6_K_BYTES);
+    load_halves(panel + mr_pair_scales(b, MR_Q6_K_BYTES), out->d);
     out->has_min = false;
     for (int r = 0; r < 16; r++) {
         for (int g = 0; g < 16; g++) out->scale[r][g] = (int8_t)p[g / 4 * 64 + 4 * r + g % 4];
@@ -112,13 +110,13 @@ static void decode_q6_k(const uint8_t *panel, size_t n_in, size_t b, block256 *o
     }
 }
 
-static void tile_32(const mr_tile *tile, void (*decode)(const uint8_t *, size_t, size_t, block32 *)) {
+static void tile_32(const mr_tile *tile, void (*decode)(const uint8_t *, size_t, block32 *)) {
     memset(tile->out, 0, tile->n_panels * tile->n_tokens * 16 * sizeof(float));
     for (size_t p = 0; p < tile->n_panels; p++) {
         float *out = tile->out + p * tile->n_tokens * 16;
         for (size_t b = 0; b < tile->n_in / 32; b++) {
             block32 block;
-            decode(tile->panels + p * tile->panel_bytes, tile->n_in, b, &block);
+            decode(tile->panels + p * tile->panel_bytes, b, &block);
             for (size_t t = 0; t < tile->n_tokens; t++) {
                 const int8_t *q = (const int8_t *)tile->x[t] + 32 * b;
                 float dx = mr_q8_32_metas(tile->x[t], tile->n_in)[b].d;
@@ -149,13 +147,13 @@ static float product_256(const block256 *block, int r, const int8_t *q, float dx
     return fmaf(dx, t, s);
 }
 
-static void tile_256(const mr_tile *tile, void (*decode)(const uint8_t *, size_t, size_t, block256 *)) {
+static void tile_256(const mr_tile *tile, void (*decode)(const uint8_t *, size_t, block256 *)) {
     memset(tile->out, 0, tile->n_panels * tile->n_tokens * 16 * sizeof(float));
     for (size_t p = 0; p < tile->n_panels; p++) {
         float *out = tile->out + p * tile->n_tokens * 16;
         for (size_t b = 0; b < tile->n_in / 256; b++) {
             block256 block;
-            decode(tile->panels + p * tile->panel_bytes, tile->n_in, b, &block);
+            decode(tile->panels + p * tile->panel_bytes, b, &block);
             for (size_t t = 0; t < tile->n_tokens; t++) {
                 const mr_q8_256 *x = (const mr_q8_256 *)tile->x[t] + b;
                 float dx = mr_q8_256_metas(tile->x[t], tile->n_in)[b].d;

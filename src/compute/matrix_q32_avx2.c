@@ -21,10 +21,11 @@ ALWAYS_INLINE __m256i dot_nibbles(const __m256i w[8], const int8_t *q, const mr_
 
 ALWAYS_INLINE void q32_half(const uint8_t *panel, bool bytes, size_t half, size_t n_in, const uint8_t *const *x,
                             size_t n_tokens, float *out) {
-    const uint8_t *block = panel + mr_head_bytes(n_in / 32) + 32 * half;
-    for (size_t b = 0; b < n_in / 32; b++, block += bytes ? 512 : 256) {
+    const size_t block_bytes = bytes ? MR_Q8_0_BYTES : MR_Q4_0_BYTES;
+    for (size_t b = 0; b < n_in / 32; b++) {
+        const uint8_t *block = panel + mr_pair_quants(b, block_bytes) + 32 * half;
         __m256i w[8];
-        __m256 d = load_halves(panel + 32 * b + 16 * half);
+        __m256 d = load_halves(panel + mr_pair_scales(b, block_bytes) + 16 * half);
         if (bytes) {
             for (int i = 0; i < 8; i++) w[i] = _mm256_xor_si256(load256(block + 64 * i), _mm256_set1_epi8((char)0x80));
         } else {
