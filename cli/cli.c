@@ -78,8 +78,8 @@ mr_status mr_cli_read_json(const char *path, json_t **json, mr_error *err) {
     if (status == MR_OK) {
         *json = json_loadb(mr_buf_cstr(&text), text.len, JSON_REJECT_DUPLICATES, &where);
         if (*json == NULL) {
-            status = mr_fail(err, MR_ERR_INVALID, "%s is no JSON: line %d, column %d: %s", path, where.line, where.column,
-                             where.text);
+            status = mr_fail(err, MR_ERR_INVALID, "%s is no JSON: line %d, column %d: %s", path, where.line,
+                             where.column, where.text);
         }
     }
     mr_buf_free(&text);
@@ -120,9 +120,12 @@ void mr_cli_escape(mr_buf *out, const char *text, size_t len, size_t max_bytes) 
 /* --- the options of a model --- */
 
 static bool parse_kv(const char *command, const char *text, mr_kv_type *type) {
-    if (strcmp(text, "f16") == 0) *type = MR_KV_F16;
-    else if (strcmp(text, "f32") == 0) *type = MR_KV_F32;
-    else if (strcmp(text, "q8_0") == 0) *type = MR_KV_Q8_0;
+    if (strcmp(text, "f16") == 0)
+        *type = MR_KV_F16;
+    else if (strcmp(text, "f32") == 0)
+        *type = MR_KV_F32;
+    else if (strcmp(text, "q8_0") == 0)
+        *type = MR_KV_Q8_0;
     else {
         mr_cli_usage_error(command, "--kv-cache-type is f16, f32 or q8_0, not \"%s\"", text);
         return false;
@@ -157,23 +160,44 @@ static bool take_seed(const char *command, const char *text, mr_cli_model *model
 int mr_cli_model_option(const char *command, mr_cli_model *m, int option, const char *value) {
     bool ok = true;
     switch (option) {
-    case 'm': m->path = value; break;
-    case 't': ok = mr_cli_int(command, "--threads", value, 1, 256, &m->n_threads); break;
-    case MR_OPT_CONTEXT: ok = mr_cli_int(command, "--ctx-size", value, 1, 1 << 24, &m->context_size); break;
-    case MR_OPT_KV: ok = parse_kv(command, value, &m->kv_type); break;
-    case MR_OPT_TEMPLATE: m->chat_template = value; break;
-    case MR_OPT_SEED: ok = take_seed(command, value, m); break;
-    case MR_OPT_TEMP: ok = take_float(command, "--temp", value, &m->given.temperature, &m->has_temperature); break;
-    case MR_OPT_TOP_P: ok = take_float(command, "--top-p", value, &m->given.top_p, &m->has_top_p); break;
-    case MR_OPT_MIN_P: ok = take_float(command, "--min-p", value, &m->given.min_p, &m->has_min_p); break;
-    case MR_OPT_TOP_K: ok = take_int(command, "--top-k", value, 0, 1 << 24, &m->given.top_k, &m->has_top_k); break;
+    case 'm':
+        m->path = value;
+        break;
+    case 't':
+        ok = mr_cli_int(command, "--threads", value, 1, 256, &m->n_threads);
+        break;
+    case MR_OPT_CONTEXT:
+        ok = mr_cli_int(command, "--ctx-size", value, 1, 1 << 24, &m->context_size);
+        break;
+    case MR_OPT_KV:
+        ok = parse_kv(command, value, &m->kv_type);
+        break;
+    case MR_OPT_TEMPLATE:
+        m->chat_template = value;
+        break;
+    case MR_OPT_SEED:
+        ok = take_seed(command, value, m);
+        break;
+    case MR_OPT_TEMP:
+        ok = take_float(command, "--temp", value, &m->given.temperature, &m->has_temperature);
+        break;
+    case MR_OPT_TOP_P:
+        ok = take_float(command, "--top-p", value, &m->given.top_p, &m->has_top_p);
+        break;
+    case MR_OPT_MIN_P:
+        ok = take_float(command, "--min-p", value, &m->given.min_p, &m->has_min_p);
+        break;
+    case MR_OPT_TOP_K:
+        ok = take_int(command, "--top-k", value, 0, 1 << 24, &m->given.top_k, &m->has_top_k);
+        break;
     case MR_OPT_REPEAT_PENALTY:
         ok = take_float(command, "--repeat-penalty", value, &m->given.repeat_penalty, &m->has_repeat_penalty);
         break;
     case MR_OPT_REPEAT_LAST_N:
         ok = take_int(command, "--repeat-last-n", value, -1, 1 << 24, &m->given.repeat_last_n, &m->has_repeat_last_n);
         break;
-    default: return 0;
+    default:
+        return 0;
     }
     return ok ? 1 : -1;
 }

@@ -15,9 +15,9 @@
 
 enum {
     MR_EXIT_OK = 0,
-    MR_EXIT_FAILURE = 1,      /* the work could not be done; the reason is on stderr */
-    MR_EXIT_USAGE = 2,        /* the command line is wrong */
-    MR_EXIT_CANCELLED = 130,  /* Ctrl-C */
+    MR_EXIT_FAILURE = 1,          /* the work could not be done; the reason is on stderr */
+    MR_EXIT_USAGE = 2,            /* the command line is wrong */
+    MR_EXIT_CANCELLED = 130,      /* Ctrl-C */
     MR_CLI_MAX_INPUT = 256 << 20, /* longest file or standard input that is read, bytes */
 };
 
@@ -40,8 +40,8 @@ mr_status mr_cli_read_json(const char *path, json_t **json, mr_error *err);
 /* Dumps JSON to stdout with a line break at the end. False when it could not be written. */
 bool mr_cli_print_json(const json_t *json, size_t flags);
 
-/* Interrupts. After mr_cli_catch_interrupts (call it before any other thread exists), Ctrl-C and SIGTERM request `cancel`
- * where one is set and end the process where none is; a second one always ends it. */
+/* Interrupts. After mr_cli_catch_interrupts (call it before any other thread exists), Ctrl-C and SIGTERM request
+ * `cancel` where one is set and end the process where none is; a second one always ends it. */
 void mr_cli_catch_interrupts(void);
 void mr_cli_on_interrupt(mr_cancel *cancel); /* NULL: end the process. Not owned. */
 
@@ -58,8 +58,16 @@ typedef struct mr_cli_model {
 
 /* Options that chat and complete share, for a command's own getopt_long table, and their short letters. */
 enum {
-    MR_OPT_TEMP = 1000, MR_OPT_TOP_K, MR_OPT_TOP_P, MR_OPT_MIN_P, MR_OPT_SEED, MR_OPT_REPEAT_PENALTY,
-    MR_OPT_REPEAT_LAST_N, MR_OPT_CONTEXT, MR_OPT_KV, MR_OPT_TEMPLATE,
+    MR_OPT_TEMP = 1000,
+    MR_OPT_TOP_K,
+    MR_OPT_TOP_P,
+    MR_OPT_MIN_P,
+    MR_OPT_SEED,
+    MR_OPT_REPEAT_PENALTY,
+    MR_OPT_REPEAT_LAST_N,
+    MR_OPT_CONTEXT,
+    MR_OPT_KV,
+    MR_OPT_TEMPLATE,
 };
 #define MR_CLI_MODEL_OPTIONS                                                                                           \
     {"model", required_argument, NULL, 'm'}, {"threads", required_argument, NULL, 't'},                                \
@@ -69,7 +77,9 @@ enum {
         {"repeat-penalty", required_argument, NULL, MR_OPT_REPEAT_PENALTY},                                            \
         {"repeat-last-n", required_argument, NULL, MR_OPT_REPEAT_LAST_N},                                              \
         {"ctx-size", required_argument, NULL, MR_OPT_CONTEXT}, {"kv-cache-type", required_argument, NULL, MR_OPT_KV},  \
-        {"chat-template", required_argument, NULL, MR_OPT_TEMPLATE}
+    {                                                                                                                  \
+        "chat-template", required_argument, NULL, MR_OPT_TEMPLATE                                                      \
+    }
 #define MR_CLI_MODEL_HELP                                                                                              \
     "  -m, --model FILE       GGUF model (default: the small model that is built in)\n"                                \
     "  -t, --threads N        threads (default: physical cores)\n"                                                     \

@@ -21,7 +21,8 @@ typedef struct chat {
 static void help(void) {
     fputs("usage: mistral-runner chat [-m MODEL] [--system TEXT] [options]\n"
           "\n"
-          "Each line is a message; the answer streams. Ctrl-C ends an answer, at the prompt the program; so does Ctrl-D.\n"
+          "Each line is a message; the answer streams. Ctrl-C ends an answer, at the prompt the program; so does "
+          "Ctrl-D.\n"
           "/clear forgets the conversation, /exit ends the program.\n"
           "\n"
           "  -s, --system TEXT      instructions for the assistant\n"
@@ -40,12 +41,17 @@ static int parse_options(int argc, char **argv, chat *c) {
         if (taken < 0) return MR_EXIT_USAGE;
         if (taken > 0) continue;
         switch (o) {
-        case 's': c->system = optarg; break;
+        case 's':
+            c->system = optarg;
+            break;
         case 'n':
             if (!mr_cli_int(COMMAND, "-n", optarg, 1, 1 << 24, &c->n_predict)) return MR_EXIT_USAGE;
             break;
-        case 'h': help(); return -1;
-        default: return MR_EXIT_USAGE;
+        case 'h':
+            help();
+            return -1;
+        default:
+            return MR_EXIT_USAGE;
         }
     }
     if (optind < argc) return mr_cli_usage_error(COMMAND, "there is no argument \"%s\"", argv[optind]);
@@ -69,8 +75,8 @@ static mr_status start_over(chat *c, mr_error *err) {
 static mr_status make_prompt(const chat *c, mr_tokens *tokens, mr_error *err) {
     mr_buf text = {0};
     const mr_tokenizer *tokenizer = mr_text_model_tokenizer(c->model);
-    mr_status status = mr_chat_template_render(mr_text_model_chat_template(c->model), c->messages, NULL, NULL, true, &text,
-                                               err);
+    mr_status status =
+        mr_chat_template_render(mr_text_model_chat_template(c->model), c->messages, NULL, NULL, true, &text, err);
     if (status == MR_OK) {
         status = mr_tokenizer_encode(tokenizer, mr_buf_cstr(&text), text.len, MR_ENCODE_SPECIAL_TEXT, tokens, err);
     }

@@ -47,8 +47,12 @@ static int parse_options(int argc, char **argv, complete_options *o) {
         if (taken < 0) return MR_EXIT_USAGE;
         if (taken > 0) continue;
         switch (c) {
-        case 'p': o->prompt = optarg; break;
-        case 'f': o->file = optarg; break;
+        case 'p':
+            o->prompt = optarg;
+            break;
+        case 'f':
+            o->file = optarg;
+            break;
         case 'n':
             if (!mr_cli_int(COMMAND, "-n", optarg, 1, 1 << 24, &o->n_predict)) return MR_EXIT_USAGE;
             break;
@@ -56,10 +60,17 @@ static int parse_options(int argc, char **argv, complete_options *o) {
             if (o->n_stops == MAX_STOPS) return mr_cli_usage_error(COMMAND, "there are more than %d --stop", MAX_STOPS);
             o->stops[o->n_stops++] = optarg;
             break;
-        case OPT_STATS: o->stats = true; break;
-        case OPT_NO_BOS: o->no_bos = true; break;
-        case 'h': help(); return -1;
-        default: return MR_EXIT_USAGE;
+        case OPT_STATS:
+            o->stats = true;
+            break;
+        case OPT_NO_BOS:
+            o->no_bos = true;
+            break;
+        case 'h':
+            help();
+            return -1;
+        default:
+            return MR_EXIT_USAGE;
         }
     }
     if (optind < argc) return mr_cli_usage_error(COMMAND, "there is no argument \"%s\"", argv[optind]);
@@ -67,7 +78,8 @@ static int parse_options(int argc, char **argv, complete_options *o) {
     return 0;
 }
 
-static mr_status encode_prompt(const complete_options *o, const mr_text_model *model, mr_tokens *tokens, mr_error *err) {
+static mr_status encode_prompt(const complete_options *o, const mr_text_model *model, mr_tokens *tokens,
+                               mr_error *err) {
     mr_buf file_text = {0};
     const char *text = o->prompt;
     mr_status status = MR_OK;

@@ -23,8 +23,8 @@ static void help(void) {
 }
 
 static const char *type_name(mr_gguf_type type) {
-    static const char *const NAMES[] = {"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64",
-                                        "i64", "f64"};
+    static const char *const NAMES[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                        "bool", "string", "array", "u64", "i64", "f64"};
     return (unsigned)type < sizeof NAMES / sizeof NAMES[0] ? NAMES[type] : "?";
 }
 
@@ -43,9 +43,12 @@ static void put_array(mr_buf *line, const mr_gguf_value *array, size_t max_text)
         mr_gguf_str text;
         if (i > 0) mr_buf_puts(line, ", ");
         if (mr_gguf_array_i64(array, i, &integer)) {
-            if (array->elem == MR_GGUF_BOOL) mr_buf_puts(line, integer != 0 ? "true" : "false");
-            else if (array->elem == MR_GGUF_UINT64) mr_buf_printf(line, "%" PRIu64, (uint64_t)integer);
-            else mr_buf_printf(line, "%" PRId64, integer);
+            if (array->elem == MR_GGUF_BOOL)
+                mr_buf_puts(line, integer != 0 ? "true" : "false");
+            else if (array->elem == MR_GGUF_UINT64)
+                mr_buf_printf(line, "%" PRIu64, (uint64_t)integer);
+            else
+                mr_buf_printf(line, "%" PRId64, integer);
         } else if (mr_gguf_array_f32(array, i, &real)) {
             mr_buf_printf(line, "%.9g", (double)real);
         } else if (mr_gguf_array_next_string(array, &cursor, &text)) {
@@ -92,8 +95,10 @@ static void print_tensor(const mr_gguf_tensor *tensor) {
     for (uint32_t i = 0; i < tensor->n_dims; i++) {
         mr_buf_printf(&shape, "%s%" PRIu64, i > 0 ? " x " : "", tensor->shape[i]);
     }
-    if (info != NULL) mr_buf_puts(&type, info->name);
-    else mr_buf_printf(&type, "type %u", (unsigned)tensor->type);
+    if (info != NULL)
+        mr_buf_puts(&type, info->name);
+    else
+        mr_buf_printf(&type, "type %u", (unsigned)tensor->type);
     printf("%-44s %-8s %-24s %12zu\n", mr_buf_cstr(&name), mr_buf_cstr(&type), mr_buf_cstr(&shape), tensor->n_bytes);
     mr_buf_free(&name);
     mr_buf_free(&shape);
@@ -130,11 +135,20 @@ int mr_cmd_inspect(int argc, char **argv) {
     const char *path = NULL;
     for (int c; (c = getopt_long(argc, argv, "m:h", longs, NULL)) != -1;) {
         switch (c) {
-        case OPT_FULL: full = true; break;
-        case OPT_NO_TENSORS: tensors = false; break;
-        case 'm': path = optarg; break;
-        case 'h': help(); return MR_EXIT_OK;
-        default: return MR_EXIT_USAGE;
+        case OPT_FULL:
+            full = true;
+            break;
+        case OPT_NO_TENSORS:
+            tensors = false;
+            break;
+        case 'm':
+            path = optarg;
+            break;
+        case 'h':
+            help();
+            return MR_EXIT_OK;
+        default:
+            return MR_EXIT_USAGE;
         }
     }
     if (path == NULL && optind < argc) path = argv[optind++];

@@ -44,22 +44,29 @@ static void help(void) {
 
 static int parse_options(int argc, char **argv, logits_options *o) {
     enum { OPT_TOKENS = 1, OPT_ALL };
-    static const struct option longs[] = {{"model", required_argument, NULL, 'm'},
-                                          {"tokens", required_argument, NULL, OPT_TOKENS},
-                                          {"all", no_argument, NULL, OPT_ALL},
-                                          {"threads", required_argument, NULL, 't'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {0}};
+    static const struct option longs[] = {
+        {"model", required_argument, NULL, 'm'}, {"tokens", required_argument, NULL, OPT_TOKENS},
+        {"all", no_argument, NULL, OPT_ALL},     {"threads", required_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},        {0}};
     for (int c; (c = getopt_long(argc, argv, "m:t:h", longs, NULL)) != -1;) {
         switch (c) {
-        case 'm': o->model = optarg; break;
+        case 'm':
+            o->model = optarg;
+            break;
         case 't':
             if (!mr_cli_int(COMMAND, "--threads", optarg, 1, 256, &o->n_threads)) return MR_EXIT_USAGE;
             break;
-        case OPT_TOKENS: o->tokens = optarg; break;
-        case OPT_ALL: o->all = true; break;
-        case 'h': help(); return -1;
-        default: return MR_EXIT_USAGE;
+        case OPT_TOKENS:
+            o->tokens = optarg;
+            break;
+        case OPT_ALL:
+            o->all = true;
+            break;
+        case 'h':
+            help();
+            return -1;
+        default:
+            return MR_EXIT_USAGE;
         }
     }
     if (optind < argc) return mr_cli_usage_error(COMMAND, "there is no argument \"%s\"", argv[optind]);
@@ -75,7 +82,8 @@ static mr_status parse_tokens(const char *text, mr_tokens *tokens, mr_error *err
         errno = 0;
         long id = strtol(p, &end, 10);
         if (end == p || errno != 0 || id < 0 || id > INT32_MAX) break;
-        if (!mr_tokens_push(tokens, (mr_token)id)) return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the tokens");
+        if (!mr_tokens_push(tokens, (mr_token)id))
+            return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the tokens");
         while (*end == ' ') end++;
         if (*end == '\0') return MR_OK;
         if (*end != ',') break;
@@ -104,8 +112,10 @@ static void print_row(const float *logits, size_t n, bool first) {
     fputs(first ? "[" : ",\n[", stdout);
     for (size_t i = 0; i < n; i++) {
         if (i > 0) putchar(',');
-        if (isfinite(logits[i])) printf("%.9g", (double)logits[i]);
-        else fputs("null", stdout);
+        if (isfinite(logits[i]))
+            printf("%.9g", (double)logits[i]);
+        else
+            fputs("null", stdout);
     }
     putchar(']');
 }

@@ -1,5 +1,5 @@
-/* mistral-runner run: stands in for a jobworkerp worker. Loads the plugin over its ABI, converts the worker's settings and the
- * job's arguments from JSON to protobuf as the host does, and prints the result. */
+/* mistral-runner run: stands in for a jobworkerp worker. Loads the plugin over its ABI, converts the worker's settings
+ * and the job's arguments from JSON to protobuf as the host does, and prints the result. */
 #define _POSIX_C_SOURCE 200809L
 #include "cli.h"
 #include "commands.h"
@@ -58,30 +58,50 @@ static void help(void) {
           "\n"
           "Runs one job through the plugin, as jobworkerp would, and prints the result as JSON.\n"
           "\n"
-          "  -w, --worker FILE      the worker: its runner_settings name the model (default: the model that is built in)\n"
-          "  -j, --job FILE         the job: \"args\", \"using\" (the method; default chat), \"metadata\"; - = standard input\n"
+          "  -w, --worker FILE      the worker: its runner_settings name the model (default: the model that is built "
+          "in)\n"
+          "  -j, --job FILE         the job: \"args\", \"using\" (the method; default chat), \"metadata\"; - = "
+          "standard input\n"
           "  -s, --stream           print the text as it comes\n"
           "      --json             with --stream: print each chunk as one line of JSON instead\n"
-          "  -p, --plugin FILE      the plugin (default: " "libplugin_runner_mistral.so" " beside this program)\n"
+          "  -p, --plugin FILE      the plugin (default: "
+          "libplugin_runner_mistral.so"
+          " beside this program)\n"
           "\n"
           "Ctrl-C cancels the job through its token.\n",
           stdout);
 }
 
 static int parse_options(int argc, char **argv, run_options *o) {
-    static const struct option longs[] = {{"worker", required_argument, NULL, 'w'}, {"job", required_argument, NULL, 'j'},
-                                          {"plugin", required_argument, NULL, 'p'}, {"stream", no_argument, NULL, 's'},
-                                          {"json", no_argument, NULL, 'J'},         {"help", no_argument, NULL, 'h'},
+    static const struct option longs[] = {{"worker", required_argument, NULL, 'w'},
+                                          {"job", required_argument, NULL, 'j'},
+                                          {"plugin", required_argument, NULL, 'p'},
+                                          {"stream", no_argument, NULL, 's'},
+                                          {"json", no_argument, NULL, 'J'},
+                                          {"help", no_argument, NULL, 'h'},
                                           {0}};
     for (int c; (c = getopt_long(argc, argv, "w:j:p:sh", longs, NULL)) != -1;) {
         switch (c) {
-        case 'w': o->worker = optarg; break;
-        case 'j': o->job = optarg; break;
-        case 'p': o->plugin = optarg; break;
-        case 's': o->stream = true; break;
-        case 'J': o->json = true; break;
-        case 'h': help(); return -1;
-        default: return MR_EXIT_USAGE;
+        case 'w':
+            o->worker = optarg;
+            break;
+        case 'j':
+            o->job = optarg;
+            break;
+        case 'p':
+            o->plugin = optarg;
+            break;
+        case 's':
+            o->stream = true;
+            break;
+        case 'J':
+            o->json = true;
+            break;
+        case 'h':
+            help();
+            return -1;
+        default:
+            return MR_EXIT_USAGE;
         }
     }
     if (optind < argc) return mr_cli_usage_error(COMMAND, "there is no argument \"%s\"", argv[optind]);
@@ -96,8 +116,10 @@ static mr_status encode(const char *file, const char *part, const ProtobufCMessa
     mr_arena arena = {0};
     ProtobufCMessage *message;
     mr_status status = mr_pb_from_json(type, json, &arena, &message, err);
-    if (status != MR_OK) mr_fail_prefix(err, "%s: %s", file, part);
-    else if (!mr_pb_pack(message, bytes)) status = mr_fail(err, MR_ERR_NOMEM, "%s: there is no memory to encode it", file);
+    if (status != MR_OK)
+        mr_fail_prefix(err, "%s: %s", file, part);
+    else if (!mr_pb_pack(message, bytes))
+        status = mr_fail(err, MR_ERR_NOMEM, "%s: there is no memory to encode it", file);
     mr_arena_free(&arena);
     return status;
 }
@@ -125,22 +147,24 @@ static mr_status find_method(run *r, mr_error *err) {
         r->method = &METHODS[0];
         return MR_OK;
     }
-    if (!json_is_string(using_)) return mr_fail(err, MR_ERR_INVALID, "%s: using is the name of a method, a string", file);
+    if (!json_is_string(using_))
+        return mr_fail(err, MR_ERR_INVALID, "%s: using is the name of a method, a string", file);
     for (size_t i = 0; i < sizeof METHODS / sizeof METHODS[0]; i++) {
         if (strcmp(json_string_value(using_), METHODS[i].name) == 0) {
             r->method = &METHODS[i];
             return MR_OK;
         }
     }
-    return mr_fail(err, MR_ERR_NOT_FOUND, "%s: the runner has no method \"%s\"; its methods are chat and completion", file,
-                   json_string_value(using_));
+    return mr_fail(err, MR_ERR_NOT_FOUND, "%s: the runner has no method \"%s\"; its methods are chat and completion",
+                   file, json_string_value(using_));
 }
 
 static mr_status read_metadata(run *r, mr_error *err) {
     json_t *metadata = json_object_get(r->job, "metadata");
     if (metadata == NULL || json_is_null(metadata)) return MR_OK;
     if (!json_is_object(metadata) || json_object_size(metadata) > MAX_METADATA) {
-        return mr_fail(err, MR_ERR_INVALID, "%s: metadata is an object of at most %d strings", r->options->job, MAX_METADATA);
+        return mr_fail(err, MR_ERR_INVALID, "%s: metadata is an object of at most %d strings", r->options->job,
+                       MAX_METADATA);
     }
     const char *key;
     json_t *value;
@@ -160,8 +184,8 @@ static mr_status read_job(run *r, mr_error *err) {
     if (!json_is_object(r->job)) return mr_fail(err, MR_ERR_INVALID, "%s: a job is a JSON object", file);
     const char *wanted = text_member(r->job, "worker_name"), *name = text_member(r->worker, "name");
     if (wanted != NULL && name != NULL && strcmp(wanted, name) != 0) {
-        return mr_fail(err, MR_ERR_INVALID, "%s is a job for the worker \"%s\", but %s is the worker \"%s\"", file, wanted,
-                       r->options->worker, name);
+        return mr_fail(err, MR_ERR_INVALID, "%s is a job for the worker \"%s\", but %s is the worker \"%s\"", file,
+                       wanted, r->options->worker, name);
     }
     json_t *args = json_object_get(r->job, "args");
     if (args == NULL) return mr_fail(err, MR_ERR_INVALID, "%s: the job has no \"args\"", file);
@@ -175,9 +199,12 @@ static mr_status read_job(run *r, mr_error *err) {
 
 /* The plugin beside this program, or where it is installed. */
 static mr_status find_plugin(mr_buf *path, mr_error *err) {
-    static const char *const PLACES[] = {"", "../lib/mistral-runner/", "../lib64/mistral-runner/",
+    static const char *const PLACES[] = {
+        "",
+        "../lib/mistral-runner/",
+        "../lib64/mistral-runner/",
 #ifdef MR_PLUGIN_DIR
-                                         MR_PLUGIN_DIR "/",
+        MR_PLUGIN_DIR "/",
 #endif
     };
     char self[4096];
@@ -188,12 +215,14 @@ static mr_status find_plugin(mr_buf *path, mr_error *err) {
     if (slash != NULL) *slash = '\0';
     for (size_t i = 0; i < sizeof PLACES / sizeof PLACES[0]; i++) {
         mr_buf_clear(path);
-        if (PLACES[i][0] == '/') mr_buf_printf(path, "%s%s", PLACES[i], PLUGIN_FILE);
-        else mr_buf_printf(path, "%s/%s%s", self, PLACES[i], PLUGIN_FILE);
+        if (PLACES[i][0] == '/')
+            mr_buf_printf(path, "%s%s", PLACES[i], PLUGIN_FILE);
+        else
+            mr_buf_printf(path, "%s/%s%s", self, PLACES[i], PLUGIN_FILE);
         if (mr_path_is_file(mr_buf_cstr(path))) return MR_OK;
     }
-    return mr_fail(err, MR_ERR_NOT_FOUND, "there is no %s beside this program in %s; name it with --plugin", PLUGIN_FILE,
-                   self);
+    return mr_fail(err, MR_ERR_NOT_FOUND, "there is no %s beside this program in %s; name it with --plugin",
+                   PLUGIN_FILE, self);
 }
 
 static mr_status open_plugin(run *r, mr_error *err) {
@@ -205,13 +234,13 @@ static mr_status open_plugin(run *r, mr_error *err) {
     }
     if (status == MR_OK) status = mr_host_describe(r->host, MR_HOST_NAME, &name, err);
     if (status == MR_OK && strcmp(mr_buf_cstr(&name), "MistralLocalLLM") != 0) {
-        status = mr_fail(err, MR_ERR_UNSUPPORTED, "the plugin is the runner \"%s\"; only MistralLocalLLM can be run here",
-                         mr_buf_cstr(&name));
+        status = mr_fail(err, MR_ERR_UNSUPPORTED,
+                         "the plugin is the runner \"%s\"; only MistralLocalLLM can be run here", mr_buf_cstr(&name));
     }
     const char *wanted = text_member(r->worker, "runner_name");
     if (status == MR_OK && wanted != NULL && strcmp(wanted, mr_buf_cstr(&name)) != 0) {
-        status = mr_fail(err, MR_ERR_NOT_FOUND, "%s names the runner \"%s\", but the plugin is \"%s\"", r->options->worker,
-                         wanted, mr_buf_cstr(&name));
+        status = mr_fail(err, MR_ERR_NOT_FOUND, "%s names the runner \"%s\", but the plugin is \"%s\"",
+                         r->options->worker, wanted, mr_buf_cstr(&name));
     }
     mr_buf_free(&path);
     mr_buf_free(&name);

@@ -43,13 +43,26 @@ static int parse_options(int argc, char **argv, tokenize_options *o) {
                                           {0}};
     for (int c; (c = getopt_long(argc, argv, "m:h", longs, NULL)) != -1;) {
         switch (c) {
-        case 'm': o->model = optarg; break;
-        case OPT_TEXT: o->text = optarg; break;
-        case OPT_NO_SPECIAL: o->no_special = true; break;
-        case OPT_BOS: o->bos = BOS_YES; break;
-        case OPT_NO_BOS: o->bos = BOS_NO; break;
-        case 'h': help(); return -1;
-        default: return MR_EXIT_USAGE;
+        case 'm':
+            o->model = optarg;
+            break;
+        case OPT_TEXT:
+            o->text = optarg;
+            break;
+        case OPT_NO_SPECIAL:
+            o->no_special = true;
+            break;
+        case OPT_BOS:
+            o->bos = BOS_YES;
+            break;
+        case OPT_NO_BOS:
+            o->bos = BOS_NO;
+            break;
+        case 'h':
+            help();
+            return -1;
+        default:
+            return MR_EXIT_USAGE;
         }
     }
     if (optind < argc) return mr_cli_usage_error(COMMAND, "there is no argument \"%s\"", argv[optind]);
@@ -76,7 +89,8 @@ static mr_status encode(const tokenize_options *o, const mr_tokenizer *tokenizer
     if (o->bos == BOS_AS_VOCABULARY) flags |= MR_ENCODE_ADD_BOS_EOS;
     if (o->bos == BOS_YES) {
         if (mr_tokenizer_bos(tokenizer) < 0) return mr_fail(err, MR_ERR_INVALID, "the vocabulary has no start token");
-        if (!mr_tokens_push(tokens, mr_tokenizer_bos(tokenizer))) return mr_fail(err, MR_ERR_NOMEM, "there is no memory");
+        if (!mr_tokens_push(tokens, mr_tokenizer_bos(tokenizer)))
+            return mr_fail(err, MR_ERR_NOMEM, "there is no memory");
     }
     if (o->text == NULL) status = mr_cli_read("-", &input, err);
     const char *text = o->text != NULL ? o->text : mr_buf_cstr(&input);

@@ -1,4 +1,5 @@
-/* The commands of mistral-runner. Each takes its own argv (argv[0] is the command's name) and returns the exit status. */
+/* The commands of mistral-runner. Each takes its own argv (argv[0] is the command's name) and returns the exit status.
+ */
 #ifndef MR_CLI_COMMANDS_H
 #define MR_CLI_COMMANDS_H
 

@@ -36,8 +36,10 @@ void mr_cli_catch_interrupts(void) {
     sigaddset(&interrupts, SIGINT);
     sigaddset(&interrupts, SIGTERM);
     if (pthread_sigmask(SIG_BLOCK, &interrupts, NULL) != 0) return;
-    if (pthread_create(&thread, NULL, wait_for_signals, NULL) == 0) pthread_detach(thread);
-    else pthread_sigmask(SIG_UNBLOCK, &interrupts, NULL);
+    if (pthread_create(&thread, NULL, wait_for_signals, NULL) == 0)
+        pthread_detach(thread);
+    else
+        pthread_sigmask(SIG_UNBLOCK, &interrupts, NULL);
 }
 
 void mr_cli_on_interrupt(mr_cancel *cancel) {

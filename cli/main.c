@@ -36,7 +36,8 @@ static void help(FILE *out) {
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].about);
     }
-    fputs("\nmistral-runner COMMAND --help tells the options of a command; mistral-runner --version the version.\n", out);
+    fputs("\nmistral-runner COMMAND --help tells the options of a command; mistral-runner --version the version.\n",
+          out);
 }
 
 int main(int argc, char **argv) {

@@ -21,9 +21,10 @@ mr_status mr_job_options_resolve(const mr_job_options *options, const mr_samplin
     *max_tokens = 0;
     if (options->has_max_tokens) {
         if (options->max_tokens <= 0) {
-            return mr_fail(err, MR_ERR_INVALID,
-                           "options.max_tokens is %d; give at least 1, or leave it out for as many as the context holds",
-                           (int)options->max_tokens);
+            return mr_fail(
+                err, MR_ERR_INVALID,
+                "options.max_tokens is %d; give at least 1, or leave it out for as many as the context holds",
+                (int)options->max_tokens);
         }
         *max_tokens = (uint32_t)options->max_tokens;
     }
@@ -100,7 +101,8 @@ static mr_status take_figures(const mr_generation *generation, mr_answer *answer
     };
     const mr_tokens *tokens = mr_generation_tokens(generation);
     for (size_t i = 0; i < tokens->n; i++) {
-        if (!mr_tokens_push(&answer->tokens, tokens->ids[i])) return mr_fail_nomem(err, tokens->n * 4, "the answer's tokens");
+        if (!mr_tokens_push(&answer->tokens, tokens->ids[i]))
+            return mr_fail_nomem(err, tokens->n * 4, "the answer's tokens");
     }
     return MR_OK;
 }

@@ -1,5 +1,5 @@
-/* From a prompt to an answer: the options of a job, the generation, and the split into content and reasoning. What chat and
- * completion have in common. */
+/* From a prompt to an answer: the options of a job, the generation, and the split into content and reasoning. What chat
+ * and completion have in common. */
 #ifndef MR_SERVICE_ANSWER_H
 #define MR_SERVICE_ANSWER_H
 
@@ -21,8 +21,8 @@ typedef struct mr_job_options {
     bool extract_reasoning;
 } mr_job_options;
 
-/* The sampling and the bound that the options ask for, on top of what the model recommends. Without a seed each call takes
- * another one. MR_ERR_INVALID names the option that is negative, NaN or out of range. */
+/* The sampling and the bound that the options ask for, on top of what the model recommends. Without a seed each call
+ * takes another one. MR_ERR_INVALID names the option that is negative, NaN or out of range. */
 mr_status mr_job_options_resolve(const mr_job_options *options, const mr_sampling *recommended, mr_sampling *sampling,
                                  uint32_t *max_tokens, mr_error *err);
 

@@ -99,7 +99,8 @@ static mr_status finish(const mr_job *job, const mr_answer *answer, mr_error *er
     return mr_job_finish(job, &parts.result.base, err);
 }
 
-static mr_status run(const mr_job *job, const mr_pb_chat_args *args, mr_prompt *prompt, mr_answer *answer, mr_error *err) {
+static mr_status run(const mr_job *job, const mr_pb_chat_args *args, mr_prompt *prompt, mr_answer *answer,
+                     mr_error *err) {
     mr_job_options options = read_options(args->options);
     mr_sampling recommended = mr_text_model_sampling(job->model);
     mr_answer_request request = {
@@ -110,7 +111,8 @@ static mr_status run(const mr_job *job, const mr_pb_chat_args *args, mr_prompt *
         .ctx = (void *)job,
     };
     mr_status status = check_args(job, args, err);
-    if (status == MR_OK) status = mr_job_options_resolve(&options, &recommended, &request.sampling, &request.max_tokens, err);
+    if (status == MR_OK)
+        status = mr_job_options_resolve(&options, &recommended, &request.sampling, &request.max_tokens, err);
     if (status == MR_OK) status = build_prompt(job, args, prompt, err);
     if (status != MR_OK) return status;
     request.prompt = prompt->tokens.ids;
@@ -127,8 +129,10 @@ mr_status mr_job_chat(const mr_job *job, mr_error *err) {
     ProtobufCMessage *args;
     mr_status status = mr_pb_unpack(&jobworkerp__runner__llm__llmchat_args__descriptor, job->request->args,
                                     job->request->n_args, &arena, &args, err);
-    if (status != MR_OK) mr_fail_prefix(err, "the arguments of chat cannot be decoded");
-    else status = run(job, (const mr_pb_chat_args *)args, &prompt, &answer, err);
+    if (status != MR_OK)
+        mr_fail_prefix(err, "the arguments of chat cannot be decoded");
+    else
+        status = run(job, (const mr_pb_chat_args *)args, &prompt, &answer, err);
     mr_answer_free(&answer);
     mr_prompt_free(&prompt);
     mr_arena_free(&arena);

@@ -91,8 +91,8 @@ static mr_status send_piece(void *ctx, const mr_buf *content, const mr_buf *reas
 static mr_status check_args(const mr_job *job, const pb_args *args, mr_error *err) {
     mr_status status = mr_job_check_json_schema(args->json_schema, err);
     if (status != MR_OK) return status;
-    return mr_job_check_tools(job, args->function_options != NULL && args->function_options->use_function_calling, false,
-                              err);
+    return mr_job_check_tools(job, args->function_options != NULL && args->function_options->use_function_calling,
+                              false, err);
 }
 
 /* With a system prompt the prompt is a chat message, and an earlier answer in the context is ended as a turn. */
@@ -113,7 +113,8 @@ static mr_status build_chat_prompt(const mr_job *job, const pb_args *args, mr_pr
 static mr_status build_prompt(const mr_job *job, const pb_args *args, mr_prompt *prompt, mr_error *err) {
     mr_status status = MR_OK;
     if (args->context != NULL && args->context->ollama_context != NULL &&
-        args->context->context_case == JOBWORKERP__RUNNER__LLM__LLMCOMPLETION_ARGS__GENERATION_CONTEXT__CONTEXT_OLLAMA_CONTEXT) {
+        args->context->context_case ==
+            JOBWORKERP__RUNNER__LLM__LLMCOMPLETION_ARGS__GENERATION_CONTEXT__CONTEXT_OLLAMA_CONTEXT) {
         status = mr_prompt_context(prompt, job->model, args->context->ollama_context->data,
                                    args->context->ollama_context->n_data, err);
     }
@@ -162,7 +163,8 @@ static mr_status run(const mr_job *job, const pb_args *args, mr_prompt *prompt, 
         .ctx = (void *)job,
     };
     mr_status status = check_args(job, args, err);
-    if (status == MR_OK) status = mr_job_options_resolve(&options, &recommended, &request.sampling, &request.max_tokens, err);
+    if (status == MR_OK)
+        status = mr_job_options_resolve(&options, &recommended, &request.sampling, &request.max_tokens, err);
     if (status == MR_OK) status = build_prompt(job, args, prompt, err);
     if (status != MR_OK) return status;
     request.prompt = prompt->tokens.ids;
@@ -179,8 +181,10 @@ mr_status mr_job_completion(const mr_job *job, mr_error *err) {
     ProtobufCMessage *args;
     mr_status status = mr_pb_unpack(&jobworkerp__runner__llm__llmcompletion_args__descriptor, job->request->args,
                                     job->request->n_args, &arena, &args, err);
-    if (status != MR_OK) mr_fail_prefix(err, "the arguments of completion cannot be decoded");
-    else status = run(job, (const pb_args *)args, &prompt, &answer, err);
+    if (status != MR_OK)
+        mr_fail_prefix(err, "the arguments of completion cannot be decoded");
+    else
+        status = run(job, (const pb_args *)args, &prompt, &answer, err);
     mr_answer_free(&answer);
     mr_prompt_free(&prompt);
     mr_arena_free(&arena);

@@ -1,4 +1,5 @@
-/* Settings that come from the environment. A value that does not parse is named in a warning, and the default stands. */
+/* Settings that come from the environment. A value that does not parse is named in a warning, and the default stands.
+ */
 #ifndef MR_SERVICE_ENVIRONMENT_H
 #define MR_SERVICE_ENVIRONMENT_H
 

@@ -32,11 +32,12 @@ mr_status mr_job_send(const mr_job *job, const ProtobufCMessage *chunk, mr_error
 mr_status mr_job_finish(const mr_job *job, const ProtobufCMessage *result, mr_error *err);
 bool mr_job_is_stream(const mr_job *job);
 
-/* The name to report in `usage`: general.name, else the file's name, else the architecture. Valid while the model is loaded. */
+/* The name to report in `usage`: general.name, else the file's name, else the architecture. Valid while the model is
+ * loaded. */
 const char *mr_job_model_name(const mr_job *job);
 
-/* Answers a request for tools where there are none: a warning, or an error where they are asked for in a way that cannot be
- * left out. */
+/* Answers a request for tools where there are none: a warning, or an error where they are asked for in a way that
+ * cannot be left out. */
 mr_status mr_job_check_tools(const mr_job *job, bool wanted, bool client_tools, mr_error *err);
 mr_status mr_job_check_json_schema(const char *json_schema, mr_error *err);
 

@@ -26,11 +26,16 @@ static const char *or_empty(const char *text) {
 
 static const char *role_name(int role) {
     switch (role) {
-    case ROLE_SYSTEM: return "system";
-    case ROLE_USER: return "user";
-    case ROLE_ASSISTANT: return "assistant";
-    case ROLE_TOOL: return "tool";
-    default: return NULL;
+    case ROLE_SYSTEM:
+        return "system";
+    case ROLE_USER:
+        return "user";
+    case ROLE_ASSISTANT:
+        return "assistant";
+    case ROLE_TOOL:
+        return "tool";
+    default:
+        return NULL;
     }
 }
 
@@ -58,16 +63,17 @@ static mr_status add_tool_calls(json_t *messages, const pb_tool_calls *pb, size_
             json_decref(calls);
             return mr_fail(err, MR_ERR_INVALID, "messages[%zu]: tool_calls.calls[%zu] has no fn_name", at, i);
         }
-        json_array_append_new(calls, json_pack("{s:s, s:s, s:{s:s, s:o}}", "id", or_empty(pb->calls[i]->call_id), "type",
-                                               "function", "function", "name", name, "arguments",
+        json_array_append_new(calls, json_pack("{s:s, s:s, s:{s:s, s:o}}", "id", or_empty(pb->calls[i]->call_id),
+                                               "type", "function", "function", "name", name, "arguments",
                                                parse_arguments(or_empty(pb->calls[i]->fn_arguments))));
     }
     if (calls != NULL && json_array_size(calls) != pb->n_calls) {
         json_decref(calls);
         calls = NULL;
     }
-    return append(messages, calls == NULL ? NULL : json_pack("{s:s, s:s, s:o}", "role", "assistant", "content", "",
-                                                             "tool_calls", calls),
+    return append(messages,
+                  calls == NULL ? NULL
+                                : json_pack("{s:s, s:s, s:o}", "role", "assistant", "content", "", "tool_calls", calls),
                   err);
 }
 
@@ -90,15 +96,16 @@ static mr_status add_tool_results(json_t *messages, const pb_tool_results *pb, s
         const char *id = or_empty(pb->results[i]->call_id), *name = or_empty(pb->results[i]->fn_name);
         if (*name == '\0') name = called_function(messages, id);
         if (name == NULL) {
-            return mr_fail(err, MR_ERR_INVALID,
-                           "messages[%zu]: tool_results.results[%zu] has no fn_name, and no earlier message holds a call "
-                           "with the id \"%.64s\"",
-                           at, i, id);
+            return mr_fail(
+                err, MR_ERR_INVALID,
+                "messages[%zu]: tool_results.results[%zu] has no fn_name, and no earlier message holds a call "
+                "with the id \"%.64s\"",
+                at, i, id);
         }
         const char *content = or_empty(pb->results[i]->content);
         const char *mark = pb->results[i]->is_error ? "Error: " : "";
-        json_t *message = json_pack("{s:s, s:s, s:s, s:s+}", "role", "tool", "tool_call_id", id, "name", name, "content",
-                                    mark, content);
+        json_t *message = json_pack("{s:s, s:s, s:s, s:s+}", "role", "tool", "tool_call_id", id, "name", name,
+                                    "content", mark, content);
         mr_status status = append(messages, message, err);
         if (status != MR_OK) return status;
     }
@@ -116,8 +123,8 @@ static mr_status add_message(json_t *messages, const pb_message *pb, size_t at, 
         return mr_fail(err, MR_ERR_INVALID, "messages[%zu] has no role; use SYSTEM, USER, ASSISTANT or TOOL", at);
     }
     if (role == NULL) {
-        return mr_fail(err, MR_ERR_INVALID, "messages[%zu] has the unknown role %d; use SYSTEM, USER, ASSISTANT or TOOL",
-                       at, role_id);
+        return mr_fail(err, MR_ERR_INVALID,
+                       "messages[%zu] has the unknown role %d; use SYSTEM, USER, ASSISTANT or TOOL", at, role_id);
     }
     const pb_content *content = pb->content;
     switch (content != NULL ? (int)content->content_case : 0) {
@@ -132,17 +139,19 @@ static mr_status add_message(json_t *messages, const pb_message *pb, size_t at, 
         if (role_id != ROLE_TOOL && role_id != ROLE_USER) return wrong_role("tool_results", "TOOL", at, err);
         return add_tool_results(messages, content->tool_results, at, err);
     case HAS_REQUESTS:
-        return mr_fail(err, MR_ERR_UNSUPPORTED,
-                       "messages[%zu]: tool_execution_requests are not built in yet; run the tools and send tool_results",
-                       at);
-    default: return mr_fail(err, MR_ERR_INVALID, "messages[%zu] has no content; give it a text", at);
+        return mr_fail(
+            err, MR_ERR_UNSUPPORTED,
+            "messages[%zu]: tool_execution_requests are not built in yet; run the tools and send tool_results", at);
+    default:
+        return mr_fail(err, MR_ERR_INVALID, "messages[%zu] has no content; give it a text", at);
     }
 }
 
 mr_status mr_messages_from_chat(const mr_pb_chat_args *args, json_t **messages, mr_error *err) {
     *messages = NULL;
     if (args->n_messages == 0) {
-        return mr_fail(err, MR_ERR_INVALID, "the chat has no messages; give at least one, for instance one of the role USER");
+        return mr_fail(err, MR_ERR_INVALID,
+                       "the chat has no messages; give at least one, for instance one of the role USER");
     }
     json_t *array = json_array();
     if (array == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the messages");

@@ -1,4 +1,5 @@
-/* A chat job's messages as the JSON that chat templates read: `role`, `content`, `tool_calls`, `tool_call_id`, `name`. */
+/* A chat job's messages as the JSON that chat templates read: `role`, `content`, `tool_calls`, `tool_call_id`, `name`.
+ */
 #ifndef MR_SERVICE_MESSAGES_H
 #define MR_SERVICE_MESSAGES_H
 
@@ -9,9 +10,9 @@
 
 typedef Jobworkerp__Runner__Llm__LLMChatArgs mr_pb_chat_args;
 
-/* The messages as a new JSON array. A tool result without a function's name takes it from the newest earlier call with its
- * id. Errors name the message, e.g. "messages[2]": no messages, no role, no content, an image, a result that nothing asked
- * for, a kind of content that does not go with the role. */
+/* The messages as a new JSON array. A tool result without a function's name takes it from the newest earlier call with
+ * its id. Errors name the message, e.g. "messages[2]": no messages, no role, no content, an image, a result that
+ * nothing asked for, a kind of content that does not go with the role. */
 mr_status mr_messages_from_chat(const mr_pb_chat_args *args, json_t **messages, mr_error *err);
 
 #endif

@@ -16,10 +16,12 @@
 
 enum { CHAT, COMPLETION, N_METHODS };
 
-/* The schemas' texts are made when they are first asked for; "" where memory ran out (the host then derives its own). */
+/* The schemas' texts are made when they are first asked for; "" where memory ran out (the host then derives its own).
+ */
 static mr_service_method methods[N_METHODS] = {
     [CHAT] = {.name = "chat",
-              .description = "Answers a conversation with the assistant's next message, with tools where they are offered.",
+              .description =
+                  "Answers a conversation with the assistant's next message, with tools where they are offered.",
               .args_proto = mr_proto_text_chat_args,
               .result_proto = mr_proto_text_chat_result},
     [COMPLETION] = {.name = "completion",
@@ -103,8 +105,8 @@ mr_status mr_method_find(const char *name, mr_method_fn *run, mr_error *err) {
         }
         mr_buf_printf(&names, "%s%s", i > 0 ? ", " : "", methods[i].name);
     }
-    mr_status status = mr_fail(err, MR_ERR_NOT_FOUND, "there is no method \"%.64s\"; the methods are: %s", name,
-                               mr_buf_cstr(&names));
+    mr_status status =
+        mr_fail(err, MR_ERR_NOT_FOUND, "there is no method \"%.64s\"; the methods are: %s", name, mr_buf_cstr(&names));
     mr_buf_free(&names);
     return status;
 }

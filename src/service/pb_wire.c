@@ -33,8 +33,8 @@ static mr_status bad(const reader *in, const char *what) {
 /* Appends ".name" or ".name[index]"; returns the former length for path_pop. */
 static size_t path_push(field_path *path, const char *name, bool repeated, unsigned index) {
     size_t before = path->len;
-    int n = repeated ? snprintf(path->text + before, sizeof path->text - before, "%s%s[%u]", before > 0 ? "." : "", name,
-                                index)
+    int n = repeated ? snprintf(path->text + before, sizeof path->text - before, "%s%s[%u]", before > 0 ? "." : "",
+                                name, index)
                      : snprintf(path->text + before, sizeof path->text - before, "%s%s", before > 0 ? "." : "", name);
     if (n > 0) path->len = before + (size_t)n;
     if (path->len >= sizeof path->text) path->len = sizeof path->text - 1;
@@ -71,14 +71,18 @@ static unsigned wire_type_of(ProtobufCType type) {
     switch (type) {
     case PROTOBUF_C_TYPE_FIXED64:
     case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE: return WIRE_64;
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return WIRE_64;
     case PROTOBUF_C_TYPE_FIXED32:
     case PROTOBUF_C_TYPE_SFIXED32:
-    case PROTOBUF_C_TYPE_FLOAT: return WIRE_32;
+    case PROTOBUF_C_TYPE_FLOAT:
+        return WIRE_32;
     case PROTOBUF_C_TYPE_STRING:
     case PROTOBUF_C_TYPE_BYTES:
-    case PROTOBUF_C_TYPE_MESSAGE: return WIRE_BYTES;
-    default: return WIRE_VARINT;
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return WIRE_BYTES;
+    default:
+        return WIRE_VARINT;
     }
 }
 
@@ -124,9 +128,12 @@ static mr_status check_value(reader *in, const ProtobufCFieldDescriptor *field, 
     switch (wire) {
     case WIRE_VARINT:
     case WIRE_64:
-    case WIRE_32: return skip_scalar(in, wire);
-    case WIRE_BYTES: return check_bytes_field(in, field, depth);
-    default: return bad(in, "there is a field of an unknown wire type");
+    case WIRE_32:
+        return skip_scalar(in, wire);
+    case WIRE_BYTES:
+        return check_bytes_field(in, field, depth);
+    default:
+        return bad(in, "there is a field of an unknown wire type");
     }
 }
 
@@ -135,7 +142,8 @@ static mr_status check_message(reader *in, const ProtobufCMessageDescriptor *typ
     if (depth > MAX_DEPTH) return bad(in, "messages are nested too deeply");
     while (in->pos < in->end) {
         uint64_t tag;
-        if (!read_varint(in, &tag) || tag > UINT32_MAX || tag >> 3 == 0) return bad(in, "there is a malformed field tag");
+        if (!read_varint(in, &tag) || tag > UINT32_MAX || tag >> 3 == 0)
+            return bad(in, "there is a malformed field tag");
         const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(type, (unsigned)(tag >> 3));
         size_t before = in->path->len;
         if (field != NULL) {

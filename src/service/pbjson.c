@@ -64,7 +64,8 @@ static mr_status bad(const builder *b, const char *what) {
 }
 
 static mr_status no_memory(const builder *b) {
-    return mr_fail(b->err, MR_ERR_NOMEM, "%s: the message takes too much memory", b->path_len > 0 ? b->path : "the JSON");
+    return mr_fail(b->err, MR_ERR_NOMEM, "%s: the message takes too much memory",
+                   b->path_len > 0 ? b->path : "the JSON");
 }
 
 /* Appends ".name", or "[index]" when name is NULL; returns the former length for path_pop. */
@@ -122,8 +123,10 @@ static bool json_to_integer(const json_t *json, bool is_signed, int64_t *i64, ui
     if (!is_signed && *text == '-') return false;
     char *end;
     errno = 0;
-    if (is_signed) *i64 = strtoll(text, &end, 10);
-    else *u64 = strtoull(text, &end, 10);
+    if (is_signed)
+        *i64 = strtoll(text, &end, 10);
+    else
+        *u64 = strtoull(text, &end, 10);
     return errno == 0 && *end == '\0';
 }
 
@@ -133,13 +136,19 @@ static mr_status set_integer(builder *b, const ProtobufCFieldDescriptor *field, 
     bool is_signed = true, wide = false;
     switch (field->type) {
     case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64: wide = true; /* fallthrough */
+    case PROTOBUF_C_TYPE_FIXED64:
+        wide = true; /* fallthrough */
     case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32: is_signed = false; break;
+    case PROTOBUF_C_TYPE_FIXED32:
+        is_signed = false;
+        break;
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64: wide = true; break;
-    default: break;
+    case PROTOBUF_C_TYPE_SFIXED64:
+        wide = true;
+        break;
+    default:
+        break;
     }
     if (!json_to_integer(json, is_signed, &i64, &u64)) {
         return bad(b, is_signed ? "an integer is needed here" : "an integer that is not negative is needed here");
@@ -163,9 +172,12 @@ static bool json_to_real(const json_t *json, double *value) {
     }
     const char *text = json_string_value(json);
     if (text == NULL || *text == '\0' || isspace((unsigned char)*text)) return false;
-    if (strcmp(text, "NaN") == 0) *value = NAN;
-    else if (strcmp(text, "Infinity") == 0) *value = INFINITY;
-    else if (strcmp(text, "-Infinity") == 0) *value = -INFINITY;
+    if (strcmp(text, "NaN") == 0)
+        *value = NAN;
+    else if (strcmp(text, "Infinity") == 0)
+        *value = INFINITY;
+    else if (strcmp(text, "-Infinity") == 0)
+        *value = -INFINITY;
     else {
         if (strspn(text, "+-.0123456789eE") != strlen(text)) return false;
         char *end;
@@ -198,7 +210,8 @@ static mr_status set_enum(builder *b, const ProtobufCFieldDescriptor *field, con
         return MR_OK;
     }
     mr_buf names = {0};
-    for (unsigned i = 0; i < type->n_values; i++) mr_buf_printf(&names, "%s%s", i > 0 ? ", " : "", type->values[i].name);
+    for (unsigned i = 0; i < type->n_values; i++)
+        mr_buf_printf(&names, "%s%s", i > 0 ? ", " : "", type->values[i].name);
     mr_status status = mr_fail(b->err, MR_ERR_INVALID, "%s: \"%.64s\" is no %s; use one of %s", b->path,
                                json_string_value(json), type->short_name, mr_buf_cstr(&names));
     mr_buf_free(&names);
@@ -240,34 +253,44 @@ static mr_status set_value(builder *b, const ProtobufCFieldDescriptor *field, js
         return status;
     }
     case PROTOBUF_C_TYPE_STRING:
-    case PROTOBUF_C_TYPE_BYTES: return set_text(b, field, json, member);
-    case PROTOBUF_C_TYPE_ENUM: return set_enum(b, field, json, member);
+    case PROTOBUF_C_TYPE_BYTES:
+        return set_text(b, field, json, member);
+    case PROTOBUF_C_TYPE_ENUM:
+        return set_enum(b, field, json, member);
     case PROTOBUF_C_TYPE_FLOAT:
-    case PROTOBUF_C_TYPE_DOUBLE: return set_real(b, field, json, member);
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return set_real(b, field, json, member);
     case PROTOBUF_C_TYPE_BOOL: {
         if (!json_is_boolean(json)) return bad(b, "true or false is needed here");
         protobuf_c_boolean value = json_is_true(json);
         memcpy(member, &value, sizeof value);
         return MR_OK;
     }
-    default: return set_integer(b, field, json, member);
+    default:
+        return set_integer(b, field, json, member);
     }
 }
 
 /* Bytes that one value takes in the C structure or in a repeated field's array. */
 static size_t value_size(ProtobufCType type) {
     switch (type) {
-    case PROTOBUF_C_TYPE_STRING: return sizeof(char *);
-    case PROTOBUF_C_TYPE_MESSAGE: return sizeof(ProtobufCMessage *);
-    case PROTOBUF_C_TYPE_BYTES: return sizeof(ProtobufCBinaryData);
-    case PROTOBUF_C_TYPE_BOOL: return sizeof(protobuf_c_boolean);
+    case PROTOBUF_C_TYPE_STRING:
+        return sizeof(char *);
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return sizeof(ProtobufCMessage *);
+    case PROTOBUF_C_TYPE_BYTES:
+        return sizeof(ProtobufCBinaryData);
+    case PROTOBUF_C_TYPE_BOOL:
+        return sizeof(protobuf_c_boolean);
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
     case PROTOBUF_C_TYPE_SFIXED64:
     case PROTOBUF_C_TYPE_UINT64:
     case PROTOBUF_C_TYPE_FIXED64:
-    case PROTOBUF_C_TYPE_DOUBLE: return 8;
-    default: return 4;
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return 8;
+    default:
+        return 4;
     }
 }
 
@@ -368,8 +391,10 @@ static json_t *wide_to_json(const void *member, bool is_signed) {
     uint64_t u64;
     memcpy(&i64, member, sizeof i64);
     memcpy(&u64, member, sizeof u64);
-    if (is_signed) snprintf(text, sizeof text, "%lld", (long long)i64);
-    else snprintf(text, sizeof text, "%llu", (unsigned long long)u64);
+    if (is_signed)
+        snprintf(text, sizeof text, "%lld", (long long)i64);
+    else
+        snprintf(text, sizeof text, "%llu", (unsigned long long)u64);
     return json_string(text);
 }
 
@@ -384,25 +409,35 @@ static json_t *message_to_json(const ProtobufCMessage *message);
 
 static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *member) {
     switch (field->type) {
-    case PROTOBUF_C_TYPE_MESSAGE: return message_to_json(*(ProtobufCMessage *const *)member);
-    case PROTOBUF_C_TYPE_STRING: return json_string(*(char *const *)member);
-    case PROTOBUF_C_TYPE_BYTES: return bytes_to_json(member);
-    case PROTOBUF_C_TYPE_BOOL: return json_boolean(*(const protobuf_c_boolean *)member);
-    case PROTOBUF_C_TYPE_FLOAT: return real_to_json((double)*(const float *)member, true);
-    case PROTOBUF_C_TYPE_DOUBLE: return real_to_json(*(const double *)member, false);
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return message_to_json(*(ProtobufCMessage *const *)member);
+    case PROTOBUF_C_TYPE_STRING:
+        return json_string(*(char *const *)member);
+    case PROTOBUF_C_TYPE_BYTES:
+        return bytes_to_json(member);
+    case PROTOBUF_C_TYPE_BOOL:
+        return json_boolean(*(const protobuf_c_boolean *)member);
+    case PROTOBUF_C_TYPE_FLOAT:
+        return real_to_json((double)*(const float *)member, true);
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return real_to_json(*(const double *)member, false);
     case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64: return wide_to_json(member, false);
+    case PROTOBUF_C_TYPE_FIXED64:
+        return wide_to_json(member, false);
     case PROTOBUF_C_TYPE_INT64:
     case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64: return wide_to_json(member, true);
+    case PROTOBUF_C_TYPE_SFIXED64:
+        return wide_to_json(member, true);
     case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32: return json_integer(*(const uint32_t *)member);
+    case PROTOBUF_C_TYPE_FIXED32:
+        return json_integer(*(const uint32_t *)member);
     case PROTOBUF_C_TYPE_ENUM: {
         const ProtobufCEnumValue *value =
             protobuf_c_enum_descriptor_get_value(field->descriptor, *(const int32_t *)member);
         if (value != NULL) return json_string(value->name);
     } /* fallthrough */
-    default: return json_integer(*(const int32_t *)member);
+    default:
+        return json_integer(*(const int32_t *)member);
     }
 }
 

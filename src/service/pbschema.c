@@ -122,13 +122,19 @@ static json_t *message_schema(const ProtobufCMessageDescriptor *type, json_t *co
 
 static json_t *value_schema(const ProtobufCFieldDescriptor *field, json_t *comments, unsigned depth) {
     switch (field->type) {
-    case PROTOBUF_C_TYPE_MESSAGE: return message_schema(field->descriptor, comments, depth + 1);
-    case PROTOBUF_C_TYPE_ENUM: return enum_schema(field->descriptor);
-    case PROTOBUF_C_TYPE_STRING: return json_pack("{s:s}", "type", "string");
-    case PROTOBUF_C_TYPE_BYTES: return json_pack("{s:s, s:s}", "type", "string", "contentEncoding", "base64");
-    case PROTOBUF_C_TYPE_BOOL: return json_pack("{s:s}", "type", "boolean");
+    case PROTOBUF_C_TYPE_MESSAGE:
+        return message_schema(field->descriptor, comments, depth + 1);
+    case PROTOBUF_C_TYPE_ENUM:
+        return enum_schema(field->descriptor);
+    case PROTOBUF_C_TYPE_STRING:
+        return json_pack("{s:s}", "type", "string");
+    case PROTOBUF_C_TYPE_BYTES:
+        return json_pack("{s:s, s:s}", "type", "string", "contentEncoding", "base64");
+    case PROTOBUF_C_TYPE_BOOL:
+        return json_pack("{s:s}", "type", "boolean");
     case PROTOBUF_C_TYPE_FLOAT:
-    case PROTOBUF_C_TYPE_DOUBLE: return json_pack("{s:s}", "type", "number");
+    case PROTOBUF_C_TYPE_DOUBLE:
+        return json_pack("{s:s}", "type", "number");
     case PROTOBUF_C_TYPE_UINT32:
     case PROTOBUF_C_TYPE_FIXED32:
         return json_pack("{s:s, s:i, s:I}", "type", "integer", "minimum", 0, "maximum", (json_int_t)UINT32_MAX);
@@ -195,8 +201,10 @@ static json_t *message_schema(const ProtobufCMessageDescriptor *type, json_t *co
         if (begins_oneof(type, i)) json_array_append_new(rules, oneof_schema(type, field));
     }
     json_object_set_new(schema, "properties", properties);
-    if (json_array_size(rules) > 0) json_object_set_new(schema, "allOf", rules);
-    else json_decref(rules);
+    if (json_array_size(rules) > 0)
+        json_object_set_new(schema, "allOf", rules);
+    else
+        json_decref(rules);
     return schema;
 }
 
@@ -204,8 +212,8 @@ json_t *mr_pb_schema(const ProtobufCMessageDescriptor *type, const char *proto_t
     json_t *comments = mr_proto_comments(proto_text);
     if (comments == NULL) return NULL;
     json_t *body = message_schema(type, comments, 0);
-    json_t *schema = json_pack("{s:s, s:s}", "$schema", "https://json-schema.org/draft/2020-12/schema", "title",
-                               type->short_name);
+    json_t *schema =
+        json_pack("{s:s, s:s}", "$schema", "https://json-schema.org/draft/2020-12/schema", "title", type->short_name);
     json_decref(comments);
     if (schema == NULL || json_object_update(schema, body) != 0) {
         json_decref(schema);

@@ -9,7 +9,8 @@ static mr_status push(mr_tokens *tokens, mr_token id, mr_error *err) {
 }
 
 /* The start token goes in front unless the text brings it itself, as most chat templates do. */
-static mr_status add_start_token(mr_prompt *prompt, const mr_tokenizer *tokenizer, const mr_tokens *text, mr_error *err) {
+static mr_status add_start_token(mr_prompt *prompt, const mr_tokenizer *tokenizer, const mr_tokens *text,
+                                 mr_error *err) {
     mr_token bos = mr_tokenizer_bos(tokenizer);
     if (prompt->tokens.n > 0 || bos < 0 || !mr_tokenizer_add_bos(tokenizer)) return MR_OK;
     if (text->n > 0 && text->ids[0] == bos) return MR_OK;
@@ -26,7 +27,8 @@ mr_status mr_prompt_text(mr_prompt *prompt, const mr_text_model *model, const ch
     return status;
 }
 
-mr_status mr_prompt_chat(mr_prompt *prompt, const mr_text_model *model, json_t *messages, json_t *tools, mr_error *err) {
+mr_status mr_prompt_chat(mr_prompt *prompt, const mr_text_model *model, json_t *messages, json_t *tools,
+                         mr_error *err) {
     mr_buf text = {0};
     mr_status status =
         mr_chat_template_render(mr_text_model_chat_template(model), messages, tools, NULL, true, &text, err);
@@ -36,14 +38,16 @@ mr_status mr_prompt_chat(mr_prompt *prompt, const mr_text_model *model, json_t *
     return status;
 }
 
-mr_status mr_prompt_context(mr_prompt *prompt, const mr_text_model *model, const int32_t *ids, size_t n, mr_error *err) {
+mr_status mr_prompt_context(mr_prompt *prompt, const mr_text_model *model, const int32_t *ids, size_t n,
+                            mr_error *err) {
     size_t n_vocab = mr_tokenizer_n_vocab(mr_text_model_tokenizer(model));
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= n_vocab) {
-            return mr_fail(err, MR_ERR_INVALID,
-                           "context: token %d at position %zu is none of this model's (0 to %zu); the context comes from "
-                           "another model",
-                           (int)ids[i], i, n_vocab - 1);
+            return mr_fail(
+                err, MR_ERR_INVALID,
+                "context: token %d at position %zu is none of this model's (0 to %zu); the context comes from "
+                "another model",
+                (int)ids[i], i, n_vocab - 1);
         }
         mr_status status = push(&prompt->tokens, ids[i], err);
         if (status != MR_OK) return status;

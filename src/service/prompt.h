@@ -14,8 +14,8 @@ typedef struct mr_prompt {
     bool reasoning_open; /* the chat template left a think block open for the answer */
 } mr_prompt;
 
-/* Renders messages (borrowed JSON array) through the model's chat template, up to where the assistant's answer begins, and
- * appends the tokens to prompt->tokens. `tools` may be NULL. */
+/* Renders messages (borrowed JSON array) through the model's chat template, up to where the assistant's answer begins,
+ * and appends the tokens to prompt->tokens. `tools` may be NULL. */
 mr_status mr_prompt_chat(mr_prompt *prompt, const mr_text_model *model, json_t *messages, json_t *tools, mr_error *err);
 
 /* Appends the tokens of a plain text; at the beginning of the prompt with the start token that the vocabulary adds. */

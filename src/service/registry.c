@@ -133,8 +133,10 @@ mr_status mr_shared_acquire(mr_shared **shared, const char *key, const mr_shared
     if (found == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory to load a model");
     waiter self = {.shared = found};
     uint64_t subscription = mr_cancel_subscribe(cancel, on_cancel, &self);
-    if (loader) load(found, ctx);
-    else wait_for_load(found, &self);
+    if (loader)
+        load(found, ctx);
+    else
+        wait_for_load(found, &self);
     mr_cancel_unsubscribe(cancel, subscription);
 
     pthread_mutex_lock(&lock);

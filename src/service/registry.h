@@ -17,8 +17,8 @@ typedef struct mr_shared_ops {
     void (*free)(void *value);
 } mr_shared_ops;
 
-/* The shared thing of this key, loading it unless somebody has; who comes while it is being loaded waits for that load and
- * gets its result or its error. A failed load is forgotten. `cancel` (may be NULL) being set ends the wait with
+/* The shared thing of this key, loading it unless somebody has; who comes while it is being loaded waits for that load
+ * and gets its result or its error. A failed load is forgotten. `cancel` (may be NULL) being set ends the wait with
  * MR_ERR_CANCELLED (the loading thread itself returns when its load does). Give it back with mr_shared_unref. */
 mr_status mr_shared_acquire(mr_shared **shared, const char *key, const mr_shared_ops *ops, void *ctx, mr_cancel *cancel,
                             mr_error *err);

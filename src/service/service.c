@@ -122,7 +122,8 @@ mr_status mr_service_run(mr_service *service, const mr_service_job *request, mr_
     if (status != MR_OK) return status;
     if (mr_cancel_is_set(request->cancel)) return mr_fail(err, MR_ERR_CANCELLED, "the job was cancelled");
     attachment *a = current_attachment(service);
-    if (a == NULL) return mr_fail(err, MR_ERR_INVALID, "no model is loaded; load the runner's settings before its jobs");
+    if (a == NULL)
+        return mr_fail(err, MR_ERR_INVALID, "no model is loaded; load the runner's settings before its jobs");
     mr_job job = {.request = request, .settings = &a->settings, .model = mr_shared_value(a->shared), .result = result};
     status = run(&job, err);
     attachment_unref(a);

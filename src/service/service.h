@@ -1,5 +1,5 @@
-/* The runner as the plugin sees it: descriptions, load, and jobs. Bytes in, bytes out; all calls block the calling thread
- * and may be made from any thread. The plugin floor gives each its own thread. */
+/* The runner as the plugin sees it: descriptions, load, and jobs. Bytes in, bytes out; all calls block the calling
+ * thread and may be made from any thread. The plugin floor gives each its own thread. */
 #ifndef MR_SERVICE_SERVICE_H
 #define MR_SERVICE_SERVICE_H
 
@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One runner instance. Reference-counted: a job that is still unwinding after its instance was dropped holds a reference. */
+/* One runner instance. Reference-counted: a job that is still unwinding after its instance was dropped holds a
+ * reference. */
 typedef struct mr_service mr_service;
 
 /* Cheap: nothing is loaded. NULL when memory runs out. */
@@ -20,7 +21,7 @@ mr_service *mr_service_ref(mr_service *service);
 void mr_service_unref(mr_service *service); /* the last one releases the model, which may free it */
 
 /* Descriptions; static strings. */
-const char *mr_service_name(void);            /* "MistralLocalLLM" */
+const char *mr_service_name(void); /* "MistralLocalLLM" */
 const char *mr_service_description(void);
 const char *mr_service_settings_proto(void);  /* a whole .proto text, LocalRunnerSettings first */
 const char *mr_service_settings_schema(void); /* JSON Schema of the settings */
@@ -28,9 +29,9 @@ const char *mr_service_settings_schema(void); /* JSON Schema of the settings */
 typedef struct mr_service_method {
     const char *name;
     const char *description;
-    const char *args_proto;    /* whole .proto texts, the message first */
+    const char *args_proto; /* whole .proto texts, the message first */
     const char *result_proto;
-    const char *args_schema;   /* JSON Schemas */
+    const char *args_schema; /* JSON Schemas */
     const char *result_schema;
 } mr_service_method;
 
@@ -55,14 +56,14 @@ typedef struct mr_service_metadata {
 } mr_service_metadata;
 
 typedef struct mr_service_job {
-    const char *method; /* NULL = "chat"; an unknown name is an error that lists the methods */
+    const char *method;  /* NULL = "chat"; an unknown name is an error that lists the methods */
     const uint8_t *args; /* the encoded argument message */
     size_t n_args;
     const mr_service_metadata *metadata;
     size_t n_metadata;
     mr_cancel *cancel; /* may be NULL */
-    /* NULL: one result. Else called for each encoded result chunk, in order, from the job's thread; the bytes are borrowed.
-     * Returning false means that nobody listens any more: the job ends with MR_ERR_CANCELLED. */
+    /* NULL: one result. Else called for each encoded result chunk, in order, from the job's thread; the bytes are
+     * borrowed. Returning false means that nobody listens any more: the job ends with MR_ERR_CANCELLED. */
     bool (*on_chunk)(void *ctx, const uint8_t *bytes, size_t n);
     void *ctx;
 } mr_service_job;

@@ -117,8 +117,8 @@ static mr_status add_path(mr_settings *settings, const char *folder, const char 
     if (path == NULL) return no_memory(err);
     mr_status status = MR_OK;
     if (!mr_path_is_file(path)) {
-        status = mr_fail(err, MR_ERR_NOT_FOUND, "the model file %s does not exist; check model_name_or_path and gguf_files",
-                         path);
+        status = mr_fail(err, MR_ERR_NOT_FOUND,
+                         "the model file %s does not exist; check model_name_or_path and gguf_files", path);
     } else {
         status = keep(settings, &settings->paths[settings->n_paths++], path, err);
     }
@@ -146,20 +146,23 @@ static mr_status resolve_folder(mr_settings *settings, const char *folder, mr_er
 static mr_status resolve_gguf(mr_settings *settings, const pb_gguf_model *pb, mr_error *err) {
     const char *base = pb->model_name_or_path != NULL ? pb->model_name_or_path : "";
     if (pb->n_gguf_files > MAX_FILES) {
-        return mr_fail(err, MR_ERR_LIMIT, "gguf_files has %zu entries; at most %d are read", pb->n_gguf_files, MAX_FILES);
+        return mr_fail(err, MR_ERR_LIMIT, "gguf_files has %zu entries; at most %d are read", pb->n_gguf_files,
+                       MAX_FILES);
     }
     settings->paths = mr_arena_calloc(&settings->arena, pb->n_gguf_files + 1, sizeof *settings->paths);
     if (settings->paths == NULL) return no_memory(err);
     if (*base == '\0' && pb->n_gguf_files == 0) {
-        return mr_fail(err, MR_ERR_INVALID,
-                       "gguf_model names no model: set model_name_or_path to a .gguf file, or to a folder with the file "
-                       "names in gguf_files");
+        return mr_fail(
+            err, MR_ERR_INVALID,
+            "gguf_model names no model: set model_name_or_path to a .gguf file, or to a folder with the file "
+            "names in gguf_files");
     }
     bool is_dir = *base == '\0' || mr_path_is_dir(base);
     if (!is_dir && !mr_path_is_file(base)) return no_such_model(base, err);
     if (!is_dir && pb->n_gguf_files > 0) {
         return mr_fail(err, MR_ERR_INVALID,
-                       "model_name_or_path \"%s\" is a file, so gguf_files must be empty; or name the file's folder", base);
+                       "model_name_or_path \"%s\" is a file, so gguf_files must be empty; or name the file's folder",
+                       base);
     }
     if (!is_dir) return add_path(settings, "", base, err);
     if (pb->n_gguf_files == 0) return resolve_folder(settings, base, err);
@@ -186,8 +189,8 @@ static mr_status resolve_text_model(const pb_text_model *pb, mr_error *err) {
 static mr_status resolve_chat_template(mr_settings *settings, const char *path, mr_error *err) {
     if (!is_given(path)) return MR_OK;
     if (!mr_has_suffix(path, ".json") && !mr_has_suffix(path, ".jinja")) {
-        return mr_fail(err, MR_ERR_INVALID, "chat_template \"%s\" ends in neither .jinja nor .json; give the path of such a file",
-                       path);
+        return mr_fail(err, MR_ERR_INVALID,
+                       "chat_template \"%s\" ends in neither .jinja nor .json; give the path of such a file", path);
     }
     if (!mr_path_is_file(path)) {
         return mr_fail(err, MR_ERR_NOT_FOUND, "the chat_template file %s does not exist; check the path", path);
@@ -219,8 +222,8 @@ static mr_status resolve_sizes(mr_settings *settings, const pb_settings *pb, mr_
         status = bounded("auto_device_map.max_seq_len", map->has_max_seq_len, map->max_seq_len, MAX_CONTEXT,
                          &settings->context_size, err);
         if (status == MR_OK) {
-            status = bounded("auto_device_map.max_batch_size", map->has_max_batch_size, map->max_batch_size, MAX_SEQUENCES,
-                             &settings->max_concurrent, err);
+            status = bounded("auto_device_map.max_batch_size", map->has_max_batch_size, map->max_batch_size,
+                             MAX_SEQUENCES, &settings->max_concurrent, err);
         }
     }
     if (status == MR_OK) {
@@ -231,19 +234,25 @@ static mr_status resolve_sizes(mr_settings *settings, const pb_settings *pb, mr_
         status = bounded("max_concurrent", pb->has_max_concurrent && pb->max_concurrent != 0, pb->max_concurrent,
                          MAX_SEQUENCES, &settings->max_concurrent, err);
     }
-    if (status == MR_OK) status = bounded("threads", pb->has_threads, pb->threads, MAX_THREADS, &settings->threads, err);
+    if (status == MR_OK)
+        status = bounded("threads", pb->has_threads, pb->threads, MAX_THREADS, &settings->threads, err);
     return status;
 }
 
 static mr_status resolve_engine(mr_settings *settings, const pb_settings *pb, mr_error *err) {
     const char *kv = is_given(pb->kv_cache_type) ? pb->kv_cache_type : "f16";
-    if (strcasecmp(kv, "f16") == 0) settings->kv_type = MR_KV_F16;
-    else if (strcasecmp(kv, "f32") == 0) settings->kv_type = MR_KV_F32;
-    else if (strcasecmp(kv, "q8_0") == 0) settings->kv_type = MR_KV_Q8_0;
-    else return mr_fail(err, MR_ERR_INVALID, "kv_cache_type \"%.64s\" is unknown; use f16, f32 or q8_0", kv);
+    if (strcasecmp(kv, "f16") == 0)
+        settings->kv_type = MR_KV_F16;
+    else if (strcasecmp(kv, "f32") == 0)
+        settings->kv_type = MR_KV_F32;
+    else if (strcasecmp(kv, "q8_0") == 0)
+        settings->kv_type = MR_KV_Q8_0;
+    else
+        return mr_fail(err, MR_ERR_INVALID, "kv_cache_type \"%.64s\" is unknown; use f16, f32 or q8_0", kv);
     const char *device = is_given(pb->device) ? pb->device : "auto";
     if (strncasecmp(device, "cuda", 4) == 0 || strcasecmp(device, "gpu") == 0 || strcasecmp(device, "metal") == 0) {
-        return mr_fail(err, MR_ERR_UNSUPPORTED, "device \"%.64s\" is not built in; use \"cpu\" or leave it out", device);
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "device \"%.64s\" is not built in; use \"cpu\" or leave it out",
+                       device);
     }
     if (strcasecmp(device, "auto") != 0 && strcasecmp(device, "cpu") != 0) {
         return mr_fail(err, MR_ERR_INVALID, "device \"%.64s\" is unknown; use \"auto\" or \"cpu\"", device);
@@ -252,7 +261,8 @@ static mr_status resolve_engine(mr_settings *settings, const pb_settings *pb, mr
 }
 
 /* The message wins over the environment. */
-static mr_status resolve_tools(mr_settings *settings, const Jobworkerp__Runner__Llm__ToolCallingConfig *pb, mr_error *err) {
+static mr_status resolve_tools(mr_settings *settings, const Jobworkerp__Runner__Llm__ToolCallingConfig *pb,
+                               mr_error *err) {
     mr_tool_config *tools = &settings->tools;
     *tools = mr_environment_tools();
     if (pb != NULL) {
@@ -268,7 +278,8 @@ static mr_status resolve_tools(mr_settings *settings, const Jobworkerp__Runner__
 
 /* --- the key --- */
 
-/* A file by what it is and when it changed, so that a replaced file is loaded anew and two names of one file are one. */
+/* A file by what it is and when it changed, so that a replaced file is loaded anew and two names of one file are one.
+ */
 static void append_identity(mr_buf *key, const char *path) {
     struct stat st;
     if (path == NULL || stat(path, &st) != 0) {
@@ -321,10 +332,12 @@ mr_status mr_settings_decode(mr_settings *settings, const uint8_t *bytes, size_t
     *settings = (mr_settings){0};
     mr_arena arena = {0};
     ProtobufCMessage *message;
-    mr_status status = mr_pb_unpack(&jobworkerp__runner__llm__local_runner_settings__descriptor, bytes, n, &arena,
-                                    &message, err);
-    if (status != MR_OK) mr_fail_prefix(err, "the settings cannot be decoded");
-    else status = resolve(settings, (const pb_settings *)message, err);
+    mr_status status =
+        mr_pb_unpack(&jobworkerp__runner__llm__local_runner_settings__descriptor, bytes, n, &arena, &message, err);
+    if (status != MR_OK)
+        mr_fail_prefix(err, "the settings cannot be decoded");
+    else
+        status = resolve(settings, (const pb_settings *)message, err);
     mr_arena_free(&arena);
     if (status != MR_OK) mr_settings_free(settings);
     return status;

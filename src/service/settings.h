@@ -12,8 +12,8 @@
 #include <stdint.h>
 
 typedef struct mr_settings {
-    mr_arena arena;           /* owns every string below */
-    const char **paths;       /* GGUF files in order; n_paths 0 = the embedded model */
+    mr_arena arena;     /* owns every string below */
+    const char **paths; /* GGUF files in order; n_paths 0 = the embedded model */
     size_t n_paths;
     const char *tokenizer_folder; /* NULL: the model's own */
     const char *chat_template;    /* NULL: the model's own */
@@ -24,8 +24,8 @@ typedef struct mr_settings {
     bool with_logging;
     bool stream_final_full_text;
     mr_tool_config tools;
-    /* Equal for settings that may share one loaded model: files by identity and time of change, and every value that the
-     * model's memory or numbers depend on. */
+    /* Equal for settings that may share one loaded model: files by identity and time of change, and every value that
+     * the model's memory or numbers depend on. */
     const char *key;
 } mr_settings;
 

@@ -18,11 +18,15 @@ static void emit(mr_reasoning *state, size_t n, mr_buf *content, mr_buf *reasoni
     mr_buf_append(state->inside ? reasoning : content, state->held.data, n);
     for (size_t i = 0; i < n; i++) {
         char c = state->held.data[i];
-        if (c == '\n') state->line_start = true;
-        else if (!is_blank(c)) state->line_start = false;
+        if (c == '\n')
+            state->line_start = true;
+        else if (!is_blank(c))
+            state->line_start = false;
         if (is_blank(c)) continue;
-        if (state->inside) state->thought_something = true;
-        else state->said_something = true;
+        if (state->inside)
+            state->thought_something = true;
+        else
+            state->said_something = true;
     }
     memmove(state->held.data, state->held.data + n, state->held.len - n);
     state->held.len -= n;
@@ -66,7 +70,8 @@ static bool step(mr_reasoning *state, mr_buf *content, mr_buf *reasoning) {
     size_t n_blanks = count_blanks(state->held.data, state->held.len);
     if (n_blanks == state->held.len) return false; /* blanks that may stand before a tag */
     match found = NO_MATCH;
-    if (tag_may_follow(state, n_blanks)) found = match_tag(state->held.data + n_blanks, state->held.len - n_blanks, tag);
+    if (tag_may_follow(state, n_blanks))
+        found = match_tag(state->held.data + n_blanks, state->held.len - n_blanks, tag);
     if (found == MAYBE_MATCH) return false;
     if (found == FULL_MATCH) {
         drop(state, n_blanks + strlen(tag));
@@ -88,7 +93,8 @@ static bool step(mr_reasoning *state, mr_buf *content, mr_buf *reasoning) {
 
 bool mr_reasoning_push(mr_reasoning *state, const char *text, size_t len, mr_buf *content, mr_buf *reasoning) {
     if (!mr_buf_append(&state->held, text, len)) return false;
-    while (state->held.len > 0 && step(state, content, reasoning)) {}
+    while (state->held.len > 0 && step(state, content, reasoning)) {
+    }
     return !content->failed && !reasoning->failed;
 }
 

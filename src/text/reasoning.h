@@ -14,14 +14,15 @@ typedef struct mr_reasoning {
     bool skip_blanks;    /* just after a tag: blanks belong to neither side */
     bool said_something; /* content other than blanks has been emitted */
     bool thought_something;
-    mr_buf held;         /* text that may turn out to be a tag, or blanks that may turn out to stand before one */
+    mr_buf held; /* text that may turn out to be a tag, or blanks that may turn out to stand before one */
 } mr_reasoning;
 
 /* inside: the prompt ended with an open `<think>`, as some templates do. */
 void mr_reasoning_init(mr_reasoning *state, bool inside);
 
-/* Takes the next text and appends what is certain to *content and *reasoning. The tags and the blanks around them are left
- * out. A block begins only at the start of a line, so that an answer may mention the tag. False when memory runs out. */
+/* Takes the next text and appends what is certain to *content and *reasoning. The tags and the blanks around them are
+ * left out. A block begins only at the start of a line, so that an answer may mention the tag. False when memory runs
+ * out. */
 bool mr_reasoning_push(mr_reasoning *state, const char *text, size_t len, mr_buf *content, mr_buf *reasoning);
 
 /* The text is over: emits what was held back (an open block stays reasoning) and frees the state. */

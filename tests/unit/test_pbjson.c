@@ -111,7 +111,8 @@ static void test_writes_json(void **state) {
 
 static void test_round_trip_through_bytes(void **state) {
     (void)state;
-    const char *text = "{\"prompt\":\"p\",\"options\":{\"top_p\":0.25},\"context\":{\"ollama_context\":{\"data\":[1,-2,300000]}}}";
+    const char *text =
+        "{\"prompt\":\"p\",\"options\":{\"top_p\":0.25},\"context\":{\"ollama_context\":{\"data\":[1,-2,300000]}}}";
     mr_arena arena = {0}, again = {0};
     mr_error err = {0};
     ProtobufCMessage *message, *decoded;
@@ -142,9 +143,13 @@ static void test_undecodable_bytes(void **state) {
     (void)state;
     UNDECODABLE("\xff", "malformed field tag");
     UNDECODABLE("\x00", "malformed field tag");
-    UNDECODABLE("\x0a\x05" "ab", "at model, the value is cut off");
+    UNDECODABLE("\x0a\x05"
+                "ab",
+                "at model, the value is cut off");
     UNDECODABLE("\x0a\x02\xff\xfe", "at model, the text is not valid UTF-8");
-    UNDECODABLE("\x0a\x02" "a\0", "at model, the text holds a NUL character");
+    UNDECODABLE("\x0a\x02"
+                "a\0",
+                "at model, the text holds a NUL character");
     UNDECODABLE("\x2a\x00\x2a\x04\x12\x02\x0a\x05", "at messages[1].content.text");
     UNDECODABLE("\x12\x02\x15\x00", "at options.temperature");
     UNDECODABLE("\x12\x02\x10\x80", "at options.temperature");
@@ -178,7 +183,8 @@ static void test_memory_is_bounded(void **state) {
 /* Whatever single byte is changed, checking and decoding agree and nothing is read out of bounds. */
 static void test_checked_bytes_decode(void **state) {
     (void)state;
-    static const char GOOD[] = "\x0a\x01m\x12\x07\x08\x05\x15\x00\x00\x80\x3f\x2a\x09\x08\x02\x12\x05\x0a\x03" "abc";
+    static const char GOOD[] = "\x0a\x01m\x12\x07\x08\x05\x15\x00\x00\x80\x3f\x2a\x09\x08\x02\x12\x05\x0a\x03"
+                               "abc";
     uint8_t bytes[sizeof GOOD - 1];
     for (size_t at = 0; at < sizeof bytes; at++) {
         for (unsigned value = 0; value < 256; value++) {
@@ -198,7 +204,8 @@ static void test_checked_bytes_decode(void **state) {
 
 static void test_base64(void **state) {
     (void)state;
-    static const char *const PAIRS[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"\xfb\xff", "+/8="}};
+    static const char *const PAIRS[][2] = {
+        {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"\xfb\xff", "+/8="}};
     for (size_t i = 0; i < sizeof PAIRS / sizeof PAIRS[0]; i++) {
         mr_buf text = {0}, bytes = {0};
         assert_true(mr_base64_encode(PAIRS[i][0], strlen(PAIRS[i][0]), &text));
@@ -219,10 +226,14 @@ static void test_base64(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reads_the_chat_example),   cmocka_unit_test(test_refuses_with_the_fields_name),
-        cmocka_unit_test(test_writes_json),              cmocka_unit_test(test_round_trip_through_bytes),
-        cmocka_unit_test(test_undecodable_bytes),        cmocka_unit_test(test_memory_is_bounded),
-        cmocka_unit_test(test_checked_bytes_decode),     cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_reads_the_chat_example),
+        cmocka_unit_test(test_refuses_with_the_fields_name),
+        cmocka_unit_test(test_writes_json),
+        cmocka_unit_test(test_round_trip_through_bytes),
+        cmocka_unit_test(test_undecodable_bytes),
+        cmocka_unit_test(test_memory_is_bounded),
+        cmocka_unit_test(test_checked_bytes_decode),
+        cmocka_unit_test(test_base64),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,8 @@ static mr_status convert(const char *text, json_t **messages, mr_error *err) {
     json_t *json = json_pack("{s:o}", "messages", list);
     mr_arena arena = {0};
     ProtobufCMessage *args;
-    assert_int_equal(mr_pb_from_json(&jobworkerp__runner__llm__llmchat_args__descriptor, json, &arena, &args, err), MR_OK);
+    assert_int_equal(mr_pb_from_json(&jobworkerp__runner__llm__llmchat_args__descriptor, json, &arena, &args, err),
+                     MR_OK);
     mr_status status = mr_messages_from_chat((const mr_pb_chat_args *)args, messages, err);
     json_decref(json);
     mr_arena_free(&arena);
@@ -79,14 +80,17 @@ static void test_refusals(void **state) {
     assert_refused("[{'role':9,'content':{'text':'x'}}]", MR_ERR_INVALID, "unknown role 9");
     assert_refused("[{'role':'USER'}]", MR_ERR_INVALID, "messages[0] has no content");
     assert_refused("[{'role':'USER','content':{}}]", MR_ERR_INVALID, "messages[0] has no content");
-    assert_refused("[{'role':'USER','content':{'text':'x'}},{'role':'USER','content':{'image':{}}}]", MR_ERR_UNSUPPORTED,
-                   "messages[1] holds an image, but this model takes text only");
-    assert_refused("[{'role':'USER','content':{'tool_calls':{'calls':[{'fn_name':'f'}]}}}]", MR_ERR_INVALID, "ASSISTANT");
+    assert_refused("[{'role':'USER','content':{'text':'x'}},{'role':'USER','content':{'image':{}}}]",
+                   MR_ERR_UNSUPPORTED, "messages[1] holds an image, but this model takes text only");
+    assert_refused("[{'role':'USER','content':{'tool_calls':{'calls':[{'fn_name':'f'}]}}}]", MR_ERR_INVALID,
+                   "ASSISTANT");
     assert_refused("[{'role':'ASSISTANT','content':{'tool_calls':{}}}]", MR_ERR_INVALID, "tool_calls is empty");
-    assert_refused("[{'role':'ASSISTANT','content':{'tool_calls':{'calls':[{'call_id':'1'}]}}}]", MR_ERR_INVALID, "no fn_name");
+    assert_refused("[{'role':'ASSISTANT','content':{'tool_calls':{'calls':[{'call_id':'1'}]}}}]", MR_ERR_INVALID,
+                   "no fn_name");
     assert_refused("[{'role':'TOOL','content':{'tool_results':{'results':[{'call_id':'1','content':'x'}]}}}]",
                    MR_ERR_INVALID, "no earlier message holds a call with the id \"1\"");
-    assert_refused("[{'role':'USER','content':{'tool_execution_requests':{}}}]", MR_ERR_UNSUPPORTED, "not built in yet");
+    assert_refused("[{'role':'USER','content':{'tool_execution_requests':{}}}]", MR_ERR_UNSUPPORTED,
+                   "not built in yet");
 }
 
 int main(void) {

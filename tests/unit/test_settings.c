@@ -65,8 +65,10 @@ static int tear_down(void **state) {
 static mr_status decode(const char *json_text, mr_settings *settings, mr_error *err) {
     mr_buf text = {0}, bytes = {0};
     for (const char *p = json_text; *p != '\0'; p++) {
-        if (*p == '@') mr_buf_puts(&text, dir);
-        else mr_buf_putc(&text, *p == '\'' ? '"' : *p);
+        if (*p == '@')
+            mr_buf_puts(&text, dir);
+        else
+            mr_buf_putc(&text, *p == '\'' ? '"' : *p);
     }
     mr_arena arena = {0};
     ProtobufCMessage *message;
@@ -130,20 +132,26 @@ static void test_no_model_is_the_embedded_one(void **state) {
 
 static void test_refusals_say_what_to_do(void **state) {
     (void)state;
-    assert_refused("{'gguf_model':{'model_name_or_path':'@/a'},'model_settings':{'gguf_model':{'model_name_or_path':'@/a'}}}",
-                   MR_ERR_INVALID, "name a model twice");
+    assert_refused(
+        "{'gguf_model':{'model_name_or_path':'@/a'},'model_settings':{'gguf_model':{'model_name_or_path':'@/a'}}}",
+        MR_ERR_INVALID, "name a model twice");
     assert_refused("{'gguf_model':{}}", MR_ERR_INVALID, "names no model");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/nowhere'}}", MR_ERR_NOT_FOUND, "does not exist");
-    assert_refused("{'gguf_model':{'model_name_or_path':'@/a','gguf_files':['two.gguf']}}", MR_ERR_NOT_FOUND, "two.gguf");
-    assert_refused("{'gguf_model':{'model_name_or_path':'@/a/one.gguf','gguf_files':['x']}}", MR_ERR_INVALID, "is a file");
+    assert_refused("{'gguf_model':{'model_name_or_path':'@/a','gguf_files':['two.gguf']}}", MR_ERR_NOT_FOUND,
+                   "two.gguf");
+    assert_refused("{'gguf_model':{'model_name_or_path':'@/a/one.gguf','gguf_files':['x']}}", MR_ERR_INVALID,
+                   "is a file");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/two'}}", MR_ERR_INVALID, "x.gguf, y.gguf");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/none'}}", MR_ERR_NOT_FOUND, "no .gguf file");
     assert_refused("{'gguf_model':{'model_name_or_path':'owner/model'}}", MR_ERR_UNSUPPORTED, "hub");
-    assert_refused("{'text_model':{'model_name_or_path':'mistralai/Mistral-7B-v0.1'}}", MR_ERR_UNSUPPORTED, "not built in yet");
+    assert_refused("{'text_model':{'model_name_or_path':'mistralai/Mistral-7B-v0.1'}}", MR_ERR_UNSUPPORTED,
+                   "not built in yet");
     assert_refused("{'text_model':{}}", MR_ERR_INVALID, "names no model");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/a','chat_template':'@/t.txt'}}", MR_ERR_INVALID, "t.txt");
-    assert_refused("{'gguf_model':{'model_name_or_path':'@/a','chat_template':'@/u.jinja'}}", MR_ERR_NOT_FOUND, "u.jinja");
-    assert_refused("{'gguf_model':{'model_name_or_path':'@/a','tok_model_id':'@/x/y'}}", MR_ERR_NOT_FOUND, "tok_model_id");
+    assert_refused("{'gguf_model':{'model_name_or_path':'@/a','chat_template':'@/u.jinja'}}", MR_ERR_NOT_FOUND,
+                   "u.jinja");
+    assert_refused("{'gguf_model':{'model_name_or_path':'@/a','tok_model_id':'@/x/y'}}", MR_ERR_NOT_FOUND,
+                   "tok_model_id");
     assert_refused("{'kv_cache_type':'q3'}", MR_ERR_INVALID, "kv_cache_type");
     assert_refused("{'device':'cuda:0'}", MR_ERR_UNSUPPORTED, "not built in");
     assert_refused("{'device':'abacus'}", MR_ERR_INVALID, "abacus");
@@ -182,7 +190,8 @@ static void test_keys(void **state) {
     (void)state;
     const char *base = "{'gguf_model':{'model_name_or_path':'@/a'}}";
     assert_keys(base, "{'model_settings':{'gguf_model':{'model_name_or_path':'@/two/../a/one.gguf'}}}", true);
-    assert_keys(base, "{'gguf_model':{'model_name_or_path':'@/a','with_logging':true},'stream_final_full_text':true}", true);
+    assert_keys(base, "{'gguf_model':{'model_name_or_path':'@/a','with_logging':true},'stream_final_full_text':true}",
+                true);
     assert_keys(base, "{'gguf_model':{'model_name_or_path':'@/two/x.gguf'}}", false);
     assert_keys(base, "{'gguf_model':{'model_name_or_path':'@/a'},'context_size':512}", false);
     assert_keys(base, "{'gguf_model':{'model_name_or_path':'@/a','chat_template':'@/t.jinja'}}", false);
@@ -222,7 +231,8 @@ static void test_tools_from_environment_and_message(void **state) {
     assert_false(settings.tools.parallel);
     mr_settings_free(&settings);
 
-    settings = decoded("{'tool_calling':{'grpc_endpoint':'http://other:1','parallel_execution':true,'max_iterations':2}}");
+    settings =
+        decoded("{'tool_calling':{'grpc_endpoint':'http://other:1','parallel_execution':true,'max_iterations':2}}");
     assert_string_equal(settings.tools.grpc_endpoint, "http://other:1");
     assert_int_equal(settings.tools.max_iterations, 2);
     assert_true(settings.tools.parallel);
