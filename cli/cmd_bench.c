@@ -1,5 +1,5 @@
-/* mistral-runner bench: speed of prompt processing and generation, in the manner of llama-bench. Random tokens; sampling is
- * left out; each test is run once to warm up and then -r times. */
+/* mistral-runner bench: speed of prompt processing and generation, in the manner of llama-bench. Random tokens;
+ * sampling is left out; each test is run once to warm up and then -r times. */
 #include "cmd_bench.h"
 
 #include "base/clock.h"
@@ -67,7 +67,8 @@ static bool parse_list(const char *text, int_list *list) {
     for (const char *p = text; *p != '\0';) {
         char *end;
         long value = strtol(p, &end, 10);
-        if (end == p || value < 0 || value > MAX_TOKENS || list->n == MAX_LIST || (*end != ',' && *end != '\0')) return false;
+        if (end == p || value < 0 || value > MAX_TOKENS || list->n == MAX_LIST || (*end != ',' && *end != '\0'))
+            return false;
         list->values[list->n++] = (uint32_t)value;
         p = *end == ',' ? end + 1 : end;
     }
@@ -89,33 +90,59 @@ static bool parse_kv_type(const char *text, mr_kv_type *type) {
 
 /* Exit status 0 to go on, 2 for bad usage, 1 for help. */
 static int parse_options(int argc, char **argv, bench_options *o) {
-    static const struct option longs[] = {
-        {"model", required_argument, NULL, 'm'},      {"n-prompt", required_argument, NULL, 'p'},
-        {"n-gen", required_argument, NULL, 'n'},      {"n-depth", required_argument, NULL, 'd'},
-        {"concurrent", required_argument, NULL, 'c'}, {"threads", required_argument, NULL, 't'},
-        {"repetitions", required_argument, NULL, 'r'}, {"output", required_argument, NULL, 'o'},
-        {"kv-cache-type", required_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option longs[] = {{"model", required_argument, NULL, 'm'},
+                                          {"n-prompt", required_argument, NULL, 'p'},
+                                          {"n-gen", required_argument, NULL, 'n'},
+                                          {"n-depth", required_argument, NULL, 'd'},
+                                          {"concurrent", required_argument, NULL, 'c'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"repetitions", required_argument, NULL, 'r'},
+                                          {"output", required_argument, NULL, 'o'},
+                                          {"kv-cache-type", required_argument, NULL, 'k'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     *o = (bench_options){.prompt = {{512}, 1}, .generate = {{128}, 1}, .depth = {{0}, 1}, .n_runs = 5};
     bool ok = true;
     optind = 1;
     for (int c; ok && (c = getopt_long(argc, argv, "m:p:n:d:c:t:r:o:h", longs, NULL)) != -1;) {
         switch (c) {
-        case 'm': o->model_path = optarg; break;
-        case 'p': ok = parse_list(optarg, &o->prompt); break;
-        case 'n': ok = parse_list(optarg, &o->generate); break;
-        case 'd': ok = parse_list(optarg, &o->depth); break;
-        case 'c': ok = parse_list(optarg, &o->concurrent); break;
-        case 't': o->n_threads = atoi(optarg); break;
-        case 'r': o->n_runs = atoi(optarg); break;
-        case 'k': ok = parse_kv_type(optarg, &o->kv_type); break;
+        case 'm':
+            o->model_path = optarg;
+            break;
+        case 'p':
+            ok = parse_list(optarg, &o->prompt);
+            break;
+        case 'n':
+            ok = parse_list(optarg, &o->generate);
+            break;
+        case 'd':
+            ok = parse_list(optarg, &o->depth);
+            break;
+        case 'c':
+            ok = parse_list(optarg, &o->concurrent);
+            break;
+        case 't':
+            o->n_threads = atoi(optarg);
+            break;
+        case 'r':
+            o->n_runs = atoi(optarg);
+            break;
+        case 'k':
+            ok = parse_kv_type(optarg, &o->kv_type);
+            break;
         case 'o':
             o->json = strcmp(optarg, "json") == 0;
             ok = o->json || strcmp(optarg, "md") == 0;
             break;
-        case 'h': usage(stdout); return 1;
-        default: return 2;
+        case 'h':
+            usage(stdout);
+            return 1;
+        default:
+            return 2;
         }
-        if (!ok) fprintf(stderr, "bench: \"%s\" is no valid value for this option; see mistral-runner bench --help\n", optarg);
+        if (!ok)
+            fprintf(stderr, "bench: \"%s\" is no valid value for this option; see mistral-runner bench --help\n",
+                    optarg);
     }
     if (!ok) return 2;
     if (o->model_path == NULL || optind < argc || o->n_runs < 1 || o->n_runs > MAX_RUNS || o->n_threads < 0) {
@@ -135,16 +162,20 @@ static uint32_t max_of(const int_list *list) {
 static mr_status advance(bench *b, uint32_t first, uint32_t n, uint32_t chunk, mr_error *err) {
     for (uint32_t at = 0; at < n; at += chunk) {
         uint32_t count = n - at < chunk ? n - at : chunk;
-        mr_batch_run run = {.tokens = b->tokens + first + at, .n_tokens = count, .pos0 = first + at, .blocks = b->blocks,
-                            .n_logits = at + count == n || chunk == 1, .logits = b->logits};
+        mr_batch_run run = {.tokens = b->tokens + first + at,
+                            .n_tokens = count,
+                            .pos0 = first + at,
+                            .blocks = b->blocks,
+                            .n_logits = at + count == n || chunk == 1,
+                            .logits = b->logits};
         mr_status status = mr_model_forward(b->model, &b->pool, &run, 1, NULL, err);
         if (status != MR_OK) return status;
     }
     return MR_OK;
 }
 
-static void add_row(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t n_depth, uint32_t n_concurrent, const double *speeds,
-                    int n) {
+static void add_row(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t n_depth, uint32_t n_concurrent,
+                    const double *speeds, int n) {
     double sum = 0.0, squares = 0.0;
     json_t *samples = json_array();
     for (int i = 0; i < n; i++) {
@@ -154,12 +185,13 @@ static void add_row(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t n_dept
     }
     double mean = sum / n, variance = n > 1 ? (squares - sum * mean) / (n - 1) : 0.0;
     const mr_model_info *info = mr_model_get_info(b->model);
-    json_t *row = json_pack("{s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:o, s:f}", "model_filename",
-                            b->options->model_path, "model_type", info->type_label, "model_size", (json_int_t)info->weight_bytes,
-                            "model_n_params", (json_int_t)info->n_params, "isa", mr_isa_name(mr_isa_active()), "n_threads",
-                            mr_team_size(mr_model_team(b->model)), "n_prompt", (int)n_prompt, "n_gen", (int)n_gen, "n_depth",
-                            (int)n_depth, "n_concurrent", (int)n_concurrent, "avg_ts", mean, "stddev_ts",
-                            sqrt(variance > 0.0 ? variance : 0.0), "samples_ts", samples, "load_sec", b->load_sec);
+    json_t *row =
+        json_pack("{s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:o, s:f}", "model_filename",
+                  b->options->model_path, "model_type", info->type_label, "model_size", (json_int_t)info->weight_bytes,
+                  "model_n_params", (json_int_t)info->n_params, "isa", mr_isa_name(mr_isa_active()), "n_threads",
+                  mr_team_size(mr_model_team(b->model)), "n_prompt", (int)n_prompt, "n_gen", (int)n_gen, "n_depth",
+                  (int)n_depth, "n_concurrent", (int)n_concurrent, "avg_ts", mean, "stddev_ts",
+                  sqrt(variance > 0.0 ? variance : 0.0), "samples_ts", samples, "load_sec", b->load_sec);
     json_array_append_new(b->rows, row);
     if (b->options->json) return;
     char test[64];
@@ -168,8 +200,9 @@ static void add_row(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t n_dept
                                          : snprintf(test, sizeof test, "tg%u", n_gen);
     if (n_depth > 0) used += snprintf(test + used, sizeof test - (size_t)used, " @ d%u", n_depth);
     if (n_concurrent > 1) snprintf(test + used, sizeof test - (size_t)used, " x%u", n_concurrent);
-    printf("| %-20s | %8.2f MiB | %7d | %20s | %10.2f ± %.2f |\n", info->type_label, (double)info->weight_bytes / 1048576.0,
-           mr_team_size(mr_model_team(b->model)), test, mean, sqrt(variance > 0.0 ? variance : 0.0));
+    printf("| %-20s | %8.2f MiB | %7d | %20s | %10.2f ± %.2f |\n", info->type_label,
+           (double)info->weight_bytes / 1048576.0, mr_team_size(mr_model_team(b->model)), test, mean,
+           sqrt(variance > 0.0 ? variance : 0.0));
     fflush(stdout);
 }
 
@@ -190,7 +223,9 @@ static mr_status test_single(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32
 /* n requests at once, each with a prompt of its own. Tokens per second over all of them, prompt included. */
 static mr_status test_concurrent(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t n, mr_error *err) {
     double speeds[MAX_RUNS];
-    mr_engine_config config = {.context_size = n_prompt + n_gen + MR_KV_BLOCK, .max_concurrent = n, .kv_type = b->options->kv_type,
+    mr_engine_config config = {.context_size = n_prompt + n_gen + MR_KV_BLOCK,
+                               .max_concurrent = n,
+                               .kv_type = b->options->kv_type,
                                .no_prefix_cache = true};
     mr_engine *engine;
     mr_status status = mr_engine_new(&engine, b->model, &config, err);
@@ -199,8 +234,8 @@ static mr_status test_concurrent(bench *b, uint32_t n_prompt, uint32_t n_gen, ui
     for (int run = -1; requests != NULL && status == MR_OK && run < b->options->n_runs; run++) {
         uint64_t start = mr_clock_ns(), n_tokens = 0;
         for (uint32_t i = 0; i < n && status == MR_OK; i++) {
-            mr_request_params params = {.prompt = b->tokens + i, .n_prompt = n_prompt, .max_tokens = n_gen,
-                                        .sampling = mr_sampling_default()};
+            mr_request_params params = {
+                .prompt = b->tokens + i, .n_prompt = n_prompt, .max_tokens = n_gen, .sampling = mr_sampling_default()};
             params.sampling.temperature = 0.0f;
             status = mr_engine_submit(engine, &params, &requests[i], err);
         }
@@ -259,7 +294,8 @@ static mr_status prepare(bench *b, mr_error *err) {
     b->tokens = calloc(n_tokens, sizeof *b->tokens);
     b->logits = calloc(n_vocab, sizeof *b->logits);
     b->rows = json_array();
-    if (b->blocks == NULL || b->tokens == NULL || b->logits == NULL) return mr_fail_nomem(err, n_tokens, "the benchmark");
+    if (b->blocks == NULL || b->tokens == NULL || b->logits == NULL)
+        return mr_fail_nomem(err, n_tokens, "the benchmark");
     for (size_t i = 0; i < n_blocks; i++) b->blocks[i] = (int32_t)i;
     uint64_t random = 1;
     for (size_t i = 0; i < n_tokens; i++) {

@@ -13,7 +13,8 @@ typedef struct mr_arena {
     size_t max_bytes;
 } mr_arena;
 
-/* A zeroed piece of n bytes aligned for any type, or NULL when memory or the bound is exhausted. n == 0 is a valid piece. */
+/* A zeroed piece of n bytes aligned for any type, or NULL when memory or the bound is exhausted. n == 0 is a valid
+ * piece. */
 void *mr_arena_alloc(mr_arena *arena, size_t n);
 
 /* mr_arena_alloc(n * size) with the overflow checked. */

@@ -1,5 +1,5 @@
-/* A growable byte buffer. Zero-initialise (`mr_buf b = {0}`), free with mr_buf_free. Once an append could not get memory
- * the buffer is `failed` and ignores further appends, so a caller may check once at the end. */
+/* A growable byte buffer. Zero-initialise (`mr_buf b = {0}`), free with mr_buf_free. Once an append could not get
+ * memory the buffer is `failed` and ignores further appends, so a caller may check once at the end. */
 #ifndef MR_BASE_BUF_H
 #define MR_BASE_BUF_H
 

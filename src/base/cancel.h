@@ -19,8 +19,8 @@ void mr_cancel_request(mr_cancel *cancel);
 bool mr_cancel_is_set(const mr_cancel *cancel);
 
 /* Calls on_cancel(ctx) once when the signal is set; at once, in this thread, when it is set already. on_cancel must be
- * short and must not call back into this signal. Returns an id for mr_cancel_unsubscribe, or 0 when it was called at once
- * or memory ran out. */
+ * short and must not call back into this signal. Returns an id for mr_cancel_unsubscribe, or 0 when it was called at
+ * once or memory ran out. */
 uint64_t mr_cancel_subscribe(mr_cancel *cancel, void (*on_cancel)(void *ctx), void *ctx);
 
 /* After it returns, on_cancel is not running and will not run. id 0 and a NULL signal are ignored. */

@@ -20,7 +20,8 @@ static int open_regular(const char *path, size_t *size, mr_error *err) {
         return -1;
     }
     if (!S_ISREG(st.st_mode)) {
-        mr_fail(err, MR_ERR_INVALID, "%s is %s, not a regular file", path, S_ISDIR(st.st_mode) ? "a folder" : "special");
+        mr_fail(err, MR_ERR_INVALID, "%s is %s, not a regular file", path,
+                S_ISDIR(st.st_mode) ? "a folder" : "special");
         close(fd);
         return -1;
     }

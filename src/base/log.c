@@ -50,8 +50,10 @@ static void write_line(mr_log_level level, const char *target, const char *text)
     word[n] = '\0';
     mr_buf_printf(&line, "%s.%03ldZ %-5s %s: ", stamp, now.tv_nsec / 1000000, word, target);
     for (const char *p = text; *p != '\0'; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7F) mr_buf_printf(&line, "\\x%02x", (unsigned char)*p);
-        else mr_buf_putc(&line, *p);
+        if ((unsigned char)*p < 0x20 || *p == 0x7F)
+            mr_buf_printf(&line, "\\x%02x", (unsigned char)*p);
+        else
+            mr_buf_putc(&line, *p);
     }
     mr_buf_putc(&line, '\n');
     for (size_t done = 0; !line.failed && done < line.len;) {
@@ -109,7 +111,8 @@ void mr_log_set_filter(const char *filter) {
     parse_filter(filter != NULL ? filter : getenv("RUST_LOG"), bad, sizeof bad);
     pthread_mutex_unlock(&filter_lock);
     if (bad[0] != '\0') {
-        mr_log(MR_LOG_WARN, MR_LOG_TARGET, "the part \"%s\" of the log filter is no level or target=level; it is ignored", bad);
+        mr_log(MR_LOG_WARN, MR_LOG_TARGET,
+               "the part \"%s\" of the log filter is no level or target=level; it is ignored", bad);
     }
 }
 

@@ -8,9 +8,10 @@
 
 #define MR_UTF8_REPLACEMENT 0xFFFDu
 
-/* Decodes the character at text[0..len) (len >= 1) into *code_point and returns its length in bytes, 1 to 4. A malformed,
- * overlong, surrogate or torn sequence yields MR_UTF8_REPLACEMENT and the length of its maximal valid prefix (at least 1),
- * as the Unicode standard (section 3.9, "U+FFFD substitution of maximal subparts") and Python's errors="replace" do. */
+/* Decodes the character at text[0..len) (len >= 1) into *code_point and returns its length in bytes, 1 to 4. A
+ * malformed, overlong, surrogate or torn sequence yields MR_UTF8_REPLACEMENT and the length of its maximal valid prefix
+ * (at least 1), as the Unicode standard (section 3.9, "U+FFFD substitution of maximal subparts") and Python's
+ * errors="replace" do. */
 size_t mr_utf8_decode(const char *text, size_t len, uint32_t *code_point);
 
 /* As mr_utf8_decode, and sets *valid to whether the sequence was well-formed. */

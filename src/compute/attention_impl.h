@@ -15,7 +15,8 @@ enum { TILE = 4 };
 #endif
 enum { TILE_MAX = 8 };
 
-/* ---- storing ------------------------------------------------------------------------------------------------------ */
+/* ---- storing ------------------------------------------------------------------------------------------------------
+ */
 
 static float group_scale(const float *x, uint32_t n) {
     float amax = 0.0f;
@@ -64,7 +65,8 @@ static void kv_store(const mr_kv_layout *layout, uint8_t *piece, uint32_t at, co
     }
 }
 
-/* ---- reading a block as floats -------------------------------------------------------------------------------------- */
+/* ---- reading a block as floats --------------------------------------------------------------------------------------
+ */
 
 /* The scratch of one call, laid out as mr_attention_scratch() sizes it. */
 typedef struct scratch {
@@ -119,7 +121,8 @@ static void read_q8_values(const uint8_t *piece, uint32_t dv, float *dst, uint32
     }
 }
 
-/* Reads a piece into s->k and s->v. Positions that were never written hold any bits: they are never used (see n_valid). */
+/* Reads a piece into s->k and s->v. Positions that were never written hold any bits: they are never used (see n_valid).
+ */
 static void read_block(const mr_kv_layout *layout, const uint8_t *piece, const scratch *s) {
     uint32_t dk = layout->head_dim_k, dv = layout->head_dim_v;
     const uint8_t *values = piece + layout->value_offset;
@@ -131,18 +134,21 @@ static void read_block(const mr_kv_layout *layout, const uint8_t *piece, const s
     } else if (layout->type == MR_KV_F16) {
         read_f16((const uint16_t *)(const void *)piece, s->k, (size_t)dk * MR_KV_BLOCK);
         const uint16_t *v = (const uint16_t *)(const void *)values;
-        if (dv == s->dv16) read_f16(v, s->v, (size_t)dv * MR_KV_BLOCK);
-        else for (uint32_t j = 0; j < MR_KV_BLOCK; j++) read_f16(v + (size_t)j * dv, s->v + (size_t)j * s->dv16, dv);
+        if (dv == s->dv16)
+            read_f16(v, s->v, (size_t)dv * MR_KV_BLOCK);
+        else
+            for (uint32_t j = 0; j < MR_KV_BLOCK; j++) read_f16(v + (size_t)j * dv, s->v + (size_t)j * s->dv16, dv);
     } else {
         read_q8_keys(piece, dk, s->k);
         read_q8_values(values, dv, s->v, s->dv16);
     }
 }
 
-/* ---- one tile of rows against one block --------------------------------------------------------------------------- */
+/* ---- one tile of rows against one block ---------------------------------------------------------------------------
+ */
 
-static inline __attribute__((always_inline)) void tile_scores(const float *k, uint32_t dk, const float *q, float *scores,
-                                                              const int n) {
+static inline __attribute__((always_inline)) void tile_scores(const float *k, uint32_t dk, const float *q,
+                                                              float *scores, const int n) {
     vf16 acc[TILE_MAX][BLOCK_VECS];
     for (int r = 0; r < n; r++) {
         for (int i = 0; i < BLOCK_VECS; i++) acc[r][i] = vf_set1(0.0f);
@@ -194,7 +200,8 @@ static inline __attribute__((always_inline)) void tile_values(const float *v, ui
     }
 }
 
-/* Turns one row's scores into weights, positions outside of [lo, hi) into 0, and updates its running maximum and sums. */
+/* Turns one row's scores into weights, positions outside of [lo, hi) into 0, and updates its running maximum and sums.
+ */
 static void softmax_row(const mr_attention_args *args, const scratch *s, size_t row, uint32_t lo, uint32_t hi) {
     float *score = s->scores + row * MR_KV_BLOCK;
     if (args->softcap > 0.0f) {
@@ -228,7 +235,8 @@ static void softmax_row(const mr_attention_args *args, const scratch *s, size_t 
 
 /* Rows first .. first+n-1 (n <= TILE) against block number b; rows whose positions do not meet the block have been left
  * out by the caller where possible, and get weight 0 here otherwise. */
-static void tile_block(const mr_attention_args *args, const scratch *s, uint32_t b, uint32_t token0, size_t first, int n) {
+static void tile_block(const mr_attention_args *args, const scratch *s, uint32_t b, uint32_t token0, size_t first,
+                       int n) {
     const mr_kv_layout *layout = &args->pool->layout;
     uint32_t block_begin = b * MR_KV_BLOCK;
     uint32_t tile_lo = MR_KV_BLOCK, tile_hi = 0, row_lo[TILE], row_hi[TILE];
@@ -246,22 +254,44 @@ static void tile_block(const mr_attention_args *args, const scratch *s, uint32_t
     float *scores = s->scores + first * MR_KV_BLOCK, *out = s->out + first * s->dv16;
     /* Constant row counts let the compiler keep the tile in registers. */
     switch (n) {
-    case 8: tile_scores(s->k, layout->head_dim_k, q, scores, 8); break;
-    case 4: tile_scores(s->k, layout->head_dim_k, q, scores, 4); break;
-    case 2: tile_scores(s->k, layout->head_dim_k, q, scores, 2); break;
-    case 1: tile_scores(s->k, layout->head_dim_k, q, scores, 1); break;
-    default: tile_scores(s->k, layout->head_dim_k, q, scores, n); break;
+    case 8:
+        tile_scores(s->k, layout->head_dim_k, q, scores, 8);
+        break;
+    case 4:
+        tile_scores(s->k, layout->head_dim_k, q, scores, 4);
+        break;
+    case 2:
+        tile_scores(s->k, layout->head_dim_k, q, scores, 2);
+        break;
+    case 1:
+        tile_scores(s->k, layout->head_dim_k, q, scores, 1);
+        break;
+    default:
+        tile_scores(s->k, layout->head_dim_k, q, scores, n);
+        break;
     }
     for (int r = 0; r < n; r++) {
-        if (row_lo[r] < row_hi[r]) softmax_row(args, s, first + (size_t)r, row_lo[r], row_hi[r]);
-        else memset(scores + r * MR_KV_BLOCK, 0, MR_KV_BLOCK * sizeof *scores);
+        if (row_lo[r] < row_hi[r])
+            softmax_row(args, s, first + (size_t)r, row_lo[r], row_hi[r]);
+        else
+            memset(scores + r * MR_KV_BLOCK, 0, MR_KV_BLOCK * sizeof *scores);
     }
     switch (n) {
-    case 8: tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 8); break;
-    case 4: tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 4); break;
-    case 2: tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 2); break;
-    case 1: tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 1); break;
-    default: tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, n); break;
+    case 8:
+        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 8);
+        break;
+    case 4:
+        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 4);
+        break;
+    case 2:
+        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 2);
+        break;
+    case 1:
+        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 1);
+        break;
+    default:
+        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, n);
+        break;
     }
 }
 
@@ -304,7 +334,8 @@ static void attention(const mr_attention_args *args) {
         size_t n_rows = (size_t)n_tokens * args->n_group;
         begin_rows(args, &s, token0, n_tokens);
         uint32_t first_pos = args->pos0 + token0, last_pos = first_pos + n_tokens - 1;
-        uint32_t b = args->window > 0 && first_pos + 1 > args->window ? (first_pos + 1 - args->window) / MR_KV_BLOCK : 0;
+        uint32_t b =
+            args->window > 0 && first_pos + 1 > args->window ? (first_pos + 1 - args->window) / MR_KV_BLOCK : 0;
         for (; b <= last_pos / MR_KV_BLOCK; b++) {
             const uint8_t *piece = mr_kv_piece(args->pool, args->blocks[b], args->layer, args->head_kv);
             read_block(&args->pool->layout, piece, &s);

@@ -12,7 +12,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static int available(mr_isa isa) {
     switch (isa) {
-    case MR_ISA_PLAIN: return 1;
+    case MR_ISA_PLAIN:
+        return 1;
 #if defined(__x86_64__)
     case MR_ISA_AVX2:
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
@@ -23,9 +24,11 @@ static int available(mr_isa isa) {
                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
                __builtin_cpu_supports("avx512vbmi");
 #elif defined(__aarch64__)
-    case MR_ISA_NEON: return 1;
+    case MR_ISA_NEON:
+        return 1;
 #endif
-    default: return 0;
+    default:
+        return 0;
     }
 }
 

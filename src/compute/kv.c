@@ -18,9 +18,12 @@ static size_t align_up(size_t n, size_t to) {
 static size_t half_piece_bytes(mr_kv_type type, size_t dim) {
     size_t n = dim * MR_KV_BLOCK;
     switch (type) {
-    case MR_KV_F32: return n * 4;
-    case MR_KV_F16: return n * 2;
-    case MR_KV_Q8_0: return n + (dim + Q8_GROUP - 1) / Q8_GROUP * MR_KV_BLOCK * 2;
+    case MR_KV_F32:
+        return n * 4;
+    case MR_KV_F16:
+        return n * 2;
+    case MR_KV_Q8_0:
+        return n + (dim + Q8_GROUP - 1) / Q8_GROUP * MR_KV_BLOCK * 2;
     }
     return 0;
 }
@@ -38,7 +41,8 @@ mr_kv_layout mr_kv_layout_of(mr_kv_type type, uint32_t n_layer, uint32_t n_head_
 
 mr_status mr_kv_pool_init(mr_kv_pool *pool, const mr_kv_layout *layout, size_t n_blocks, mr_error *err) {
     *pool = (mr_kv_pool){.layout = *layout, .n_blocks = n_blocks};
-    if (n_blocks == 0 || n_blocks > INT32_MAX || layout->block_bytes == 0 || n_blocks > SIZE_MAX / layout->block_bytes) {
+    if (n_blocks == 0 || n_blocks > INT32_MAX || layout->block_bytes == 0 ||
+        n_blocks > SIZE_MAX / layout->block_bytes) {
         return mr_fail(err, MR_ERR_INVALID, "a KV cache of %zu blocks of %zu bytes is not possible", n_blocks,
                        layout->block_bytes);
     }
@@ -60,10 +64,13 @@ void mr_kv_pool_free(mr_kv_pool *pool) {
 static const mr_attention_kernels *kernels(void) {
     switch (mr_isa_active()) {
 #if defined(__x86_64__)
-    case MR_ISA_AVX512: return &mr_attention_avx512;
-    case MR_ISA_AVX2: return &mr_attention_avx2;
+    case MR_ISA_AVX512:
+        return &mr_attention_avx512;
+    case MR_ISA_AVX2:
+        return &mr_attention_avx2;
 #endif
-    default: return &mr_attention_plain;
+    default:
+        return &mr_attention_plain;
     }
 }
 
@@ -74,8 +81,8 @@ void mr_kv_store(const mr_kv_pool *pool, uint8_t *piece, uint32_t at, const floa
 size_t mr_attention_scratch(const mr_kv_layout *layout, uint32_t n_group) {
     size_t dk = align_up(layout->head_dim_k, 16), dv = align_up(layout->head_dim_v, 16);
     size_t rows = mr_attention_rows(n_group);
-    size_t floats = (dk + dv) * MR_KV_BLOCK          /* a block as floats */
-                    + rows * (dk + dv)               /* scaled queries, outputs */
+    size_t floats = (dk + dv) * MR_KV_BLOCK /* a block as floats */
+                    + rows * (dk + dv)      /* scaled queries, outputs */
                     + rows * (MR_KV_BLOCK + 16 + 16) /* scores, running sums and maxima */;
     return align_up(floats * sizeof(float), 64) + 64;
 }

@@ -1,8 +1,8 @@
 /* Paged key/value memory and attention over it.
  *
  * A block holds MR_KV_BLOCK consecutive positions of one sequence for all layers. Inside, each (layer, kv head) has one
- * contiguous piece: keys transposed, [head_dim_k][MR_KV_BLOCK], then values, [MR_KV_BLOCK][head_dim_v]; so that scores have
- * positions in the lanes and outputs have dimensions in the lanes, and nothing is summed across lanes. */
+ * contiguous piece: keys transposed, [head_dim_k][MR_KV_BLOCK], then values, [MR_KV_BLOCK][head_dim_v]; so that scores
+ * have positions in the lanes and outputs have dimensions in the lanes, and nothing is summed across lanes. */
 #ifndef MR_COMPUTE_KV_H
 #define MR_COMPUTE_KV_H
 
@@ -49,8 +49,8 @@ void mr_kv_store(const mr_kv_pool *pool, uint8_t *piece, uint32_t at, const floa
 
 /* Attention of consecutive queries of one sequence and one kv head:
  *   out[t][g] = sum_j softmax_j(scale * q[t][g]·k_j) v_j,  j from max(0, pos0+t-window+1) to pos0+t
- * with online softmax block by block (Milakov & Gimelshein, arXiv:1805.02867; Dao et al., arXiv:2205.14135), in the order of
- * positions, so that the result depends on neither chunking nor company. */
+ * with online softmax block by block (Milakov & Gimelshein, arXiv:1805.02867; Dao et al., arXiv:2205.14135), in the
+ * order of positions, so that the result depends on neither chunking nor company. */
 typedef struct mr_attention_args {
     const mr_kv_pool *pool;
     const int32_t *blocks; /* the sequence's block table */

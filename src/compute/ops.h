@@ -1,5 +1,5 @@
-/* The small operations between matrix products. Each works on one vector in one thread; results are the same bits on every
- * instruction set. */
+/* The small operations between matrix products. Each works on one vector in one thread; results are the same bits on
+ * every instruction set. */
 #ifndef MR_COMPUTE_OPS_H
 #define MR_COMPUTE_OPS_H
 
@@ -9,12 +9,12 @@
 #include <stddef.h>
 
 typedef struct mr_ops {
-    /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i] (Zhang & Sennrich, arXiv:1910.07467); weight NULL is all ones; out
-     * may be x. */
+    /* out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i] (Zhang & Sennrich, arXiv:1910.07467); weight NULL is all ones;
+     * out may be x. */
     void (*rms_norm)(const float *x, const float *weight, size_t n, float eps, float *out);
 
-    /* out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i] (Ba et al., arXiv:1607.06450); weight and bias may be
-     * NULL; out may be x. */
+    /* out[i] = (x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i] (Ba et al., arXiv:1607.06450); weight and
+     * bias may be NULL; out may be x. */
     void (*layer_norm)(const float *x, const float *weight, const float *bias, size_t n, float eps, float *out);
 
     /* out[i] = act(gate[i]) * up[i]; up NULL is all ones; out may be gate. */
@@ -35,8 +35,8 @@ typedef struct mr_ops {
     /* x[i] = 1 / (1 + e^-x[i]) */
     void (*sigmoid)(float *x, size_t n);
 
-    /* Rotates the first 2*n_pairs values of a head by the angles whose cosines and sines are given, [n_pairs] each (Su et al.,
-     * arXiv:2104.09864). Pairs are (i, i + n_pairs) in neox order, (2i, 2i + 1) otherwise. */
+    /* Rotates the first 2*n_pairs values of a head by the angles whose cosines and sines are given, [n_pairs] each (Su
+     * et al., arXiv:2104.09864). Pairs are (i, i + n_pairs) in neox order, (2i, 2i + 1) otherwise. */
     void (*rope)(float *head, const float *cosines, const float *sines, size_t n_pairs, bool neox);
 } mr_ops;
 

@@ -71,9 +71,10 @@ static void layer_norm(const float *x, const float *weight, const float *bias, s
 }
 
 static void glu(mr_glu act, const float *gate, const float *up, size_t n, float *out) {
-    FOR_EACH_VALUE(gate, out, n, 0.0f,
-                   up == NULL ? vf_activate(act, v)
-                              : vf_mul(vf_activate(act, v), i + LANES <= n ? vf_load(up + i) : load_tail(up + i, n - i, 0.0f)));
+    FOR_EACH_VALUE(
+        gate, out, n, 0.0f,
+        up == NULL ? vf_activate(act, v)
+                   : vf_mul(vf_activate(act, v), i + LANES <= n ? vf_load(up + i) : load_tail(up + i, n - i, 0.0f)));
 }
 
 static void add_scaled(float *x, const float *y, float factor, size_t n) {
@@ -116,5 +117,12 @@ static void rope(float *head, const float *cosines, const float *sines, size_t n
     }
 }
 
-const mr_ops MR_OPS = {.rms_norm = rms_norm, .layer_norm = layer_norm, .glu = glu, .add_scaled = add_scaled,
-                       .scale = scale, .softcap = softcap, .softmax = softmax, .sigmoid = sigmoid, .rope = rope};
+const mr_ops MR_OPS = {.rms_norm = rms_norm,
+                       .layer_norm = layer_norm,
+                       .glu = glu,
+                       .add_scaled = add_scaled,
+                       .scale = scale,
+                       .softcap = softcap,
+                       .softmax = softmax,
+                       .sigmoid = sigmoid,
+                       .rope = rope};

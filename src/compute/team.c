@@ -18,9 +18,9 @@
 
 enum {
     MAX_THREADS = 256,
-    N_LOOP_SLOTS = 128, /* twice the distance that team.h promises */
+    N_LOOP_SLOTS = 128,   /* twice the distance that team.h promises */
     SPINS_IN_RUN = 20000, /* barrier: the others are at work, so they come soon */
-    SPINS_IDLE = 4000,   /* between runs: a decode step follows the last within microseconds, or not at all */
+    SPINS_IDLE = 4000,    /* between runs: a decode step follows the last within microseconds, or not at all */
 };
 
 /* One cache line each, so that members do not disturb each other. */

@@ -34,9 +34,9 @@ void mr_team_run(mr_team *team, void (*body)(mr_worker *worker, void *arg), void
 void mr_barrier(mr_worker *worker);
 
 /* A parallel loop over 0 .. n-1 in the order of claims: every member calls mr_loop_begin once with the same n, then
- * mr_loop_next until it returns false; [*begin, *end) is a claimed range of at most `grain` items. Claims are dynamic, so a member
- * that is held up does less. No barrier is implied at either end; between a loop's begin and the begin of the 64th loop after
- * it there must be a barrier. */
+ * mr_loop_next until it returns false; [*begin, *end) is a claimed range of at most `grain` items. Claims are dynamic,
+ * so a member that is held up does less. No barrier is implied at either end; between a loop's begin and the begin of
+ * the 64th loop after it there must be a barrier. */
 typedef struct mr_loop {
     mr_worker *worker;
     uint64_t slot;

@@ -7,15 +7,61 @@
 #include <string.h>
 
 static const mr_arch ARCHS[] = {
-    {.name = "llama", .rope_neox = false, .glu = MR_GLU_SILU},
-    {.name = "mistral", .rope_neox = false, .glu = MR_GLU_SILU},
-    {.name = "mistral3", .rope_neox = false, .glu = MR_GLU_SILU},
+    {.name = "llama", .act = MR_GLU_SILU},
+    {.name = "mistral", .act = MR_GLU_SILU},
+    {.name = "mistral3", .act = MR_GLU_SILU},
+    {.name = "qwen2", .act = MR_GLU_SILU, .rope_neox = true},
+    {.name = "qwen2moe", .act = MR_GLU_SILU, .rope_neox = true, .experts_not_normed = true},
+    {.name = "qwen3", .act = MR_GLU_SILU, .rope_neox = true},
+    {.name = "qwen3moe", .act = MR_GLU_SILU, .rope_neox = true},
+    {.name = "gemma", .act = MR_GLU_GELU_TANH, .rope_neox = true, .embd_scale_sqrt = true},
+    {.name = "gemma2", .act = MR_GLU_GELU_TANH, .rope_neox = true, .embd_scale_sqrt = true, .full_period = 2},
+    {.name = "gemma3",
+     .act = MR_GLU_GELU_TANH,
+     .rope_neox = true,
+     .embd_scale_sqrt = true,
+     .full_period = 6,
+     .local_rope_freq_base = 10000.0f},
+    {.name = "phi2",
+     .norm = MR_NORM_LAYER,
+     .act = MR_GLU_GELU_TANH,
+     .rope_neox = true,
+     .ffn_plain = true,
+     .ffn_parallel = true},
+    {.name = "phi3", .act = MR_GLU_SILU, .rope_neox = true},
+    {.name = "starcoder2", .norm = MR_NORM_LAYER, .act = MR_GLU_GELU_TANH, .rope_neox = true, .ffn_plain = true},
+    {.name = "granite", .act = MR_GLU_SILU, .logit_scale_divides = true},
+    {.name = "granitemoe", .act = MR_GLU_SILU, .logit_scale_divides = true},
+    {.name = "command-r", .norm = MR_NORM_LAYER, .act = MR_GLU_SILU, .ffn_parallel = true},
+    {.name = "cohere2",
+     .norm = MR_NORM_LAYER,
+     .act = MR_GLU_SILU,
+     .ffn_parallel = true,
+     .full_period = 4,
+     .full_layers_no_rope = true},
+    {.name = "olmo2", .act = MR_GLU_SILU, .rope_neox = true, .full_period = 4},
+    {.name = "glm4", .act = MR_GLU_SILU},
+    {.name = "exaone", .act = MR_GLU_SILU, .rope_neox = true},
+    {.name = "exaone4", .act = MR_GLU_SILU, .rope_neox = true, .full_period = 4, .full_layers_no_rope = true},
+    {.name = "internlm2", .act = MR_GLU_SILU},
+    {.name = "smollm3", .act = MR_GLU_SILU, .no_rope_period = 4},
+    {.name = "seed_oss", .act = MR_GLU_SILU, .rope_neox = true, .post_attention_norm_is_ffn_norm = true},
+    {.name = "hunyuan-dense", .act = MR_GLU_SILU, .rope_neox = true, .qk_norm_after_rope = true},
+    {.name = "ernie4_5", .act = MR_GLU_SILU},
 };
 
 enum { N_ARCHS = sizeof ARCHS / sizeof ARCHS[0] };
 
 /* Bounds that no real model reaches; they keep products of sizes far from overflow. */
-enum { MAX_LAYERS = 1024, MAX_WIDTH = 1 << 20, MAX_HEADS = 4096, MAX_HEAD_DIM = 4096, MAX_CONTEXT = 1 << 28 };
+enum {
+    MAX_LAYERS = 1024,
+    MAX_WIDTH = 1 << 20,
+    MAX_HEADS = 4096,
+    MAX_HEAD_DIM = 4096,
+    MAX_CONTEXT = 1 << 28,
+    MAX_EXPERTS = 4096,
+    MAX_EXPERTS_USED = 64
+};
 
 const mr_arch *mr_arch_find(const char *name, size_t len, mr_error *err) {
     for (size_t i = 0; i < N_ARCHS; i++) {
@@ -27,6 +73,11 @@ const mr_arch *mr_arch_find(const char *name, size_t len, mr_error *err) {
             (int)(len < 64 ? len : 64), name, mr_buf_cstr(&known));
     mr_buf_free(&known);
     return NULL;
+}
+
+const mr_arch *mr_arch_list(size_t *n) {
+    *n = N_ARCHS;
+    return ARCHS;
 }
 
 /* Reads metadata of one model under the prefix of its architecture. */
@@ -72,26 +123,82 @@ static float get_f32(key_reader *r, const char *name, float otherwise) {
     return value;
 }
 
+/* Positions of the sliding window, 0 for none. */
+static uint32_t get_window(key_reader *r) {
+    char key[128];
+    uint32_t window = 0;
+    mr_gguf_u32(r->gguf, full_key(r, "attention.sliding_window", key), &window);
+    return window > MAX_CONTEXT ? 0 : window;
+}
+
+static bool str_is(mr_gguf_str str, const char *text) {
+    return str.len == strlen(text) && memcmp(str.data, text, str.len) == 0;
+}
+
 static void read_rope_scaling(key_reader *r, mr_hparams *h) {
     char key[128];
     mr_gguf_str type = {"none", 4};
+    bool linear_key = mr_gguf_find(r->gguf, full_key(r, "rope.scale_linear", key)) != NULL;
     mr_gguf_string(r->gguf, full_key(r, "rope.scaling.type", key), &type);
-    h->rope_scaling = MR_ROPE_SCALING_NONE;
     h->rope_factor = get_f32(r, "rope.scaling.factor", get_f32(r, "rope.scale_linear", 1.0f));
     if (h->rope_factor <= 0.0f) h->rope_factor = 1.0f;
-    if (type.len == 6 && memcmp(type.data, "linear", 6) == 0) h->rope_scaling = MR_ROPE_SCALING_LINEAR;
-    else if (type.len == 4 && memcmp(type.data, "yarn", 4) == 0) h->rope_scaling = MR_ROPE_SCALING_YARN;
-    else if (mr_gguf_find(r->gguf, full_key(r, "rope.scale_linear", key)) != NULL) h->rope_scaling = MR_ROPE_SCALING_LINEAR;
-    else if (!(type.len == 4 && memcmp(type.data, "none", 4) == 0) && r->status == MR_OK) {
-        r->status = mr_fail(r->err, MR_ERR_UNSUPPORTED,
-                            "the model's rope scaling \"%.*s\" is not supported; supported are none, linear and yarn",
-                            (int)(type.len < 64 ? type.len : 64), type.data);
+    if (str_is(type, "linear"))
+        h->rope_scaling = MR_ROPE_SCALING_LINEAR;
+    else if (str_is(type, "yarn"))
+        h->rope_scaling = MR_ROPE_SCALING_YARN;
+    else if (str_is(type, "longrope") || str_is(type, "su"))
+        h->rope_scaling = MR_ROPE_SCALING_LONGROPE;
+    else if (linear_key)
+        h->rope_scaling = MR_ROPE_SCALING_LINEAR;
+    else if (!str_is(type, "none") && r->status == MR_OK) {
+        r->status =
+            mr_fail(r->err, MR_ERR_UNSUPPORTED,
+                    "the model's rope scaling \"%.*s\" is not supported; supported are none, linear, yarn and longrope",
+                    (int)(type.len < 64 ? type.len : 64), type.data);
     }
     h->rope_n_ctx_orig = get_u32(r, "rope.scaling.original_context_length", h->n_ctx_train, MAX_CONTEXT);
     h->yarn_ext_factor = get_f32(r, "rope.scaling.yarn_ext_factor", 1.0f);
-    h->yarn_attn_factor = get_f32(r, "rope.scaling.attn_factor", get_f32(r, "rope.scaling.yarn_attn_factor", 1.0f));
+    h->rope_attn_factor = get_f32(r, "rope.scaling.attn_factor", get_f32(r, "rope.scaling.yarn_attn_factor", 1.0f));
     h->yarn_beta_fast = get_f32(r, "rope.scaling.yarn_beta_fast", 32.0f);
     h->yarn_beta_slow = get_f32(r, "rope.scaling.yarn_beta_slow", 1.0f);
+}
+
+static void read_scales(key_reader *r, mr_hparams *h) {
+    h->attn_scale = get_f32(r, "attention.scale", 1.0f / sqrtf((float)(h->head_dim_k > 0 ? h->head_dim_k : 1)));
+    /* Gemma's 27B models scale by the embedding's share of a head, which no key says. */
+    bool gemma_27b = (strcmp(h->arch->name, "gemma2") == 0 && h->n_layer == 46) ||
+                     (strcmp(h->arch->name, "gemma3") == 0 && h->n_layer == 62);
+    if (gemma_27b && h->n_head > 0) h->attn_scale = 1.0f / sqrtf((float)(h->n_embd / h->n_head));
+    h->attn_softcap = get_f32(r, "attn_logit_softcapping", 0.0f);
+    h->logit_softcap = get_f32(r, "final_logit_softcapping", 0.0f);
+    h->embd_scale = get_f32(r, "embedding_scale", h->arch->embd_scale_sqrt ? sqrtf((float)h->n_embd) : 1.0f);
+    h->residual_scale = get_f32(r, "residual_scale", 1.0f);
+    h->logit_scale = get_f32(r, "logit_scale", 1.0f);
+    if (h->arch->logit_scale_divides && h->logit_scale != 0.0f) h->logit_scale = 1.0f / h->logit_scale;
+}
+
+static void read_experts(key_reader *r, mr_hparams *h) {
+    char key[128];
+    if (mr_gguf_find(r->gguf, full_key(r, "expert_count", key)) == NULL) return;
+    uint64_t n = 0;
+    if (mr_gguf_u64(r->gguf, key, &n) && n == 0) return; /* dense models of a family with experts say 0 */
+    h->n_expert = need_u32(r, "expert_count", MAX_EXPERTS);
+    h->n_expert_used = need_u32(r, "expert_used_count", MAX_EXPERTS_USED);
+    h->n_ff_expert = get_u32(r, "expert_feed_forward_length", h->n_ff, MAX_WIDTH);
+    mr_gguf_u32(r->gguf, full_key(r, "leading_dense_block_count", key), &h->n_layer_dense);
+    uint32_t gating = h->arch->gating != 0 ? h->arch->gating : MR_GATING_SOFTMAX;
+    mr_gguf_u32(r->gguf, full_key(r, "expert_gating_func", key), &gating);
+    h->gating = (mr_gating)gating;
+    h->experts_normed = !h->arch->experts_not_normed;
+    mr_gguf_bool(r->gguf, full_key(r, "expert_weights_norm", key), &h->experts_normed);
+    h->expert_scale = get_f32(r, "expert_weights_scale", 1.0f);
+    if (h->expert_scale == 0.0f) h->expert_scale = 1.0f;
+    if (r->status == MR_OK &&
+        (h->n_expert_used > h->n_expert || gating < MR_GATING_SOFTMAX || gating > MR_GATING_SOFTMAX_CHOSEN)) {
+        r->status = mr_fail(r->err, MR_ERR_INVALID,
+                            "the model uses %u of %u experts with gating function %u, which is not possible",
+                            h->n_expert_used, h->n_expert, gating);
+    }
 }
 
 static mr_status check_heads(const mr_hparams *h, mr_error *err) {
@@ -100,7 +207,8 @@ static mr_status check_heads(const mr_hparams *h, mr_error *err) {
                        h->n_head_kv);
     }
     if (h->n_rot % 2 != 0 || h->n_rot > h->head_dim_k) {
-        return mr_fail(err, MR_ERR_INVALID, "the model rotates %u values of heads of %u; it must be an even number within the head",
+        return mr_fail(err, MR_ERR_INVALID,
+                       "the model rotates %u values of heads of %u; it must be an even number within the head",
                        h->n_rot, h->head_dim_k);
     }
     return MR_OK;
@@ -125,9 +233,13 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     h->head_dim_k = get_u32(&r, "attention.key_length", even_share, MAX_HEAD_DIM);
     h->head_dim_v = get_u32(&r, "attention.value_length", h->head_dim_k, MAX_HEAD_DIM);
     h->n_rot = get_u32(&r, "rope.dimension_count", h->head_dim_k, MAX_HEAD_DIM);
-    h->norm_eps = get_f32(&r, "attention.layer_norm_rms_epsilon", 1e-5f);
+    h->norm_eps = get_f32(
+        &r, h->arch->norm == MR_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-5f);
+    h->window = get_window(&r);
     h->rope_freq_base = get_f32(&r, "rope.freq_base", 10000.0f);
     read_rope_scaling(&r, h);
+    read_scales(&r, h);
+    read_experts(&r, h);
     if (r.status != MR_OK) return r.status;
     if (h->head_dim_k == 0 || h->rope_freq_base <= 0.0f) {
         return mr_fail(err, MR_ERR_INVALID, "the model's head size or rope.freq_base is not positive");
@@ -135,41 +247,12 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     return check_heads(h, err);
 }
 
-/* The pair whose wavelength makes n_rotations turns over the original context. */
-static double yarn_pair_of(const mr_hparams *h, double n_rotations) {
-    const double two_pi = 6.283185307179586;
-    return h->n_rot * log(h->rope_n_ctx_orig / (n_rotations * two_pi)) / (2.0 * log(h->rope_freq_base));
+bool mr_layer_has_window(const mr_hparams *h, uint32_t il) {
+    if (h->window == 0) return false;
+    return h->arch->full_period == 0 || (il + 1) % h->arch->full_period != 0;
 }
 
-float mr_rope_frequencies(const mr_hparams *h, const float *freq_factors, float *inv_freq) {
-    size_t n_pairs = h->n_rot / 2;
-    double low = 0.0, high = 0.0;
-    float factor = 1.0f;
-    if (h->rope_scaling == MR_ROPE_SCALING_YARN) {
-        low = fmax(floor(yarn_pair_of(h, h->yarn_beta_fast)), 0.0);
-        high = fmin(ceil(yarn_pair_of(h, h->yarn_beta_slow)), h->n_rot - 1.0);
-        if (low == high) high += 0.001;
-        factor = h->yarn_attn_factor * (h->rope_factor > 1.0f ? (float)(0.1 * log(h->rope_factor) + 1.0) : 1.0f);
-    }
-    for (size_t i = 0; i < n_pairs; i++) {
-        /* Rounded to float step by step, as the reference implementation computes it. */
-        float freq = 1.0f / (float)pow(h->rope_freq_base, (double)((float)(2 * i) / (float)h->n_rot));
-        if (freq_factors != NULL) freq /= freq_factors[i];
-        if (h->rope_scaling == MR_ROPE_SCALING_LINEAR) freq /= h->rope_factor;
-        if (h->rope_scaling == MR_ROPE_SCALING_YARN) {
-            double ramp = fmin(fmax(((double)i - low) / (high - low), 0.0), 1.0);
-            double keep = (1.0 - ramp) * h->yarn_ext_factor; /* share of the unscaled frequency */
-            freq = (float)((double)(freq / h->rope_factor) * (1.0 - keep) + (double)freq * keep);
-        }
-        inv_freq[i] = freq;
-    }
-    return factor;
-}
-
-void mr_rope_angles(const float *inv_freq, size_t n_pairs, float factor, uint32_t pos, float *cosines, float *sines) {
-    for (size_t i = 0; i < n_pairs; i++) {
-        float angle = (float)pos * inv_freq[i];
-        cosines[i] = (float)cos((double)angle) * factor;
-        sines[i] = (float)sin((double)angle) * factor;
-    }
+bool mr_layer_has_rope(const mr_hparams *h, uint32_t il) {
+    if (h->arch->no_rope_period != 0 && (il + 1) % h->arch->no_rope_period == 0) return false;
+    return !(h->arch->full_layers_no_rope && h->window != 0 && !mr_layer_has_window(h, il));
 }

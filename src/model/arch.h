@@ -9,38 +9,81 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the name of an architecture fixes. */
+typedef enum mr_norm { MR_NORM_RMS, MR_NORM_LAYER } mr_norm;
+
+/* How scores of experts become weights. */
+typedef enum mr_gating { MR_GATING_SOFTMAX = 1, MR_GATING_SIGMOID = 2, MR_GATING_SOFTMAX_CHOSEN = 3 } mr_gating;
+
+/* What the name of an architecture fixes; everything else is in the metadata, or shows in which tensors exist (biases,
+ * norms of queries and keys, norms behind a block, fused matrices, experts). */
 typedef struct mr_arch {
     const char *name; /* general.architecture */
     bool rope_neox;   /* pairs (i, i + n/2) instead of (2i, 2i + 1) */
-    mr_glu glu;
+    mr_norm norm;
+    mr_glu act;
+    bool ffn_plain;           /* down(act(up x)) instead of down(act(gate x) * up x) */
+    bool ffn_parallel;        /* attention and FFN read the same normed input */
+    bool embd_scale_sqrt;     /* embeddings are multiplied by sqrt(n_embd) */
+    bool logit_scale_divides; /* the metadata's logit_scale divides the logits instead of multiplying them */
+    bool qk_norm_after_rope;
+    bool post_attention_norm_is_ffn_norm; /* that tensor name holds the norm before the FFN */
+    bool full_layers_no_rope;             /* with a window: layers without it do not rotate */
+    uint8_t full_period;                  /* with a window: every so-many-th layer is without it; 0 = none */
+    uint8_t no_rope_period;               /* every so-many-th layer does not rotate; 0 = none */
+    float local_rope_freq_base;           /* rope base of layers with a window; 0 = the model's */
+    mr_gating gating;                     /* of experts, where the metadata is silent; 0 = softmax */
+    bool experts_not_normed;              /* weights of the chosen experts keep their share of the whole softmax */
 } mr_arch;
 
 /* NULL and an error that lists the known ones when there is none of this name. */
 const mr_arch *mr_arch_find(const char *name, size_t len, mr_error *err);
 
-typedef enum mr_rope_scaling { MR_ROPE_SCALING_NONE, MR_ROPE_SCALING_LINEAR, MR_ROPE_SCALING_YARN } mr_rope_scaling;
+/* The known architectures, in order; *n is their number. */
+const mr_arch *mr_arch_list(size_t *n);
+
+typedef enum mr_rope_scaling {
+    MR_ROPE_SCALING_NONE,
+    MR_ROPE_SCALING_LINEAR,
+    MR_ROPE_SCALING_YARN,
+    MR_ROPE_SCALING_LONGROPE,
+} mr_rope_scaling;
 
 /* What a model's metadata fixes. */
 typedef struct mr_hparams {
     const mr_arch *arch;
     uint32_t n_ctx_train, n_embd, n_layer, n_head, n_head_kv, head_dim_k, head_dim_v, n_ff, n_vocab;
     float norm_eps;
+    uint32_t window; /* sliding window of layers that have one; 0 = none */
+    float attn_scale, attn_softcap, logit_softcap;
+    float embd_scale, residual_scale, logit_scale;
 
     uint32_t n_rot; /* values of a head that are rotated */
     float rope_freq_base;
     mr_rope_scaling rope_scaling;
     float rope_factor;        /* context extension factor, 1 = none */
-    uint32_t rope_n_ctx_orig; /* YaRN: context before the extension */
-    float yarn_beta_fast, yarn_beta_slow, yarn_ext_factor, yarn_attn_factor;
+    uint32_t rope_n_ctx_orig; /* context before the extension */
+    float yarn_beta_fast, yarn_beta_slow, yarn_ext_factor, rope_attn_factor;
+
+    uint32_t n_expert, n_expert_used; /* 0 = dense */
+    uint32_t n_ff_expert;
+    uint32_t n_layer_dense; /* leading layers without experts */
+    mr_gating gating;
+    bool experts_normed;
+    float expert_scale;
 } mr_hparams;
 
 /* Reads and bounds the metadata; errors name the key. */
 mr_status mr_hparams_read(mr_hparams *hparams, const mr_gguf *gguf, mr_error *err);
 
-/* Angular frequencies of the n_rot/2 pairs, inv_freq[n_rot/2], with linear and YaRN scaling (Peng et al., arXiv:2309.00071) applied; freq_factors
- * ([n_rot/2] or NULL) divide them (Llama 3.1's scaling as GGUF files store it). Returns the factor for cosines and sines. */
-float mr_rope_frequencies(const mr_hparams *hparams, const float *freq_factors, float *inv_freq);
+/* Whether layer il attends through the sliding window, and whether it rotates queries and keys. */
+bool mr_layer_has_window(const mr_hparams *hparams, uint32_t il);
+bool mr_layer_has_rope(const mr_hparams *hparams, uint32_t il);
+
+/* Angular frequencies of the n_rot/2 pairs, inv_freq[n_rot/2], for a base, with the linear or YaRN scaling (Peng et
+ * al., arXiv:2309.00071) of hparams applied when `scaled`; freq_factors ([n_rot/2] or NULL) divide them (Llama 3.1's
+ * and LongRoPE's scaling as GGUF files store it). Returns the factor for cosines and sines. */
+float mr_rope_frequencies(const mr_hparams *hparams, float base, bool scaled, const float *freq_factors,
+                          float *inv_freq);
 
 /* cosines and sines, [n_pairs] each, of position pos. */
 void mr_rope_angles(const float *inv_freq, size_t n_pairs, float factor, uint32_t pos, float *cosines, float *sines);

@@ -50,8 +50,8 @@ typedef struct reader {
 
 static mr_status torn(const reader *r, const char *what) {
     return mr_fail(r->err, MR_ERR_INVALID,
-                   "%s is truncated or corrupt: %s at byte %zu goes beyond the end of the file (%zu bytes)", r->path, what,
-                   r->at, r->size);
+                   "%s is truncated or corrupt: %s at byte %zu goes beyond the end of the file (%zu bytes)", r->path,
+                   what, r->at, r->size);
 }
 
 static bool take(reader *r, size_t n, const uint8_t **bytes) {
@@ -100,15 +100,16 @@ static mr_status skip_array(reader *r, int depth, uint32_t *elem, uint64_t *n, s
     *elem = (uint32_t)type;
     *first = r->at;
     if (type > MR_GGUF_FLOAT64) {
-        return mr_fail(r->err, MR_ERR_INVALID, "%s: array with unknown element type %" PRIu64 " at byte %zu", r->path, type,
-                       r->at);
+        return mr_fail(r->err, MR_ERR_INVALID, "%s: array with unknown element type %" PRIu64 " at byte %zu", r->path,
+                       type, r->at);
     }
     return skip_elements(r, *elem, *n, depth + 1);
 }
 
 static mr_status skip_elements(reader *r, uint32_t type, uint64_t n, int depth) {
     if (depth > MAX_ARRAY_DEPTH) {
-        return mr_fail(r->err, MR_ERR_LIMIT, "%s: arrays nested deeper than %d at byte %zu", r->path, MAX_ARRAY_DEPTH, r->at);
+        return mr_fail(r->err, MR_ERR_LIMIT, "%s: arrays nested deeper than %d at byte %zu", r->path, MAX_ARRAY_DEPTH,
+                       r->at);
     }
     size_t size = scalar_bytes(type);
     if (size > 0) {
@@ -134,11 +135,12 @@ static mr_status read_value(reader *r, mr_gguf_value *value) {
     uint64_t type;
     if (!take_string(r, &value->key) || !take_uint(r, 4, &type)) return torn(r, "a metadata key");
     if (value->key.len > MAX_KEY_BYTES || memchr(value->key.data, 0, value->key.len) != NULL) {
-        return mr_fail(r->err, MR_ERR_INVALID, "%s: the metadata key before byte %zu is too long or holds a NUL", r->path, r->at);
+        return mr_fail(r->err, MR_ERR_INVALID, "%s: the metadata key before byte %zu is too long or holds a NUL",
+                       r->path, r->at);
     }
     if (type > MR_GGUF_FLOAT64) {
-        return mr_fail(r->err, MR_ERR_INVALID, "%s: metadata %.*s has unknown type %" PRIu64, r->path, (int)value->key.len,
-                       value->key.data, type);
+        return mr_fail(r->err, MR_ERR_INVALID, "%s: metadata %.*s has unknown type %" PRIu64, r->path,
+                       (int)value->key.len, value->key.data, type);
     }
     value->type = (mr_gguf_type)type;
     value->n = 1;
@@ -164,11 +166,12 @@ static mr_status check_header(reader *r, uint64_t *n_tensors, uint64_t *n_values
     }
     if (!take_uint(r, 4, &version)) return torn(r, "the header");
     if ((version & 0xFFFF) == 0 && version != 0) {
-        return mr_fail(r->err, MR_ERR_UNSUPPORTED, "%s is a big-endian GGUF file; convert it to little-endian", r->path);
+        return mr_fail(r->err, MR_ERR_UNSUPPORTED, "%s is a big-endian GGUF file; convert it to little-endian",
+                       r->path);
     }
     if (version != 2 && version != 3) {
-        return mr_fail(r->err, MR_ERR_UNSUPPORTED, "%s has GGUF version %" PRIu64 "; versions 2 and 3 are supported", r->path,
-                       version);
+        return mr_fail(r->err, MR_ERR_UNSUPPORTED, "%s has GGUF version %" PRIu64 "; versions 2 and 3 are supported",
+                       r->path, version);
     }
     if (!take_uint(r, 8, n_tensors) || !take_uint(r, 8, n_values)) return torn(r, "the header");
     size_t left = r->size - r->at;
@@ -217,8 +220,8 @@ static mr_status read_values(mr_gguf *gguf, reader *r, uint64_t n, bool keep, ui
 static mr_status measure_tensor(reader *r, mr_gguf_tensor *tensor, uint64_t offset, size_t *n_bytes) {
     const mr_dtype_info *info = mr_dtype_find(tensor->type);
     if (info == NULL || info->block_values == 0) {
-        return mr_fail(r->err, MR_ERR_UNSUPPORTED, "%s: tensor %s has type %u, which is not known", r->path, tensor->name,
-                       tensor->type);
+        return mr_fail(r->err, MR_ERR_UNSUPPORTED, "%s: tensor %s has type %u, which is not known", r->path,
+                       tensor->name, tensor->type);
     }
     uint64_t n_rows = 1, n_values = tensor->shape[0];
     for (uint32_t d = 1; d < MR_GGUF_MAX_DIMS; d++) {
@@ -230,12 +233,14 @@ static mr_status measure_tensor(reader *r, mr_gguf_tensor *tensor, uint64_t offs
         return mr_fail(r->err, MR_ERR_INVALID, "%s: tensor %s has an empty or impossible shape", r->path, tensor->name);
     }
     if (!mr_dtype_row_bytes(info, n_values, &row_bytes)) {
-        return mr_fail(r->err, MR_ERR_INVALID, "%s: tensor %s has rows of %" PRIu64 " values, no multiple of the %u of %s", r->path,
+        return mr_fail(r->err, MR_ERR_INVALID,
+                       "%s: tensor %s has rows of %" PRIu64 " values, no multiple of the %u of %s", r->path,
                        tensor->name, n_values, info->block_values, info->name);
     }
     if (row_bytes == 0 || n_rows > SIZE_MAX / row_bytes || offset > r->size || n_rows * row_bytes > r->size) {
         return mr_fail(r->err, MR_ERR_INVALID,
-                       "%s is truncated or corrupt: tensor %s (%" PRIu64 " rows of %zu bytes) is larger than the file (%zu bytes)",
+                       "%s is truncated or corrupt: tensor %s (%" PRIu64
+                       " rows of %zu bytes) is larger than the file (%zu bytes)",
                        r->path, tensor->name, n_rows, row_bytes, r->size);
     }
     *n_bytes = (size_t)(n_rows * row_bytes);
@@ -247,14 +252,14 @@ static mr_status read_tensor(mr_gguf *gguf, reader *r, mr_gguf_tensor *tensor, u
     uint64_t n_dims, type;
     if (!take_string(r, &name) || !take_uint(r, 4, &n_dims)) return torn(r, "a tensor's name");
     if (name.len == 0 || name.len > MAX_NAME_BYTES || memchr(name.data, 0, name.len) != NULL) {
-        return mr_fail(r->err, MR_ERR_INVALID, "%s: the tensor name before byte %zu is empty, too long or holds a NUL", r->path,
-                       r->at);
+        return mr_fail(r->err, MR_ERR_INVALID, "%s: the tensor name before byte %zu is empty, too long or holds a NUL",
+                       r->path, r->at);
     }
     tensor->name = mr_arena_strndup(&gguf->arena, name.data, name.len);
     if (tensor->name == NULL) return mr_fail_nomem(r->err, name.len, "a tensor's name");
     if (n_dims < 1 || n_dims > MR_GGUF_MAX_DIMS) {
-        return mr_fail(r->err, MR_ERR_INVALID, "%s: tensor %s has %" PRIu64 " dimensions; 1 to %d are possible", r->path,
-                       tensor->name, n_dims, MR_GGUF_MAX_DIMS);
+        return mr_fail(r->err, MR_ERR_INVALID, "%s: tensor %s has %" PRIu64 " dimensions; 1 to %d are possible",
+                       r->path, tensor->name, n_dims, MR_GGUF_MAX_DIMS);
     }
     tensor->n_dims = (uint32_t)n_dims;
     for (uint32_t d = 0; d < MR_GGUF_MAX_DIMS; d++) {
@@ -267,7 +272,8 @@ static mr_status read_tensor(mr_gguf *gguf, reader *r, mr_gguf_tensor *tensor, u
 }
 
 static mr_status read_tensors(mr_gguf *gguf, reader *r, uint64_t n, uint64_t alignment) {
-    if (n > SIZE_MAX / sizeof *gguf->tensors - gguf->n_tensors) return mr_fail_nomem(r->err, SIZE_MAX, "the tensor list");
+    if (n > SIZE_MAX / sizeof *gguf->tensors - gguf->n_tensors)
+        return mr_fail_nomem(r->err, SIZE_MAX, "the tensor list");
     size_t total = gguf->n_tensors + (size_t)n;
     mr_gguf_tensor *tensors = realloc(gguf->tensors, (total == 0 ? 1 : total) * sizeof *tensors);
     uint64_t *offsets = calloc(n == 0 ? 1 : (size_t)n, sizeof *offsets);
@@ -285,8 +291,8 @@ static mr_status read_tensors(mr_gguf *gguf, reader *r, uint64_t n, uint64_t ali
     for (uint64_t i = 0; i < n && status == MR_OK; i++) {
         mr_gguf_tensor *tensor = &tensors[gguf->n_tensors + i];
         if (offsets[i] % alignment != 0) {
-            status = mr_fail(r->err, MR_ERR_INVALID, "%s: tensor %s is not aligned to %" PRIu64 " bytes", r->path, tensor->name,
-                             alignment);
+            status = mr_fail(r->err, MR_ERR_INVALID, "%s: tensor %s is not aligned to %" PRIu64 " bytes", r->path,
+                             tensor->name, alignment);
         } else if (base > r->size || offsets[i] > r->size - base || tensor->n_bytes > r->size - base - offsets[i]) {
             status = mr_fail(r->err, MR_ERR_INVALID,
                              "%s is truncated or corrupt: tensor %s needs bytes %" PRIu64 " to %" PRIu64
@@ -356,8 +362,8 @@ static mr_status open_parts(mr_gguf *gguf, const char *const *paths, size_t n_pa
     unsigned no = 1, count = 1;
     bool split = n_paths == 1 && parse_split_name(paths[0], &digits_at, &no, &count);
     if (split && no != 1) {
-        return mr_fail(err, MR_ERR_INVALID, "%s is part %u of %u; name the first part (-00001-of-%05u.gguf)", paths[0], no, count,
-                       count);
+        return mr_fail(err, MR_ERR_INVALID, "%s is part %u of %u; name the first part (-00001-of-%05u.gguf)", paths[0],
+                       no, count, count);
     }
     size_t n = split ? count : n_paths;
     if (n == 0 || n > MAX_PARTS) {
@@ -378,8 +384,8 @@ static mr_status open_parts(mr_gguf *gguf, const char *const *paths, size_t n_pa
     }
     uint32_t declared;
     if (mr_gguf_u32(gguf, "split.count", &declared) && declared > 1 && declared != n) {
-        return mr_fail(err, MR_ERR_INVALID, "%s is one of %u parts, but %zu %s given; list all of them in order", paths[0], declared,
-                       n, n == 1 ? "is" : "are");
+        return mr_fail(err, MR_ERR_INVALID, "%s is one of %u parts, but %zu %s given; list all of them in order",
+                       paths[0], declared, n, n == 1 ? "is" : "are");
     }
     return MR_OK;
 }
@@ -474,25 +480,47 @@ const mr_gguf_tensor *mr_gguf_find_tensor(const mr_gguf *gguf, const char *name)
 static bool load_integer(mr_gguf_type type, const uint8_t *p, int64_t *out) {
     uint64_t raw;
     switch (type) {
-    case MR_GGUF_UINT8: case MR_GGUF_BOOL: *out = p[0]; return true;
-    case MR_GGUF_INT8: *out = (int8_t)p[0]; return true;
-    case MR_GGUF_UINT16: *out = (int64_t)load_le(p, 2); return true;
-    case MR_GGUF_INT16: *out = (int16_t)load_le(p, 2); return true;
-    case MR_GGUF_UINT32: *out = (int64_t)load_le(p, 4); return true;
-    case MR_GGUF_INT32: *out = (int32_t)load_le(p, 4); return true;
+    case MR_GGUF_UINT8:
+    case MR_GGUF_BOOL:
+        *out = p[0];
+        return true;
+    case MR_GGUF_INT8:
+        *out = (int8_t)p[0];
+        return true;
+    case MR_GGUF_UINT16:
+        *out = (int64_t)load_le(p, 2);
+        return true;
+    case MR_GGUF_INT16:
+        *out = (int16_t)load_le(p, 2);
+        return true;
+    case MR_GGUF_UINT32:
+        *out = (int64_t)load_le(p, 4);
+        return true;
+    case MR_GGUF_INT32:
+        *out = (int32_t)load_le(p, 4);
+        return true;
     case MR_GGUF_UINT64:
         raw = load_le(p, 8);
         if (raw > INT64_MAX) return false;
         *out = (int64_t)raw;
         return true;
-    case MR_GGUF_INT64: *out = (int64_t)load_le(p, 8); return true;
-    default: return false;
+    case MR_GGUF_INT64:
+        *out = (int64_t)load_le(p, 8);
+        return true;
+    default:
+        return false;
     }
 }
 
 static bool load_float(mr_gguf_type type, const uint8_t *p, float *out) {
-    union { uint32_t u; float f; } f32;
-    union { uint64_t u; double f; } f64;
+    union {
+        uint32_t u;
+        float f;
+    } f32;
+    union {
+        uint64_t u;
+        double f;
+    } f64;
     if (type == MR_GGUF_FLOAT32) {
         f32.u = (uint32_t)load_le(p, 4);
         *out = f32.f;

@@ -12,8 +12,19 @@
 #include <stdint.h>
 
 typedef enum mr_gguf_type {
-    MR_GGUF_UINT8 = 0, MR_GGUF_INT8, MR_GGUF_UINT16, MR_GGUF_INT16, MR_GGUF_UINT32, MR_GGUF_INT32, MR_GGUF_FLOAT32,
-    MR_GGUF_BOOL, MR_GGUF_STRING, MR_GGUF_ARRAY, MR_GGUF_UINT64, MR_GGUF_INT64, MR_GGUF_FLOAT64,
+    MR_GGUF_UINT8 = 0,
+    MR_GGUF_INT8,
+    MR_GGUF_UINT16,
+    MR_GGUF_INT16,
+    MR_GGUF_UINT32,
+    MR_GGUF_INT32,
+    MR_GGUF_FLOAT32,
+    MR_GGUF_BOOL,
+    MR_GGUF_STRING,
+    MR_GGUF_ARRAY,
+    MR_GGUF_UINT64,
+    MR_GGUF_INT64,
+    MR_GGUF_FLOAT64,
 } mr_gguf_type;
 
 enum { MR_GGUF_MAX_DIMS = 4 };
@@ -37,8 +48,8 @@ typedef struct mr_gguf_value {
     size_t n_bytes;
 } mr_gguf_value;
 
-/* A tensor. `shape[0]` is the fastest dimension (columns, n_in); dims beyond n_dims are 1. `type` is the ggml type id as
- * stored. `data` is in the mapping and has n_bytes. */
+/* A tensor. `shape[0]` is the fastest dimension (columns, n_in); dims beyond n_dims are 1. `type` is the ggml type id
+ * as stored. `data` is in the mapping and has n_bytes. */
 typedef struct mr_gguf_tensor {
     const char *name; /* NUL-terminated, owned by the mr_gguf */
     uint32_t n_dims;
@@ -48,9 +59,9 @@ typedef struct mr_gguf_tensor {
     size_t n_bytes;
 } mr_gguf_tensor;
 
-/* Opens one model: `paths[0..n_paths)` are its files in order. With one path that ends in -00001-of-0000N.gguf the other
- * parts are found beside it. Metadata is that of the first file; tensors are those of all. The result is freed with
- * mr_gguf_close. Errors name the file and what is wrong at which byte. */
+/* Opens one model: `paths[0..n_paths)` are its files in order. With one path that ends in -00001-of-0000N.gguf the
+ * other parts are found beside it. Metadata is that of the first file; tensors are those of all. The result is freed
+ * with mr_gguf_close. Errors name the file and what is wrong at which byte. */
 mr_status mr_gguf_open(mr_gguf **gguf, const char *const *paths, size_t n_paths, mr_error *err);
 
 /* Opens a GGUF image in memory, which must outlive the result (fuzzing, the embedded model). */
@@ -80,8 +91,8 @@ bool mr_gguf_string(const mr_gguf *gguf, const char *key, mr_gguf_str *out);
 bool mr_gguf_array_i64(const mr_gguf_value *array, uint64_t i, int64_t *out);
 bool mr_gguf_array_f32(const mr_gguf_value *array, uint64_t i, float *out);
 
-/* Strings have no fixed size, so they are walked: *cursor starts at 0 and is advanced by each call; false at the end (or
- * when it is no array of strings). */
+/* Strings have no fixed size, so they are walked: *cursor starts at 0 and is advanced by each call; false at the end
+ * (or when it is no array of strings). */
 bool mr_gguf_array_next_string(const mr_gguf_value *array, size_t *cursor, mr_gguf_str *out);
 
 /* Gives the pages of a tensor's data back to the kernel; they are read from the file again when touched. */

@@ -3,126 +3,25 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "model/weights.h"
+#include "model/load.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The state of one load. */
-typedef struct loader {
-    mr_model *model;
-    const mr_gguf *gguf;
-    const mr_model_options *options;
-    size_t bytes_done, bytes_total;
-    size_t bytes_of_type[64]; /* by dtype, to name the model's type */
-    mr_error *err;
-} loader;
-
-static mr_status report_progress(loader *l, size_t n_bytes) {
-    l->bytes_done += n_bytes;
-    float fraction = l->bytes_total == 0 ? 1.0f : (float)((double)l->bytes_done / (double)l->bytes_total);
-    bool go_on = l->options->progress == NULL || l->options->progress(l->options->progress_ctx, fraction > 1.0f ? 1.0f : fraction);
-    if (!go_on || mr_cancel_is_set(l->options->cancel)) {
-        return mr_fail(l->err, MR_ERR_CANCELLED, "loading the model was cancelled");
-    }
-    return MR_OK;
-}
-
-/* A tensor that must have the shape [n_out rows, n_in] (n_out 1 for a vector). */
-static mr_status find_tensor(loader *l, const char *name, uint64_t n_out, uint64_t n_in, const mr_gguf_tensor **tensor) {
-    *tensor = mr_gguf_find_tensor(l->gguf, name);
-    if (*tensor == NULL) return mr_fail(l->err, MR_ERR_INVALID, "the model file has no tensor %s", name);
-    const uint64_t *shape = (*tensor)->shape;
-    if (shape[0] != n_in || shape[1] != n_out || shape[2] != 1 || shape[3] != 1) {
-        return mr_fail(l->err, MR_ERR_INVALID,
-                       "tensor %s has the shape [%" PRIu64 ", %" PRIu64 "], but the model's metadata ask for [%" PRIu64 ", %" PRIu64
-                       "]",
-                       name, shape[1], shape[0], n_out, n_in);
-    }
-    return MR_OK;
-}
-
-/* A required vector of n floats, whatever its stored type. */
-static mr_status load_vector(loader *l, const char *name, size_t n, float **vector) {
-    const mr_gguf_tensor *tensor;
-    mr_status status = find_tensor(l, name, 1, n, &tensor);
-    if (status != MR_OK) return status;
-    const mr_dtype_info *type = mr_dtype_find(tensor->type);
-    if (type == NULL || type->dequantize == NULL) {
-        return mr_fail(l->err, MR_ERR_UNSUPPORTED, "tensor %s has type %s, which is not supported", name,
-                       type != NULL ? type->name : "?");
-    }
-    *vector = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
-    if (*vector == NULL) return mr_fail_nomem(l->err, n * sizeof(float), name);
-    type->dequantize(tensor->data, *vector, n);
-    return report_progress(l, tensor->n_bytes);
-}
-
-static mr_status load_matrix(loader *l, const char *name, size_t n_out, size_t n_in, mr_matrix **matrix) {
-    const mr_gguf_tensor *tensor;
-    mr_status status = find_tensor(l, name, n_out, n_in, &tensor);
-    if (status != MR_OK) return status;
-    status = mr_matrix_pack(matrix, (mr_dtype)tensor->type, tensor->data, n_out, n_in, l->model->team, l->err);
-    if (status != MR_OK) {
-        mr_fail_prefix(l->err, "tensor %s", name);
-        return status;
-    }
-    mr_gguf_drop_tensor_pages(l->gguf, tensor);
-    l->model->info.weight_bytes += mr_matrix_bytes(*matrix);
-    l->model->info.n_params += (uint64_t)n_out * n_in;
-    if (tensor->type < sizeof l->bytes_of_type / sizeof l->bytes_of_type[0]) l->bytes_of_type[tensor->type] += tensor->n_bytes;
-    return report_progress(l, tensor->n_bytes);
-}
-
-/* `NAME.weight` and, where it exists, `NAME.bias`. */
-static mr_status load_linear(loader *l, const char *name, size_t n_out, size_t n_in, mr_linear *linear) {
-    char full[160];
-    snprintf(full, sizeof full, "%s.weight", name);
-    mr_status status = load_matrix(l, full, n_out, n_in, &linear->w);
-    snprintf(full, sizeof full, "%s.bias", name);
-    if (status == MR_OK && mr_gguf_find_tensor(l->gguf, full) != NULL) status = load_vector(l, full, n_out, &linear->bias);
-    return status;
-}
-
-static mr_status load_layer(loader *l, uint32_t il) {
-    const mr_hparams *h = &l->model->hparams;
-    mr_layer *layer = &l->model->layers[il];
-    size_t n_q = (size_t)h->n_head * h->head_dim_k, n_k = (size_t)h->n_head_kv * h->head_dim_k;
-    size_t n_v = (size_t)h->n_head_kv * h->head_dim_v, n_attn = (size_t)h->n_head * h->head_dim_v;
-    const struct {
-        const char *name;
-        size_t n_out, n_in;
-        mr_linear *linear;
-    } linears[] = {
-        {"attn_q", n_q, h->n_embd, &layer->q},           {"attn_k", n_k, h->n_embd, &layer->k},
-        {"attn_v", n_v, h->n_embd, &layer->v},           {"attn_output", h->n_embd, n_attn, &layer->o},
-        {"ffn_gate", h->n_ff, h->n_embd, &layer->gate},  {"ffn_up", h->n_ff, h->n_embd, &layer->up},
-        {"ffn_down", h->n_embd, h->n_ff, &layer->down},
-    };
-    char name[128];
-    snprintf(name, sizeof name, "blk.%u.attn_norm.weight", il);
-    mr_status status = load_vector(l, name, h->n_embd, &layer->attn_norm);
-    snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", il);
-    if (status == MR_OK) status = load_vector(l, name, h->n_embd, &layer->ffn_norm);
-    for (size_t i = 0; i < sizeof linears / sizeof linears[0] && status == MR_OK; i++) {
-        snprintf(name, sizeof name, "blk.%u.%s", il, linears[i].name);
-        status = load_linear(l, name, linears[i].n_out, linears[i].n_in, linears[i].linear);
-    }
-    return status;
-}
-
 /* The embedding table stays in the file; only the rows of the tokens in use are read. */
-static mr_status load_embedding(loader *l) {
+static mr_status load_embedding(mr_loader *l) {
     mr_model *model = l->model;
     const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, "token_embd.weight");
     if (tensor == NULL) {
         return mr_fail(l->err, MR_ERR_INVALID, "the model file has no tensor token_embd.weight%s",
                        mr_gguf_n_tensors(l->gguf) == 0 ? "; it is a vocabulary without weights" : "");
     }
-    if (tensor->shape[0] != model->hparams.n_embd || tensor->shape[1] > INT32_MAX || tensor->shape[2] != 1 || tensor->shape[3] != 1) {
-        return mr_fail(l->err, MR_ERR_INVALID, "tensor token_embd.weight has the shape [%" PRIu64 ", %" PRIu64 "]; rows of %u are asked for",
+    if (tensor->shape[0] != model->hparams.n_embd || tensor->shape[1] > INT32_MAX || tensor->shape[2] != 1 ||
+        tensor->shape[3] != 1) {
+        return mr_fail(l->err, MR_ERR_INVALID,
+                       "tensor token_embd.weight has the shape [%" PRIu64 ", %" PRIu64 "]; rows of %u are asked for",
                        tensor->shape[1], tensor->shape[0], model->hparams.n_embd);
     }
     model->embd_type = mr_dtype_find(tensor->type);
@@ -134,46 +33,53 @@ static mr_status load_embedding(loader *l) {
     model->embd_rows = tensor->data;
     model->embd_row_bytes = tensor->n_bytes / (size_t)tensor->shape[1];
     model->info.n_params += tensor->shape[0] * tensor->shape[1];
-    return report_progress(l, tensor->n_bytes);
+    return mr_load_progress(l, tensor->n_bytes);
 }
 
-static mr_status load_output(loader *l) {
+static mr_status load_output(mr_loader *l) {
     mr_model *model = l->model;
     const mr_hparams *h = &model->hparams;
-    mr_status status = load_vector(l, "output_norm.weight", h->n_embd, &model->output_norm);
+    mr_status status = mr_load_norm(l, "output_norm", h->n_embd, true, &model->output_norm);
     if (status != MR_OK) return status;
-    if (mr_gguf_find_tensor(l->gguf, "output.weight") != NULL) {
-        return load_linear(l, "output", h->n_vocab, h->n_embd, &model->output);
-    }
+    if (mr_load_has(l, "output.weight")) return mr_load_linear(l, "output", h->n_vocab, h->n_embd, &model->output);
     uint64_t n_params = model->info.n_params;
-    status = load_matrix(l, "token_embd.weight", h->n_vocab, h->n_embd, &model->output.w);
+    status = mr_load_rows(l, "token_embd.weight", 0, h->n_vocab, h->n_vocab, h->n_embd, &model->output.w);
     model->info.n_params = n_params; /* tied: counted once */
     return status;
 }
 
-static mr_status load_rope(loader *l) {
+/* Divisors of the frequencies, [n_rot/2], or NULL where the model has none. LongRoPE (arXiv:2402.13753) has two sets;
+ * the long one is for contexts beyond the original. */
+static mr_status load_rope_factors(mr_loader *l, float **factors) {
+    const mr_hparams *h = &l->model->hparams;
+    const char *longer = h->n_ctx_train > h->rope_n_ctx_orig ? "rope_factors_long.weight" : "rope_factors_short.weight";
+    const char *name = mr_load_has(l, "rope_freqs.weight") ? "rope_freqs.weight" : longer;
+    *factors = NULL;
+    return mr_load_has(l, name) ? mr_load_vector(l, name, h->n_rot / 2, factors) : MR_OK;
+}
+
+static mr_status load_ropes(mr_loader *l) {
     mr_model *model = l->model;
-    size_t n_pairs = model->hparams.n_rot / 2;
-    float *factors = NULL;
-    if (mr_gguf_find_tensor(l->gguf, "rope_freqs.weight") != NULL) {
-        mr_status status = load_vector(l, "rope_freqs.weight", n_pairs, &factors);
-        if (status != MR_OK) {
-            free(factors);
-            return status;
-        }
+    const mr_hparams *h = &model->hparams;
+    float *factors;
+    mr_status status = load_rope_factors(l, &factors);
+    for (int i = 0; i < MR_N_ROPES && status == MR_OK; i++) {
+        mr_rope *rope = &model->ropes[i];
+        if (i == MR_ROPE_LOCAL && h->arch->local_rope_freq_base == 0.0f) continue;
+        rope->inv_freq = calloc(h->n_rot / 2 + 1, sizeof(float));
+        if (rope->inv_freq == NULL)
+            status = mr_fail_nomem(l->err, h->n_rot * sizeof(float), "rope frequencies");
+        else if (i == MR_ROPE_MAIN)
+            rope->mscale = mr_rope_frequencies(h, h->rope_freq_base, true, factors, rope->inv_freq);
+        else
+            rope->mscale = mr_rope_frequencies(h, h->arch->local_rope_freq_base, false, NULL, rope->inv_freq);
     }
-    model->rope_inv_freq = calloc(n_pairs + 1, sizeof(float));
-    if (model->rope_inv_freq == NULL) {
-        free(factors);
-        return mr_fail_nomem(l->err, n_pairs * sizeof(float), "rope frequencies");
-    }
-    model->rope_mscale = mr_rope_frequencies(&model->hparams, factors, model->rope_inv_freq);
     free(factors);
-    return MR_OK;
+    return status;
 }
 
 /* "1.1B Q4_K": parameters, and the type that most bytes have. */
-static void label_type(loader *l) {
+static void label_type(mr_loader *l) {
     mr_model_info *info = &l->model->info;
     const mr_dtype_info *type = NULL;
     size_t most = 0;
@@ -183,11 +89,11 @@ static void label_type(loader *l) {
         type = mr_dtype_find(i);
     }
     double n = (double)info->n_params;
-    snprintf(info->type_label, sizeof info->type_label, n >= 1e9 ? "%.1fB %s" : "%.1fM %s", n >= 1e9 ? n / 1e9 : n / 1e6,
-             type != NULL ? type->name : "?");
+    snprintf(info->type_label, sizeof info->type_label, n >= 1e9 ? "%.1fB %s" : "%.1fM %s",
+             n >= 1e9 ? n / 1e9 : n / 1e6, type != NULL ? type->name : "?");
 }
 
-static void fill_info(loader *l) {
+static void fill_info(mr_loader *l) {
     mr_model_info *info = &l->model->info;
     const mr_hparams *h = &l->model->hparams;
     mr_gguf_str name = {"", 0};
@@ -203,16 +109,17 @@ static void fill_info(loader *l) {
     label_type(l);
 }
 
-static mr_status load_all(loader *l) {
+static mr_status load_all(mr_loader *l) {
     mr_model *model = l->model;
     mr_status status = mr_hparams_read(&model->hparams, l->gguf, l->err);
     if (status == MR_OK) status = mr_team_new(&model->team, l->options->n_threads, l->err);
     if (status == MR_OK) status = load_embedding(l);
-    if (status == MR_OK) status = load_rope(l);
+    if (status == MR_OK) status = load_ropes(l);
     if (status != MR_OK) return status;
     model->layers = calloc(model->hparams.n_layer, sizeof *model->layers);
-    if (model->layers == NULL) return mr_fail_nomem(l->err, model->hparams.n_layer * sizeof *model->layers, "the layers");
-    for (uint32_t il = 0; il < model->hparams.n_layer && status == MR_OK; il++) status = load_layer(l, il);
+    if (model->layers == NULL)
+        return mr_fail_nomem(l->err, model->hparams.n_layer * sizeof *model->layers, "the layers");
+    for (uint32_t il = 0; il < model->hparams.n_layer && status == MR_OK; il++) status = mr_load_layer(l, il);
     if (status == MR_OK) status = load_output(l);
     if (status == MR_OK) status = mr_forward_buffers_init(model, l->err);
     if (status == MR_OK) fill_info(l);
@@ -226,7 +133,7 @@ mr_status mr_model_load(mr_model **out, const mr_gguf *gguf, const mr_model_opti
     if (model == NULL) return mr_fail_nomem(err, sizeof *model, "a model");
     model->gguf = gguf;
     model->ops = mr_ops_active();
-    loader l = {.model = model, .gguf = gguf, .options = options != NULL ? options : &defaults, .err = err};
+    mr_loader l = {.model = model, .gguf = gguf, .options = options != NULL ? options : &defaults, .err = err};
     l.bytes_total = mr_gguf_tensor_bytes(gguf);
     uint64_t start = mr_clock_ns();
     mr_status status = load_all(&l);
@@ -240,24 +147,16 @@ mr_status mr_model_load(mr_model **out, const mr_gguf *gguf, const mr_model_opti
     return MR_OK;
 }
 
-static void free_linear(mr_linear *linear) {
-    mr_matrix_free(linear->w);
-    free(linear->bias);
-}
-
 void mr_model_free(mr_model *model) {
     if (model == NULL) return;
     for (uint32_t il = 0; model->layers != NULL && il < model->hparams.n_layer; il++) {
-        mr_layer *layer = &model->layers[il];
-        mr_linear *linears[] = {&layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
-        for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) free_linear(linears[i]);
-        free(layer->attn_norm);
-        free(layer->ffn_norm);
+        mr_free_layer(&model->layers[il], model->hparams.n_expert);
     }
     free(model->layers);
-    free(model->output_norm);
-    free_linear(&model->output);
-    free(model->rope_inv_freq);
+    free(model->output_norm.weight);
+    free(model->output_norm.bias);
+    mr_free_linear(&model->output);
+    for (int i = 0; i < MR_N_ROPES; i++) free(model->ropes[i].inv_freq);
     mr_forward_buffers_free(model);
     mr_team_free(model->team);
     free(model);

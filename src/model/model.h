@@ -18,7 +18,7 @@ typedef struct mr_model mr_model;
 typedef bool (*mr_progress_fn)(void *ctx, float fraction);
 
 typedef struct mr_model_options {
-    int n_threads; /* 0 = physical cores */
+    int n_threads;           /* 0 = physical cores */
     mr_progress_fn progress; /* may be NULL */
     void *progress_ctx;
     mr_cancel *cancel; /* may be NULL */
@@ -35,8 +35,8 @@ typedef struct mr_model_info {
     size_t weight_bytes; /* memory held by weights */
 } mr_model_info;
 
-/* Loads the model of an open GGUF. The model keeps a reference to nothing of *gguf but its mapping, which must stay open
- * for the life of the model (embedding rows are read from it). */
+/* Loads the model of an open GGUF. The model keeps a reference to nothing of *gguf but its mapping, which must stay
+ * open for the life of the model (embedding rows are read from it). */
 mr_status mr_model_load(mr_model **model, const mr_gguf *gguf, const mr_model_options *options, mr_error *err);
 void mr_model_free(mr_model *model);
 
@@ -56,10 +56,11 @@ typedef struct mr_batch_run {
 /* Most tokens (over all runs) in one forward pass. */
 enum { MR_BATCH_MAX = 512 };
 
-/* One forward pass over the runs on the model's own thread team; writes K and V of every token to the pool. Not re-entrant:
- * one caller at a time. When `abort_flag` (may be NULL) becomes set inside, the pass stops within a fraction of a layer
- * and returns MR_ERR_CANCELLED; KV of the batch's positions is then undefined, everything else is untouched, and the
- * same pass can be made again. Errors besides: MR_ERR_INVALID (a token id out of range, too many tokens), MR_ERR_NOMEM. */
+/* One forward pass over the runs on the model's own thread team; writes K and V of every token to the pool. Not
+ * re-entrant: one caller at a time. When `abort_flag` (may be NULL) becomes set inside, the pass stops within a
+ * fraction of a layer and returns MR_ERR_CANCELLED; KV of the batch's positions is then undefined, everything else is
+ * untouched, and the same pass can be made again. Errors besides: MR_ERR_INVALID (a token id out of range, too many
+ * tokens), MR_ERR_NOMEM. */
 mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_batch_run *runs, size_t n_runs,
                            const mr_cancel *abort_flag, mr_error *err);
 

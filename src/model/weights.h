@@ -1,4 +1,4 @@
-/* The weights of a model and the memory of its forward pass; shared by loading (model.c) and computing (forward.c). */
+/* The weights of a model and the memory of its forward pass; shared by loading and computing. */
 #ifndef MR_MODEL_WEIGHTS_H
 #define MR_MODEL_WEIGHTS_H
 
@@ -13,31 +13,65 @@ typedef struct mr_linear {
     float *bias;
 } mr_linear;
 
+/* A norm: weight [n] and, for a layer norm, an optional bias [n]. weight NULL: there is no such norm. */
+typedef struct mr_norm_weights {
+    float *weight, *bias;
+} mr_norm_weights;
+
+/* A mixture of experts in place of the gated FFN (Shazeer et al., arXiv:1701.06538). */
+typedef struct mr_experts {
+    mr_linear router;                              /* [n_expert, n_embd] */
+    float *choice_bias;                            /* [n_expert] added to scores for the choice only, or NULL */
+    mr_matrix **gate, **up, **down;                /* [n_expert] each */
+    mr_linear shared_gate, shared_up, shared_down; /* an expert for all tokens; w NULL = none */
+    mr_linear shared_router; /* [1, n_embd] scales the shared expert by a sigmoid; w NULL = none */
+    uint32_t n_ff_shared;
+} mr_experts;
+
+/* A layer; parts that its model lacks are NULL. */
 typedef struct mr_layer {
-    float *attn_norm; /* [n_embd] */
+    uint32_t window; /* positions attended to, 0 = all */
+    int rope;        /* index of the rotation, -1 = none */
+    mr_norm_weights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
     mr_linear q, k, v, o;
-    float *ffn_norm; /* [n_embd] */
+    mr_norm_weights q_norm, k_norm;
+    uint32_t q_norm_dim, k_norm_dim; /* a head, or all heads together */
     mr_linear gate, up, down;
+    mr_experts *experts; /* NULL = dense */
 } mr_layer;
+
+/* Rotations: that of most layers, and that of layers with a window where it differs. */
+enum { MR_ROPE_MAIN = 0, MR_ROPE_LOCAL = 1, MR_N_ROPES = 2 };
+
+typedef struct mr_rope {
+    float *inv_freq; /* [n_rot / 2], NULL = not used */
+    float mscale;    /* factor for cosines and sines */
+} mr_rope;
 
 enum { MR_N_ACTS_KINDS = MR_ACTS_Q8_256 + 1 };
 
 /* Buffers of one forward pass, for MR_BATCH_MAX tokens. */
 typedef struct mr_forward_buffers {
-    float *x;      /* residual stream [tokens, n_embd] */
-    float *q;      /* [tokens, n_head * head_dim_k] */
-    float *k, *v;  /* [tokens, n_head_kv * head_dim] */
-    float *attn;   /* [tokens, n_head * head_dim_v] */
-    float *h;      /* [tokens, n_ff] */
-    float *h_up;   /* [tokens, n_ff]; only where gate and up can't be fused */
-    float *cosines, *sines;          /* [tokens, n_rot / 2] */
-    float *logits;                   /* [MR_LOGITS_ROWS, n_vocab] */
-    uint8_t *acts[MR_N_ACTS_KINDS];  /* shared activations in each form that a matrix wants; NULL when none does */
-    uint8_t *private_data;           /* private_bytes for each member of the team */
+    float *x;     /* residual stream [tokens, n_embd] */
+    float *q;     /* [tokens, n_head * head_dim_k] */
+    float *k, *v; /* [tokens, n_head_kv * head_dim] */
+    float *attn;  /* [tokens, n_head * head_dim_v] */
+    float *h;     /* [ffn rows, widest FFN] */
+    float *h_up;  /* the same; only where gate and up can't be fused */
+    float *block; /* [ffn rows, n_embd] output of a block before it is normed or scaled; only where that happens */
+    float *cosines[MR_N_ROPES], *sines[MR_N_ROPES]; /* [tokens, n_rot / 2] */
+    float *logits;                                  /* [MR_LOGITS_ROWS, n_vocab] */
+    float *router;                                  /* [tokens, n_expert] */
+    float *shared_weight;                           /* [tokens] */
+    int32_t *chosen;                                /* [tokens, n_expert_used] */
+    float *chosen_weight;                           /* [tokens, n_expert_used] */
+    uint8_t *acts[MR_N_ACTS_KINDS]; /* shared activations in each form that a matrix wants; NULL when none does */
+    uint8_t *private_data;          /* private_bytes for each member of the team */
     size_t private_bytes;
     size_t private_acts[MR_N_ACTS_KINDS]; /* offsets in a member's private memory: one token's activations */
     size_t private_norm;                  /* one token's floats */
     size_t private_attention;             /* attention scratch */
+    size_t private_experts;               /* lists of an expert layer */
 } mr_forward_buffers;
 
 /* Rows of logits that are computed at once. */
@@ -55,10 +89,9 @@ struct mr_model {
     size_t embd_row_bytes;
 
     mr_layer *layers; /* [n_layer] */
-    float *output_norm;
+    mr_norm_weights output_norm;
     mr_linear output;
-    float *rope_inv_freq; /* [n_rot / 2] */
-    float rope_mscale;    /* factor for cosines and sines */
+    mr_rope ropes[MR_N_ROPES];
 
     mr_forward_buffers buffers;
 };

@@ -1,5 +1,5 @@
-/* Runs a fuzz target without libFuzzer: every file of a corpus as it is, then a fixed number of mutations of them from a fixed
- * seed. Prints TAP. usage: TARGET CORPUS_FOLDER N_MUTATIONS */
+/* Runs a fuzz target without libFuzzer: every file of a corpus as it is, then a fixed number of mutations of them from
+ * a fixed seed. Prints TAP. usage: TARGET CORPUS_FOLDER N_MUTATIONS */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

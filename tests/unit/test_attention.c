@@ -1,5 +1,6 @@
 /* floors: compute */
-/* Attention over paged KV: against the plain formula in double precision, and the same bits on every instruction set. */
+/* Attention over paged KV: against the plain formula in double precision, and the same bits on every instruction set.
+ */
 #include "compute/cpu.h"
 #include "compute/kv.h"
 
@@ -63,11 +64,21 @@ static void solve(const problem *p, uint32_t chunk, float *out) {
             uint8_t *piece = mr_kv_piece(&pool, blocks[stored / MR_KV_BLOCK], LAYER, HEAD);
             mr_kv_store(&pool, piece, stored % MR_KV_BLOCK, p->k + stored * s->dk, p->v + stored * s->dv);
         }
-        mr_attention_args args = {.pool = &pool, .blocks = blocks, .layer = LAYER, .head_kv = HEAD, .n_tokens = n,
-                                  .pos0 = s->n_past + at, .n_group = s->n_group, .q = p->q + at * s->n_group * s->dk,
-                                  .q_stride = s->n_group * s->dk, .out = out + at * s->n_group * s->dv,
-                                  .out_stride = s->n_group * s->dv, .scale = 1.0f / sqrtf((float)s->dk),
-                                  .softcap = s->softcap, .window = s->window, .sinks = s->sinks ? p->sinks : NULL,
+        mr_attention_args args = {.pool = &pool,
+                                  .blocks = blocks,
+                                  .layer = LAYER,
+                                  .head_kv = HEAD,
+                                  .n_tokens = n,
+                                  .pos0 = s->n_past + at,
+                                  .n_group = s->n_group,
+                                  .q = p->q + at * s->n_group * s->dk,
+                                  .q_stride = s->n_group * s->dk,
+                                  .out = out + at * s->n_group * s->dv,
+                                  .out_stride = s->n_group * s->dv,
+                                  .scale = 1.0f / sqrtf((float)s->dk),
+                                  .softcap = s->softcap,
+                                  .window = s->window,
+                                  .sinks = s->sinks ? p->sinks : NULL,
                                   .scratch = scratch};
         mr_attention(&args);
     }
@@ -141,12 +152,12 @@ static void check_shape(const shape *s) {
 static void test_shapes(void **state) {
     (void)state;
     static const shape shapes[] = {
-        {MR_KV_F32, 1, 64, 64, 0, 1, 0, 0.0f, 0},    {MR_KV_F32, 8, 64, 64, 0, 70, 0, 0.0f, 0},
+        {MR_KV_F32, 1, 64, 64, 0, 1, 0, 0.0f, 0},     {MR_KV_F32, 8, 64, 64, 0, 70, 0, 0.0f, 0},
         {MR_KV_F16, 4, 128, 128, 31, 40, 0, 0.0f, 0}, {MR_KV_F16, 7, 80, 80, 100, 3, 0, 0.0f, 0},
-        {MR_KV_F16, 1, 8, 8, 5, 40, 0, 0.0f, 0},     {MR_KV_F32, 3, 24, 20, 64, 33, 0, 0.0f, 0},
-        {MR_KV_F32, 2, 32, 32, 90, 50, 40, 0.0f, 0}, {MR_KV_F16, 2, 32, 64, 90, 50, 7, 30.0f, 0},
+        {MR_KV_F16, 1, 8, 8, 5, 40, 0, 0.0f, 0},      {MR_KV_F32, 3, 24, 20, 64, 33, 0, 0.0f, 0},
+        {MR_KV_F32, 2, 32, 32, 90, 50, 40, 0.0f, 0},  {MR_KV_F16, 2, 32, 64, 90, 50, 7, 30.0f, 0},
         {MR_KV_F32, 2, 64, 64, 200, 9, 128, 0.0f, 1}, {MR_KV_Q8_0, 4, 64, 64, 50, 40, 0, 0.0f, 0},
-        {MR_KV_Q8_0, 2, 40, 72, 0, 40, 0, 0.0f, 0},  {MR_KV_F16, 40, 16, 16, 33, 5, 0, 0.0f, 0},
+        {MR_KV_Q8_0, 2, 40, 72, 0, 40, 0, 0.0f, 0},   {MR_KV_F16, 40, 16, 16, 33, 5, 0, 0.0f, 0},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_shape(&shapes[i]);
 }

@@ -48,8 +48,14 @@ static void test_utf8(void **state) {
     static const struct {
         const char *text;
         size_t len, first;
-    } malformed[] = {{"\x80", 1, 1},         {"\xC0\x80", 2, 1},        {"\xE0\x80\x80", 3, 1}, {"\xED\xA0\x80", 3, 1},
-                     {"\xF4\x90\x80\x80", 4, 1}, {"\xE3\x81", 2, 2},    {"\xF0\x9F\x98x", 4, 3}, {"\xFF", 1, 1}};
+    } malformed[] = {{"\x80", 1, 1},
+                     {"\xC0\x80", 2, 1},
+                     {"\xE0\x80\x80", 3, 1},
+                     {"\xED\xA0\x80", 3, 1},
+                     {"\xF4\x90\x80\x80", 4, 1},
+                     {"\xE3\x81", 2, 2},
+                     {"\xF0\x9F\x98x", 4, 3},
+                     {"\xFF", 1, 1}};
     for (size_t i = 0; i < sizeof malformed / sizeof malformed[0]; i++) {
         uint32_t c;
         assert_int_equal(mr_utf8_decode(malformed[i].text, malformed[i].len, &c), malformed[i].first);

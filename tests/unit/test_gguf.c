@@ -99,7 +99,8 @@ static void test_reads_what_was_written(void **state) {
     mr_buf_free(&b);
 }
 
-/* Every prefix of a file is an error with a sentence; the copy is exact, so that a sanitizer sees any read beyond it. */
+/* Every prefix of a file is an error with a sentence; the copy is exact, so that a sanitizer sees any read beyond it.
+ */
 static void test_every_truncation_is_an_error(void **state) {
     (void)state;
     mr_buf b = small_image(0);

@@ -63,7 +63,11 @@ static float *run(golden *g, mr_kv_type type, uint32_t chunk) {
     float *logits = calloc(g->n_tokens * g->n_vocab, sizeof *logits);
     for (uint32_t at = 0; at < g->n_tokens; at += chunk) {
         uint32_t n = (uint32_t)g->n_tokens - at < chunk ? (uint32_t)g->n_tokens - at : chunk;
-        mr_batch_run batch = {.tokens = g->tokens + at, .n_tokens = n, .pos0 = at, .blocks = blocks, .n_logits = n,
+        mr_batch_run batch = {.tokens = g->tokens + at,
+                              .n_tokens = n,
+                              .pos0 = at,
+                              .blocks = blocks,
+                              .n_logits = n,
                               .logits = logits + at * g->n_vocab};
         if (mr_model_forward(g->model, &pool, &batch, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
     }

@@ -1,0 +1,80 @@
+/* The parts of a forward pass; forward.c puts them together.
+ *
+ * All members of the team run every function here side by side (SPMD): each takes its share of the work, and they meet
+ * at barriers where data is handed over. With few tokens each member prepares the inputs of the matrices for itself:
+ * the same small work done twice costs less than a barrier. With many, the tokens are shared out. */
+#ifndef MR_MODEL_FORWARD_H
+#define MR_MODEL_FORWARD_H
+
+#include "model/weights.h"
+
+#include <stdatomic.h>
+
+enum { MR_PRIVATE_TOKENS = 1 }; /* up to so many tokens, inputs are prepared privately */
+
+/* One pass, shared by the members. */
+typedef struct mr_pass {
+    mr_model *model;
+    const mr_kv_pool *pool;
+    const mr_batch_run *runs;
+    size_t n_runs;
+    uint32_t n_tokens;
+    const uint32_t *run_first; /* [n_runs] index of a run's first token in the batch */
+    const uint32_t *positions; /* [n_tokens] */
+    const int32_t *tokens;     /* [n_tokens] */
+    uint32_t n_logits;
+    const uint32_t *logit_tokens; /* [n_logits] tokens of the batch whose logits are wanted */
+    float *const *logit_rows;     /* [n_logits] where they go */
+    bool one_token_runs;
+    const mr_cancel *abort_flag;
+    atomic_bool aborted[2]; /* in turns, so that the next question never overwrites an answer that is being read */
+} mr_pass;
+
+static inline uint8_t *mr_private_data(const mr_pass *p, const mr_worker *worker) {
+    return p->model->buffers.private_data + (size_t)worker->ith * p->model->buffers.private_bytes;
+}
+
+/* The input of one or more matrices, in each form that they want. */
+typedef struct mr_inputs {
+    mr_acts acts[MR_N_ACTS_KINDS];
+    bool wanted[MR_N_ACTS_KINDS];
+} mr_inputs;
+
+mr_acts_kind mr_kind_of(const mr_matrix *w);
+void mr_want_input(mr_inputs *in, const mr_matrix *w); /* w NULL is ignored */
+const mr_acts *mr_input_for(const mr_inputs *in, const mr_matrix *w);
+
+/* Prepares rows [n_rows, n_in] of x (normed first when norm has a weight) as the wanted inputs. A barrier before is the
+ * caller's; afterwards the inputs are complete for this member. `rows` picks rows of x (NULL: all in order). */
+void mr_prepare_inputs(const mr_pass *p, mr_worker *worker, mr_inputs *in, const float *x, size_t n_in,
+                       const mr_norm_weights *norm, size_t n_rows, const uint32_t *rows);
+
+/* The norm of one vector as the model's architecture has it; out may be x. */
+void mr_apply_norm(const mr_model *model, const mr_norm_weights *norm, const float *x, size_t n, float *out);
+
+/* y = linear(in), y is [n_tokens, n_out]. */
+mr_matmul_item mr_product(const mr_inputs *in, const mr_linear *linear, float *y, bool accumulate);
+
+/* Multiplies in by a block's last matrix and adds the result to the residual stream x, through post_norm and the
+ * residual scale where the model has them. No barrier behind it. */
+void mr_add_block(const mr_pass *p, mr_worker *worker, const mr_inputs *in, const mr_linear *last,
+                  const mr_norm_weights *post_norm);
+
+/* x += attention of layer il. In models whose FFN runs in parallel it also computes the FFN's hidden values. */
+void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il);
+
+/* h = act(gate x) * up x (or act(up x)) for the prepared inputs; no barrier before, one inside where it is needed, none
+ * behind. */
+void mr_ffn_hidden(const mr_pass *p, mr_worker *worker, const mr_inputs *in, const mr_layer *layer);
+
+/* x += FFN or experts of layer il. */
+void mr_ffn_block(const mr_pass *p, mr_worker *worker, uint32_t il);
+
+/* The experts of a layer, for mr_ffn_block; and the private memory that they need. */
+void mr_experts_block(const mr_pass *p, mr_worker *worker, const mr_layer *layer);
+size_t mr_experts_scratch(const mr_hparams *hparams);
+
+/* Gate and up are fused unless a bias is there or their inputs differ. */
+bool mr_gate_up_apart(const mr_layer *layer);
+
+#endif

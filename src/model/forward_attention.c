@@ -1,0 +1,178 @@
+#include "model/forward.h"
+
+/* ---- queries and keys
+ * ------------------------------------------------------------------------------------------------- */
+
+/* A norm of queries or keys over each head, or over all heads of a token at once. It is always an RMS norm without
+ * mean. */
+static void norm_heads(const mr_model *model, const mr_norm_weights *norm, float *heads, size_t n_heads, size_t dim) {
+    if (norm->weight == NULL) return;
+    for (size_t i = 0; i < n_heads; i++) {
+        model->ops->rms_norm(heads + i * dim, norm->weight, dim, model->hparams.norm_eps, heads + i * dim);
+    }
+}
+
+/* The norms that need all heads of a token together. Ends with a barrier where there is one. */
+static void norm_whole_tokens(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
+    const mr_hparams *h = &p->model->hparams;
+    const mr_forward_buffers *b = &p->model->buffers;
+    bool whole_q = layer->q_norm.weight != NULL && layer->q_norm_dim > h->head_dim_k;
+    bool whole_k = layer->k_norm.weight != NULL && layer->k_norm_dim > h->head_dim_k;
+    if (!whole_q && !whole_k) return;
+    size_t begin, end;
+    mr_share(worker, p->n_tokens, 1, &begin, &end);
+    for (size_t t = begin; t < end; t++) {
+        if (whole_q) norm_heads(p->model, &layer->q_norm, b->q + t * layer->q_norm_dim, 1, layer->q_norm_dim);
+        if (whole_k) norm_heads(p->model, &layer->k_norm, b->k + t * layer->k_norm_dim, 1, layer->k_norm_dim);
+    }
+    mr_barrier(worker);
+}
+
+/* Norms, rotates and stores the key and value of one token and kv head, and norms and rotates the query heads that
+ * share it. */
+static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, uint32_t head_kv, const mr_batch_run *run,
+                        uint32_t first, uint32_t t) {
+    const mr_model *model = p->model;
+    const mr_hparams *h = &model->hparams;
+    const mr_forward_buffers *b = &model->buffers;
+    size_t token = first + t, n_pairs = h->n_rot / 2, n_group = h->n_head / h->n_head_kv;
+    float *k = b->k + (token * h->n_head_kv + head_kv) * h->head_dim_k;
+    const float *v = b->v + (token * h->n_head_kv + head_kv) * h->head_dim_v;
+    float *q = b->q + (token * h->n_head + head_kv * n_group) * h->head_dim_k;
+    bool late = h->arch->qk_norm_after_rope;
+    for (int step = 0; step < 2; step++) {
+        if ((step == 1) == late) {
+            if (layer->q_norm_dim == h->head_dim_k) norm_heads(model, &layer->q_norm, q, n_group, h->head_dim_k);
+            if (layer->k_norm_dim == h->head_dim_k) norm_heads(model, &layer->k_norm, k, 1, h->head_dim_k);
+        } else if (layer->rope >= 0) {
+            const float *cosines = b->cosines[layer->rope] + token * n_pairs,
+                        *sines = b->sines[layer->rope] + token * n_pairs;
+            for (size_t g = 0; g < n_group; g++) {
+                model->ops->rope(q + g * h->head_dim_k, cosines, sines, n_pairs, h->arch->rope_neox);
+            }
+            model->ops->rope(k, cosines, sines, n_pairs, h->arch->rope_neox);
+        }
+    }
+    uint32_t pos = run->pos0 + t;
+    uint8_t *piece = mr_kv_piece(p->pool, run->blocks[pos / MR_KV_BLOCK], il, head_kv);
+    mr_kv_store(p->pool, piece, pos % MR_KV_BLOCK, k, v);
+}
+
+/* ---- attention
+ * -------------------------------------------------------------------------------------------------------- */
+
+/* Query tokens [t0, t0 + n) of a run against kv head head_kv, for query heads [g0, g0 + n_g) of its group. */
+static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint32_t head_kv, size_t run_index,
+                   uint32_t t0, uint32_t n, uint32_t g0, uint32_t n_g) {
+    const mr_hparams *h = &p->model->hparams;
+    const mr_forward_buffers *b = &p->model->buffers;
+    const mr_batch_run *run = &p->runs[run_index];
+    size_t token = p->run_first[run_index] + t0, head = head_kv * (h->n_head / h->n_head_kv) + g0;
+    size_t q_stride = (size_t)h->n_head * h->head_dim_k, out_stride = (size_t)h->n_head * h->head_dim_v;
+    mr_attention_args args = {
+        .pool = p->pool,
+        .blocks = run->blocks,
+        .layer = il,
+        .head_kv = head_kv,
+        .n_tokens = n,
+        .pos0 = run->pos0 + t0,
+        .n_group = n_g,
+        .q = b->q + token * q_stride + head * h->head_dim_k,
+        .q_stride = q_stride,
+        .out = b->attn + token * out_stride + head * h->head_dim_v,
+        .out_stride = out_stride,
+        .scale = h->attn_scale,
+        .softcap = h->attn_softcap,
+        .window = p->model->layers[il].window,
+        .scratch = (float *)(void *)(mr_private_data(p, worker) + b->private_attention),
+    };
+    mr_attention(&args);
+}
+
+/* One token for each run: an item is a run's kv head, or a part of its query heads when there are fewer than members.
+ */
+static void attention_decode(const mr_pass *p, mr_worker *worker, const mr_layer *layer, uint32_t il) {
+    const mr_hparams *h = &p->model->hparams;
+    size_t n_group = h->n_head / h->n_head_kv, n_heads = p->n_runs * h->n_head_kv;
+    size_t n_parts = n_heads >= (size_t)worker->nth ? 1 : ((size_t)worker->nth + n_heads - 1) / n_heads;
+    if (n_parts > n_group) n_parts = n_group;
+    if (n_parts > 1) {
+        mr_loop loop = mr_loop_begin(worker, n_heads, 1);
+        for (size_t i, end; mr_loop_next(&loop, &i, &end);) {
+            size_t run = i / h->n_head_kv;
+            finish_head(p, layer, il, (uint32_t)(i % h->n_head_kv), &p->runs[run], p->run_first[run], 0);
+        }
+        mr_barrier(worker);
+    }
+    mr_loop loop = mr_loop_begin(worker, n_heads * n_parts, 1);
+    for (size_t i, end; mr_loop_next(&loop, &i, &end);) {
+        size_t part = i % n_parts, head = i / n_parts, run = head / h->n_head_kv;
+        uint32_t head_kv = (uint32_t)(head % h->n_head_kv);
+        if (n_parts == 1) finish_head(p, layer, il, head_kv, &p->runs[run], p->run_first[run], 0);
+        uint32_t g0 = (uint32_t)(n_group * part / n_parts), g1 = (uint32_t)(n_group * (part + 1) / n_parts);
+        attend(p, worker, il, head_kv, run, 0, 1, g0, g1 - g0);
+    }
+}
+
+/* Runs of many tokens: all keys are stored first; then an item is a kv head and a stretch of tokens. */
+static void attention_prefill(const mr_pass *p, mr_worker *worker, const mr_layer *layer, uint32_t il) {
+    const mr_hparams *h = &p->model->hparams;
+    enum { STRETCH = 32 };
+    mr_loop store = mr_loop_begin(worker, (size_t)p->n_tokens * h->n_head_kv, 16);
+    for (size_t i, end; mr_loop_next(&store, &i, &end);) {
+        size_t run = 0;
+        for (; i < end; i++) {
+            uint32_t token = (uint32_t)(i / h->n_head_kv);
+            while (run + 1 < p->n_runs && p->run_first[run + 1] <= token) run++;
+            finish_head(p, layer, il, (uint32_t)(i % h->n_head_kv), &p->runs[run], p->run_first[run],
+                        token - p->run_first[run]);
+        }
+    }
+    mr_barrier(worker);
+    uint32_t n_group = h->n_head / h->n_head_kv;
+    for (size_t run = p->n_runs; run-- > 0;) {
+        uint32_t n_tokens = p->runs[run].n_tokens;
+        size_t n_stretches = (n_tokens + STRETCH - 1) / STRETCH;
+        mr_loop loop = mr_loop_begin(worker, n_stretches * h->n_head_kv, 1);
+        for (size_t i, end; mr_loop_next(&loop, &i, &end);) {
+            /* The last tokens see the most positions: they go first, so that the members end together. */
+            uint32_t t0 = (uint32_t)(n_stretches - 1 - i / h->n_head_kv) * STRETCH;
+            uint32_t n = n_tokens - t0 < STRETCH ? n_tokens - t0 : STRETCH;
+            attend(p, worker, il, (uint32_t)(i % h->n_head_kv), run, t0, n, 0, n_group);
+        }
+        /* The ring of loop counters holds 64 loops between two barriers. */
+        if (run % 32 == 31) mr_barrier(worker);
+    }
+}
+
+void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
+    const mr_forward_buffers *b = &p->model->buffers;
+    const mr_hparams *h = &p->model->hparams;
+    const mr_layer *layer = &p->model->layers[il];
+    mr_inputs in = {0};
+    mr_want_input(&in, layer->q.w);
+    mr_want_input(&in, layer->k.w);
+    mr_want_input(&in, layer->v.w);
+    if (h->arch->ffn_parallel) {
+        mr_want_input(&in, layer->gate.w);
+        mr_want_input(&in, layer->up.w);
+    }
+    mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, &layer->attn_norm, p->n_tokens, NULL);
+    const mr_matmul_item qkv[] = {mr_product(&in, &layer->q, b->q, false), mr_product(&in, &layer->k, b->k, false),
+                                  mr_product(&in, &layer->v, b->v, false)};
+    mr_matmul(worker, qkv, 3, p->n_tokens);
+    if (h->arch->ffn_parallel) mr_ffn_hidden(p, worker, &in, layer);
+    mr_barrier(worker);
+
+    norm_whole_tokens(p, worker, layer);
+    if (p->one_token_runs)
+        attention_decode(p, worker, layer, il);
+    else
+        attention_prefill(p, worker, layer, il);
+    mr_barrier(worker);
+
+    mr_inputs out = {0};
+    mr_want_input(&out, layer->o.w);
+    mr_prepare_inputs(p, worker, &out, b->attn, (size_t)h->n_head * h->head_dim_v, NULL, p->n_tokens, NULL);
+    mr_add_block(p, worker, &out, &layer->o, &layer->attn_post_norm);
+}

@@ -1,0 +1,143 @@
+/* The memory of a forward pass. */
+#include "model/forward.h"
+
+#include <stdlib.h>
+
+/* Most values that any matrix reads. */
+static size_t widest_input(const mr_model *model) {
+    const mr_hparams *h = &model->hparams;
+    size_t widest = h->n_embd, n_attn = (size_t)h->n_head * h->head_dim_v;
+    if (n_attn > widest) widest = n_attn;
+    if (h->n_ff > widest) widest = h->n_ff;
+    if (h->n_ff_expert > widest) widest = h->n_ff_expert;
+    for (uint32_t il = 0; il < h->n_layer; il++) {
+        const mr_experts *e = model->layers[il].experts;
+        if (e != NULL && e->n_ff_shared > widest) widest = e->n_ff_shared;
+    }
+    return widest;
+}
+
+static size_t widest_shared_expert(const mr_model *model) {
+    size_t widest = 0;
+    for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+        const mr_experts *e = model->layers[il].experts;
+        if (e != NULL && e->n_ff_shared > widest) widest = e->n_ff_shared;
+    }
+    return widest;
+}
+
+static void *alloc_bytes(size_t n_bytes) {
+    return aligned_alloc(64, (n_bytes + 127) / 64 * 64);
+}
+
+static float *alloc_rows(size_t n_rows, size_t n) {
+    return alloc_bytes(n_rows * n * sizeof(float));
+}
+
+/* What the layers' parts need beyond the plain pass. */
+typedef struct needs {
+    bool kinds[MR_N_ACTS_KINDS];
+    bool h_up;  /* gate and up apart */
+    bool block; /* a block's output apart from the residual stream */
+} needs;
+
+static void need_kind(needs *n, const mr_matrix *w) {
+    if (w != NULL) n->kinds[mr_kind_of(w)] = true;
+}
+
+static needs find_needs(const mr_model *model) {
+    needs n = {.block = model->hparams.residual_scale != 1.0f};
+    need_kind(&n, model->output.w);
+    for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+        const mr_layer *layer = &model->layers[il];
+        const mr_linear *linears[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
+                                      &layer->gate, &layer->up, &layer->down};
+        for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) need_kind(&n, linears[i]->w);
+        if (layer->gate.w != NULL && mr_gate_up_apart(layer)) n.h_up = true;
+        if (layer->attn_post_norm.weight != NULL || layer->ffn_post_norm.weight != NULL || layer->experts != NULL)
+            n.block = true;
+        const mr_experts *e = layer->experts;
+        if (e == NULL) continue;
+        const mr_matrix *of_experts[] = {e->router.w,      e->gate[0],     e->up[0],         e->down[0],
+                                         e->shared_gate.w, e->shared_up.w, e->shared_down.w, e->shared_router.w};
+        for (size_t i = 0; i < sizeof of_experts / sizeof of_experts[0]; i++) need_kind(&n, of_experts[i]);
+    }
+    return n;
+}
+
+static bool alloc_tokens(mr_model *model, const needs *n) {
+    const mr_hparams *h = &model->hparams;
+    mr_forward_buffers *b = &model->buffers;
+    size_t T = MR_BATCH_MAX, n_slots = T * h->n_expert_used;
+    size_t expert_values = n_slots * h->n_ff_expert + T * widest_shared_expert(model);
+    size_t hidden_values = T * h->n_ff > expert_values ? T * h->n_ff : expert_values;
+    b->x = alloc_rows(T, h->n_embd);
+    b->q = alloc_rows(T, (size_t)h->n_head * h->head_dim_k);
+    b->k = alloc_rows(T, (size_t)h->n_head_kv * h->head_dim_k);
+    b->v = alloc_rows(T, (size_t)h->n_head_kv * h->head_dim_v);
+    b->attn = alloc_rows(T, (size_t)h->n_head * h->head_dim_v);
+    b->h = alloc_rows(1, hidden_values);
+    b->logits = alloc_rows(MR_LOGITS_ROWS, h->n_vocab);
+    bool ok = b->x && b->q && b->k && b->v && b->attn && b->h && b->logits;
+    if (n->h_up) ok = (b->h_up = alloc_rows(T, h->n_ff)) && ok;
+    if (n->block) ok = (b->block = alloc_rows(n_slots + T, h->n_embd)) && ok;
+    for (int i = 0; i < MR_N_ROPES; i++) {
+        if (model->ropes[i].inv_freq == NULL) continue;
+        ok = (b->cosines[i] = alloc_rows(T, h->n_rot / 2)) && ok;
+        ok = (b->sines[i] = alloc_rows(T, h->n_rot / 2)) && ok;
+    }
+    if (h->n_expert > 0) {
+        ok = (b->router = alloc_rows(T, h->n_expert)) && ok;
+        ok = (b->shared_weight = alloc_rows(T, 1)) && ok;
+        ok = (b->chosen = alloc_bytes(n_slots * sizeof *b->chosen)) && ok;
+        ok = (b->chosen_weight = alloc_rows(T, h->n_expert_used)) && ok;
+    }
+    return ok;
+}
+
+/* Activations: shared for a batch, and for one token in each member's private memory. */
+static bool alloc_acts(mr_model *model, const needs *n) {
+    const mr_hparams *h = &model->hparams;
+    mr_forward_buffers *b = &model->buffers;
+    size_t widest = widest_input(model), n_slots = (size_t)MR_BATCH_MAX * h->n_expert_used;
+    bool ok = true;
+    b->private_norm = 0;
+    size_t at = (widest * sizeof(float) + 63) / 64 * 64;
+    for (int kind = 0; kind < MR_N_ACTS_KINDS; kind++) {
+        if (!n->kinds[kind]) continue;
+        size_t stride = mr_acts_stride((mr_acts_kind)kind, widest);
+        size_t n_bytes = MR_BATCH_MAX * stride;
+        size_t slot_bytes = h->n_expert > 0 ? n_slots * mr_acts_stride((mr_acts_kind)kind, h->n_ff_expert) : 0;
+        ok = (b->acts[kind] = alloc_bytes(n_bytes > slot_bytes ? n_bytes : slot_bytes)) && ok;
+        b->private_acts[kind] = at;
+        at += stride * MR_PRIVATE_TOKENS;
+    }
+    /* The key-value type only changes what is stored, not the scratch, which holds floats. */
+    mr_kv_layout layout = mr_model_kv_layout(model, MR_KV_F32);
+    b->private_attention = at;
+    at += (mr_attention_scratch(&layout, h->n_head / h->n_head_kv) + 63) / 64 * 64;
+    b->private_experts = at;
+    b->private_bytes = (at + mr_experts_scratch(h) + 4095) / 4096 * 4096;
+    b->private_data = alloc_bytes(b->private_bytes * (size_t)mr_team_size(model->team));
+    return ok && b->private_data != NULL;
+}
+
+mr_status mr_forward_buffers_init(mr_model *model, mr_error *err) {
+    needs n = find_needs(model);
+    if (!alloc_tokens(model, &n) || !alloc_acts(model, &n)) {
+        return mr_fail(err, MR_ERR_NOMEM, "out of memory for the buffers of the forward pass");
+    }
+    return MR_OK;
+}
+
+void mr_forward_buffers_free(mr_model *model) {
+    mr_forward_buffers *b = &model->buffers;
+    float *floats[] = {b->x,    b->q,     b->k,      b->v,      b->attn,          b->h,
+                       b->h_up, b->block, b->logits, b->router, b->shared_weight, b->chosen_weight};
+    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) free(floats[i]);
+    for (int i = 0; i < MR_N_ROPES; i++) free(b->cosines[i]), free(b->sines[i]);
+    for (int kind = 0; kind < MR_N_ACTS_KINDS; kind++) free(b->acts[kind]);
+    free(b->chosen);
+    free(b->private_data);
+    *b = (mr_forward_buffers){0};
+}

@@ -1,0 +1,45 @@
+/* Loading of tensors, shared by the parts of a model's load. */
+#ifndef MR_MODEL_LOAD_H
+#define MR_MODEL_LOAD_H
+
+#include "model/weights.h"
+
+/* The state of one load. */
+typedef struct mr_loader {
+    mr_model *model;
+    const mr_gguf *gguf;
+    const mr_model_options *options;
+    size_t bytes_done, bytes_total;
+    size_t bytes_of_type[64]; /* by dtype, to name the model's type */
+    mr_error *err;
+} mr_loader;
+
+/* Counts n_bytes as loaded, reports progress, and answers MR_ERR_CANCELLED when the load shall end. */
+mr_status mr_load_progress(mr_loader *l, size_t n_bytes);
+
+bool mr_load_has(const mr_loader *l, const char *name);
+
+/* A required vector of n floats, whatever its stored type; the caller frees it with free(). */
+mr_status mr_load_vector(mr_loader *l, const char *name, size_t n, float **vector);
+
+/* Rows first_row .. first_row+n_out-1 of the tensor NAME, which has total_rows rows of n_in. */
+mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows, size_t n_in,
+                       mr_matrix **matrix);
+
+/* `NAME.weight` [n_out, n_in] and, where it exists, `NAME.bias`. */
+mr_status mr_load_linear(mr_loader *l, const char *name, size_t n_out, size_t n_in, mr_linear *linear);
+
+/* The same for rows of a fused tensor. */
+mr_status mr_load_linear_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows,
+                              size_t n_in, mr_linear *linear);
+
+/* `NAME.weight` and `NAME.bias` [n]; a missing weight is an error only when `required`. */
+mr_status mr_load_norm(mr_loader *l, const char *name, size_t n, bool required, mr_norm_weights *norm);
+
+/* Everything of layer il. */
+mr_status mr_load_layer(mr_loader *l, uint32_t il);
+
+void mr_free_linear(mr_linear *linear);
+void mr_free_layer(mr_layer *layer, uint32_t n_expert);
+
+#endif
