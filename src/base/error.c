@@ -37,7 +37,14 @@ mr_status mr_fail_prefix(mr_error *err, const char *format, ...) {
     va_start(args, format);
     int n = vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->text) snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", rest);
+    size_t used = n < 0 ? 0 : (size_t)n < sizeof err->text ? (size_t)n : sizeof err->text - 1;
+    size_t room = sizeof err->text - 1 - used, n_rest = strlen(rest);
+    if (room > 2) {
+        memcpy(err->text + used, ": ", 2);
+        size_t n_copy = n_rest < room - 2 ? n_rest : room - 2;
+        memcpy(err->text + used + 2, rest, n_copy);
+        err->text[used + 2 + n_copy] = '\0';
+    }
     trim_torn_character(err->text);
     return err->status;
 }
