@@ -30,6 +30,7 @@ static mr_status load_work(mr_task *task) {
 static void load_destroy(mr_task *task) {
     load_task *load = (load_task *)task;
     mr_bytes_drop(&load->settings);
+    mr_task_deinit(task);
     free(load);
 }
 

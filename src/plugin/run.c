@@ -21,6 +21,7 @@ static void run_destroy(mr_task *task) {
     run_task *run = (run_task *)task;
     mr_job_free(&run->job);
     mr_buf_free(&run->result);
+    mr_task_deinit(task);
     free(run);
 }
 

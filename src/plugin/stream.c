@@ -24,16 +24,22 @@ typedef struct stream_task {
     bool nomem;
     pthread_cond_t changed; /* len went down or stopped was set */
 
+    uint64_t subscription; /* of `stop` to the task's cancel, for as long as the stream exists */
+
     mr_sink sink; /* of the future's side */
     bool closed;  /* of the future's side: the receiver went away */
 } stream_task;
 
+/* The cancellation: frees the job's thread from waiting for room, and has the future look at a send that may be stuck.
+ */
 static void stop(void *ctx) {
     stream_task *stream = ctx;
     pthread_mutex_lock(&stream->task.lock);
     stream->stopped = true;
     pthread_cond_broadcast(&stream->changed);
+    const FfiWakerBase *waker = mr_task_take_waker(&stream->task);
     pthread_mutex_unlock(&stream->task.lock);
+    mr_waker_wake(waker);
 }
 
 /* Waits for room and appends the chunk. False when nobody takes it; the chunk is then dropped. */
@@ -76,13 +82,9 @@ static bool on_chunk(void *ctx, const uint8_t *bytes, size_t n) {
 
 static mr_status stream_work(mr_task *task) {
     stream_task *stream = (stream_task *)task;
-    uint64_t id = mr_cancel_subscribe(task->cancel, stop, stream);
-    if (id == 0 && !mr_cancel_is_set(task->cancel))
-        return mr_fail(&task->err, MR_ERR_NOMEM, "out of memory: no stream could be set up");
     mr_buf unused = {0};
     mr_status status = mr_job_execute(&stream->job, task->service, task->cancel, on_chunk, stream, &unused, &task->err);
     mr_buf_free(&unused);
-    mr_cancel_unsubscribe(task->cancel, id);
     if (stream->nomem)
         return mr_fail(&task->err, MR_ERR_NOMEM, "out of memory: a chunk of the stream could not be stored");
     return status;
@@ -94,9 +96,11 @@ static void drop_queue(stream_task *stream) {
 
 static void stream_destroy(mr_task *task) {
     stream_task *stream = (stream_task *)task;
+    mr_cancel_unsubscribe(task->cancel, stream->subscription);
     for (size_t i = 0; i < stream->len; i++) mr_bytes_drop(&stream->queue[(stream->head + i) % QUEUE_LEN]);
     pthread_cond_destroy(&stream->changed);
     mr_job_free(&stream->job);
+    mr_task_deinit(task);
     free(stream);
 }
 
@@ -130,8 +134,8 @@ static FfiPollStream ready_error(mr_status status, const mr_error *err) {
     return poll;
 }
 
-/* The job has ended and what could be sent was sent. */
-static FfiPollStream finish(stream_task *stream) {
+/* The job has ended, and everything was sent, or (sent_all false) the job was cancelled before. */
+static FfiPollStream finish(stream_task *stream, bool sent_all) {
     mr_task *task = &stream->task;
     drop_queue(stream);
     mr_sink_close(&stream->sink);
@@ -139,6 +143,8 @@ static FfiPollStream finish(stream_task *stream) {
     if (stream->closed)
         task->status = mr_fail(&task->err, MR_ERR_CANCELLED,
                                "cancelled: the receiver of the stream went away, and the job was stopped");
+    else if (!sent_all && task->status == MR_OK)
+        task->status = mr_fail(&task->err, MR_ERR_CANCELLED, "cancelled: the end of the stream was not sent");
     if (task->status != MR_OK) return ready_error(task->status, &task->err);
     FfiPollStream poll = {.tag = FFI_READY};
     poll.u.ready.tag = FFI_OK;
@@ -155,14 +161,13 @@ static FfiPollStream stream_poll(void *fut_ptr, FfiContext *cx) {
     drain_result result = drain(stream, cx);
     /* A cancelled job does not wait for a receiver that takes nothing: the rest is dropped. */
     bool give_up = result == BLOCKED && mr_cancel_is_set(task->cancel);
-    if (done && (result == DRAINED || give_up)) return finish(stream);
+    if (done && (result == DRAINED || give_up)) return finish(stream, result == DRAINED);
     if (result == MORE) mr_task_wake(task);
     return (FfiPollStream){.tag = FFI_PENDING};
 }
 
 static void stream_drop(void *fut_ptr) {
     stream_task *stream = fut_ptr;
-    if (!stream->task.finished) mr_cancel_request(stream->task.cancel);
     mr_sink_close(&stream->sink);
     mr_task_abandon(&stream->task);
 }
@@ -178,7 +183,11 @@ static void nomem_drop(void *fut_ptr) {
 
 static bool init_stream(stream_task *stream, mr_service *service) {
     if (pthread_cond_init(&stream->changed, NULL) != 0) return false;
-    if (mr_task_init(&stream->task, service, stream_work, stream_destroy)) return true;
+    if (mr_task_init(&stream->task, service, stream_work, stream_destroy)) {
+        stream->subscription = mr_cancel_subscribe(stream->task.cancel, stop, stream);
+        if (stream->subscription != 0) return true;
+        mr_task_deinit(&stream->task);
+    }
     pthread_cond_destroy(&stream->changed);
     return false;
 }

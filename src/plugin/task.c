@@ -19,12 +19,14 @@ bool mr_task_init(mr_task *task, mr_service *service, mr_status (*work)(mr_task 
     return true;
 }
 
-static void task_unref(mr_task *task) {
-    if (atomic_fetch_sub_explicit(&task->n_refs, 1, memory_order_acq_rel) != 1) return;
+void mr_task_deinit(mr_task *task) {
     mr_service_unref(task->service);
     mr_cancel_unref(task->cancel);
     pthread_mutex_destroy(&task->lock);
-    task->destroy(task);
+}
+
+static void task_unref(mr_task *task) {
+    if (atomic_fetch_sub_explicit(&task->n_refs, 1, memory_order_acq_rel) == 1) task->destroy(task);
 }
 
 const FfiWakerBase *mr_task_take_waker(mr_task *task) {
@@ -133,7 +135,8 @@ void mr_task_finish(mr_task *task) {
 }
 
 void mr_task_abandon(mr_task *task) {
-    if (!task->finished) mr_cancel_request(task->cancel);
-    mr_task_finish(task);
+    bool running = !task->finished;
+    mr_task_finish(task); /* first, so that the cancellation wakes nobody */
+    if (running) mr_cancel_request(task->cancel);
     task_unref(task);
 }

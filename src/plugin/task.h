@@ -20,7 +20,7 @@ typedef struct mr_task mr_task;
 struct mr_task {
     /* Set once by mr_task_init. */
     mr_status (*work)(mr_task *task); /* the blocking part; runs on the task's thread and fills err on failure */
-    void (*destroy)(mr_task *task);   /* frees what the owner of the embedding struct holds, and the struct itself */
+    void (*destroy)(mr_task *task); /* frees what the embedding struct holds, calls mr_task_deinit, frees the struct */
     mr_cancel *cancel;
 
     atomic_uint n_refs;
@@ -44,6 +44,9 @@ struct mr_task {
 /* Initialises a zeroed task with one owner (the future) and takes a reference to the service. False when memory runs
  * out; the task then holds nothing. */
 bool mr_task_init(mr_task *task, mr_service *service, mr_status (*work)(mr_task *), void (*destroy)(mr_task *));
+
+/* Undoes mr_task_init; for the destroy function. */
+void mr_task_deinit(mr_task *task);
 
 /* To be called first in each poll: keeps the context's waker and, on the first call, connects the token and starts the
  * thread. When the token is cancelled already, task->status was set before, or no thread could be started, the task is

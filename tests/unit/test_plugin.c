@@ -546,6 +546,29 @@ static void test_cancel_does_not_wait_for_a_stuck_receiver(void **state) {
     close_bench(&self);
 }
 
+/* The job's thread is gone by then; the cancellation itself has to wake the future. */
+static void test_cancel_after_the_job_frees_a_stuck_stream(void **state) {
+    (void)state;
+    bench self;
+    open_bench(&self);
+    fake_token *token = give_token(&self);
+    fake_sink sink = {.mode = FAKE_SINK_STUCK, .limit = 5};
+    FfiFutureStream future = start_stream(&self, "count:10", &sink);
+    FfiContext cx = fake_context(&self.executor);
+    do {
+        assert_int_equal(future.poll_fn(future.fut_ptr, &cx).tag, FFI_PENDING);
+        fake_await_threads(threads_at_start);
+    } while (sink.n_in_flight == 0);
+    assert_int_equal(future.poll_fn(future.fut_ptr, &cx).tag, FFI_PENDING);
+    self.executor.n_wakes = 0;
+    fake_token_cancel(token);
+    fake_executor_wait(&self.executor);
+    assert_stream_error(await_stream(&self, future), "cancelled");
+    expect_numbers(&sink, 5);
+    fake_token_free(token);
+    close_bench(&self);
+}
+
 static void test_drops_a_stream_at_any_moment(void **state) {
     (void)state;
     bench self;
@@ -725,6 +748,7 @@ int main(void) {
         cmocka_unit_test(test_closed_sink_stops_the_job),
         cmocka_unit_test(test_slow_receiver_bounds_the_queue),
         cmocka_unit_test(test_cancel_does_not_wait_for_a_stuck_receiver),
+        cmocka_unit_test(test_cancel_after_the_job_frees_a_stuck_stream),
         cmocka_unit_test(test_drops_a_stream_at_any_moment),
         cmocka_unit_test(test_stress),
     };
