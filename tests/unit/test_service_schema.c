@@ -1,5 +1,5 @@
 /* floors: service */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 #include "method_schema.pb-c.h"
 #include "proto_texts.h"
 #include "service/pb_wire.h"
