@@ -26,8 +26,8 @@ typedef struct mr_tokens {
 void mr_tokens_free(mr_tokens *tokens);
 bool mr_tokens_push(mr_tokens *tokens, mr_token id); /* false when memory runs out */
 
-/* Loads the vocabulary in a GGUF's `tokenizer.ggml.*` metadata (models llama, gpt2, t5, bert, …). The GGUF may be closed
- * afterwards. An unknown model or pre-tokenizer is MR_ERR_UNSUPPORTED and lists the known ones. */
+/* Loads the vocabulary in a GGUF's `tokenizer.ggml.*` metadata (models llama, gpt2, t5, bert, …). The GGUF may be
+ * closed afterwards. An unknown model or pre-tokenizer is MR_ERR_UNSUPPORTED and lists the known ones. */
 mr_status mr_tokenizer_from_gguf(mr_tokenizer **tokenizer, const mr_gguf *gguf, mr_error *err);
 
 /* Loads tokenizer.json (preferred) or tokenizer.model from a Hugging Face model folder, with tokenizer_config.json,
@@ -69,8 +69,8 @@ bool mr_tokenizer_is_eog(const mr_tokenizer *tokenizer, mr_token id);
 /* Whether the id is a control/special token (has no text of its own in an answer). */
 bool mr_tokenizer_is_special(const mr_tokenizer *tokenizer, mr_token id);
 
-/* The token's raw bytes as a piece in the middle of a text (byte tokens as their byte, spaces as spaces); *len may be 0.
- * For special tokens their literal text, e.g. "<|im_end|>". Owned by the tokenizer. NULL for an id out of range. */
+/* The token's raw bytes as a piece in the middle of a text (byte tokens as their byte, spaces as spaces); *len may be
+ * 0. For special tokens their literal text, e.g. "<|im_end|>". Owned by the tokenizer. NULL for an id out of range. */
 const char *mr_tokenizer_piece(const mr_tokenizer *tokenizer, mr_token id, size_t *len);
 
 /* The id whose literal text is text[0..len) among special/added tokens, or -1. */
