@@ -37,6 +37,61 @@ ALWAYS_INLINE void load_nibbles(const uint8_t *p, int n, __m512i *w) {
     }
 }
 
+/* w | (bits & mask) */
+ALWAYS_INLINE __m512i or_masked(__m512i w, __m512i bits, __m512i mask) {
+    return _mm512_ternarylogic_epi32(w, bits, mask, 0xF8);
+}
+
+/* A vector of fifth bits and 4 nibble vectors as 8 vectors of bytes. */
+ALWAYS_INLINE void load_five_bits(const uint8_t *p, __m512i w[8]) {
+    const __m512i mask = _mm512_set1_epi8(16);
+    __m512i fifth = _mm512_load_si512(p);
+    load_nibbles(p + 64, 4, w);
+    w[0] = or_masked(w[0], _mm512_slli_epi16(fifth, 4), mask);
+    w[1] = or_masked(w[1], _mm512_slli_epi16(fifth, 3), mask);
+    w[2] = or_masked(w[2], _mm512_slli_epi16(fifth, 2), mask);
+    w[3] = or_masked(w[3], _mm512_slli_epi16(fifth, 1), mask);
+    w[4] = or_masked(w[4], fifth, mask);
+    w[5] = or_masked(w[5], _mm512_srli_epi16(fifth, 1), mask);
+    w[6] = or_masked(w[6], _mm512_srli_epi16(fifth, 2), mask);
+    w[7] = or_masked(w[7], _mm512_srli_epi16(fifth, 3), mask);
+}
+
+/* Three vectors of 6-bit numbers as four of bytes. */
+ALWAYS_INLINE void load_six_bits(const uint8_t *p, __m512i v[4]) {
+    const __m512i low6 = _mm512_set1_epi8(63);
+    __m512i a = _mm512_load_si512(p), b = _mm512_load_si512(p + 64), c = _mm512_load_si512(p + 128);
+    __m512i top = _mm512_and_si512(_mm512_srli_epi16(a, 6), _mm512_set1_epi8(0x03));
+    top = or_masked(top, _mm512_srli_epi16(b, 4), _mm512_set1_epi8(0x0C));
+    v[0] = _mm512_and_si512(a, low6);
+    v[1] = _mm512_and_si512(b, low6);
+    v[2] = _mm512_and_si512(c, low6);
+    v[3] = or_masked(top, _mm512_srli_epi16(c, 2), _mm512_set1_epi8(0x30));
+}
+
+/* The levels of a layout plus an offset that makes them unsigned, for load_levels. */
+ALWAYS_INLINE __m512i level_table(mr_layout layout, int offset) {
+    __m128i levels = _mm_loadu_si128((const __m128i *)mr_layout_levels(layout));
+    return _mm512_broadcast_i32x4(_mm_add_epi8(levels, _mm_set1_epi8((char)offset)));
+}
+
+/* n nibble vectors of indices as 2n vectors of levels. */
+ALWAYS_INLINE void load_levels(const uint8_t *p, int n, __m512i levels, __m512i *w) {
+    load_nibbles(p, n, w);
+    for (int i = 0; i < 2 * n; i++) w[i] = _mm512_shuffle_epi8(levels, w[i]);
+}
+
+/* isum + scale * sum for two groups, whose scales are the 16-bit halves of `scales`. Narrow: both sums fit 16 bits. */
+ALWAYS_INLINE __m512i add_scaled(__m512i isum, __m512i a, __m512i b, __m512i scales, bool narrow) {
+    if (narrow) {
+        __m512i both = _mm512_mask_blend_epi16(0xAAAAAAAAu, a, _mm512_slli_epi32(b, 16));
+        return _mm512_dpwssd_epi32(isum, both, scales);
+    }
+    __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(scales, 16), 16), high = _mm512_srai_epi32(scales, 16);
+    isum = _mm512_add_epi32(isum, _mm512_mullo_epi32(a, low));
+    return _mm512_add_epi32(isum, _mm512_mullo_epi32(b, high));
+}
+
 /* Adds factor * v to a row of the tile; block 0 starts it. */
 ALWAYS_INLINE void add_tile_row(float *row, size_t block, __m512 factor, __m512 v) {
     __m512 before = block == 0 ? _mm512_setzero_ps() : _mm512_load_ps(row);
@@ -62,6 +117,19 @@ void mr_tile_q5_k_avx512(const mr_tile *tile);
 void mr_tile_q6_k_avx512(const mr_tile *tile);
 void mr_tile_q8_0_avx512(const mr_tile *tile);
 void mr_tile_q4_0_avx512(const mr_tile *tile);
+void mr_tile_q4_1_avx512(const mr_tile *tile);
+void mr_tile_q5_0_avx512(const mr_tile *tile);
+void mr_tile_q5_1_avx512(const mr_tile *tile);
+void mr_tile_iq4_nl_avx512(const mr_tile *tile);
+void mr_tile_mxfp4_avx512(const mr_tile *tile);
+void mr_tile_q2_k_avx512(const mr_tile *tile);
+void mr_tile_q3_k_avx512(const mr_tile *tile);
+void mr_tile_iq4_xs_avx512(const mr_tile *tile);
+void mr_tile_iq1_avx512(const mr_tile *tile);
+void mr_tile_iq2_avx512(const mr_tile *tile);
+void mr_tile_iq3_xxs_avx512(const mr_tile *tile);
+void mr_tile_iq3_s_avx512(const mr_tile *tile);
+void mr_tile_ternary_avx512(const mr_tile *tile);
 void mr_tile_f32_avx512(const mr_tile *tile);
 void mr_tile_f16_avx512(const mr_tile *tile);
 void mr_tile_bf16_avx512(const mr_tile *tile);

@@ -11,9 +11,10 @@
  *   bytes with the halves d[16] of the first and of the second, then the quants of both; a last one without partner has
  *   unused bytes in place of the second d.
  *
- *   Blocks of 32 k ("Q32"), in pairs:
+ *   Blocks of 32 k ("Q32"), in pairs, or where there is a minimum with halves d[16], m[16] before each:
  *     bytes  8 vectors: 4 k each, q + 128
- *     nibble 4 vectors: low nibbles hold 4 k, high nibbles the next 4
+ *     nibble 4 vectors: low nibbles hold 4 k, high nibbles the next 4; for IQ4_NL and MXFP4 they are indices of levels, and
+ *            MXFP4 has its scales as bfloat16
  *     5 bits a vector of fifth bits (bit i of a byte belongs to the i-th 4 k), then 4 nibble vectors
  *
  *   Super-blocks of 256 k ("K"):
@@ -21,6 +22,14 @@
  *     Q5_K   the same with groups of 5 bits
  *     Q6_K   in pairs: 4 vectors of int8 scales (byte j of vector i is the group 4i + j of 16 k), then 16 groups of a vector
  *            of bits 4-5 (bits 2i and 2i + 1 of a byte belong to the i-th 4 k) and 2 nibble vectors
+ *     Q3_K   in pairs: 3 vectors of 6-bit scales + 32 (groups 0-3, 4-7, 8-11, and in the top bits 12-15), then 8 times: a vector
+ *            of bits 2 (of group 2i in bits 0-3 of a byte, of group 2i + 1 in bits 4-7) and for both groups a vector of bits
+ *            0-1
+ *     Q2_K   halves d[16], dmin[16]; 4 vectors with scales in low and minima in high nibbles; 16 vectors of 2 bits
+ *     IQ4_XS in pairs: 2 vectors of int8 scales of 32 k, then 8 groups of 4 nibble vectors of indices
+ *     CODEBOOK (IQ1, IQ2, IQ3)  floats d[16]; 4 vectors of int8 scales of 16 k; 16 groups of 2 nibble vectors of indices.
+ *            Larger than the file's bits (4.6 for 1.6 to 3.4), in return for decoding without a codebook.
+ *     TERNARY (TQ1_0, TQ2_0)  in pairs: 16 vectors of 2 bits, q + 1
  *
  *   The vectors A, B, C of 6-bit numbers hold in the low 6 bits of a byte the scales 0-3, scales 4-7 and minima 0-3, and in the
  *   top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the minima 4-7. */
@@ -45,6 +54,19 @@ typedef enum mr_layout {
     MR_LAYOUT_Q4_K,
     MR_LAYOUT_Q5_K,
     MR_LAYOUT_Q6_K,
+    MR_LAYOUT_Q4_1,
+    MR_LAYOUT_Q5_0,
+    MR_LAYOUT_Q5_1,
+    MR_LAYOUT_IQ4_NL,
+    MR_LAYOUT_MXFP4,
+    MR_LAYOUT_Q2_K,
+    MR_LAYOUT_Q3_K,
+    MR_LAYOUT_IQ4_XS,
+    MR_LAYOUT_IQ1,
+    MR_LAYOUT_IQ2,
+    MR_LAYOUT_IQ3_XXS,
+    MR_LAYOUT_IQ3_S,
+    MR_LAYOUT_TERNARY,
     MR_N_LAYOUTS,
 } mr_layout;
 
@@ -83,9 +105,17 @@ static inline const mr_q8_256_meta *mr_q8_256_metas(const uint8_t *row, size_t n
 enum {
     MR_Q8_0_BYTES = 512, /* of 16 rows of a block, without d */
     MR_Q4_0_BYTES = 256,
+    MR_Q5_0_BYTES = 320,
+    MR_Q4_1_BYTES = 320, /* with d and m */
+    MR_Q5_1_BYTES = 384,
     MR_Q4_K_BYTES = 2304, /* of 16 rows of a super-block */
     MR_Q5_K_BYTES = 2816,
     MR_Q6_K_BYTES = 3328, /* without d */
+    MR_Q3_K_BYTES = 1728, /* without d */
+    MR_Q2_K_BYTES = 1344,
+    MR_IQ4_XS_BYTES = 2176, /* without d */
+    MR_CODEBOOK_BYTES = 2368,
+    MR_TERNARY_BYTES = 1024, /* without d */
 };
 
 static inline size_t mr_round64(size_t n) {
@@ -106,6 +136,10 @@ static inline size_t mr_pair_quants(size_t b, size_t block_bytes) {
 }
 
 size_t mr_panel_bytes(mr_layout layout, size_t n_in);
+
+/* The 16 levels that nibbles of a layout index; NULL when they are numbers themselves. Their magnitude is at most 127, for the
+ * IQ1 to IQ3 layouts and MXFP4 at most 62. */
+const int8_t *mr_layout_levels(mr_layout layout);
 
 /* The layout of a type; false when it has none. `block` is the number of k that n_in must be a multiple of. */
 bool mr_layout_of(mr_dtype type, mr_layout *layout, mr_acts_kind *kind, size_t *block);

@@ -1,0 +1,42 @@
+/* What the packers share. */
+#ifndef MR_COMPUTE_MATRIX_PACK_H
+#define MR_COMPUTE_MATRIX_PACK_H
+
+#include "compute/matrix_impl.h"
+
+/* As mr_pack_panel, for the types with blocks of 32, with super-blocks, and with codebooks. */
+void mr_pack_q32(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in);
+void mr_pack_k(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in);
+void mr_pack_codebook(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in);
+
+static inline uint32_t mr_load32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+static inline void mr_store32(uint8_t *p, uint32_t v) {
+    memcpy(p, &v, 4);
+}
+
+/* Interleaves n_k values (a multiple of 8) of 16 rows, `pitch` bytes apart, as nibble vectors of their low 4 bits. */
+static inline void mr_put_nibbles(uint8_t *out, const uint8_t *q, size_t pitch, int n_k) {
+    for (int k = 0; k < n_k; k += 8, out += 64) {
+        for (size_t r = 0; r < 16; r++) {
+            const uint8_t *p = q + r * pitch + k;
+            mr_store32(out + 4 * r, (mr_load32(p) & 0x0F0F0F0Fu) | (mr_load32(p + 4) & 0x0F0F0F0Fu) << 4);
+        }
+    }
+}
+
+/* 32 values of 16 rows as a vector of fifth bits and 4 nibble vectors. */
+static inline void mr_put_five_bits(uint8_t *out, const uint8_t *q, size_t pitch) {
+    for (size_t r = 0; r < 16; r++) {
+        uint32_t fifth = 0;
+        for (int i = 0; i < 8; i++) fifth |= (mr_load32(q + r * pitch + 4 * (size_t)i) >> 4 & 0x01010101u) << i;
+        mr_store32(out + 4 * r, fifth);
+    }
+    mr_put_nibbles(out + 64, q, pitch, 32);
+}
+
+#endif
