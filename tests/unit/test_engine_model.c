@@ -1,0 +1,193 @@
+/* floors: engine */
+/* The engine over the real forward pass: the greedy text of a prompt is the same whatever else is in the batch, however
+ * the prompt is cut into chunks, whether its KV was cached, and on any number of threads. */
+#include "base/file.h"
+#include "base/log.h"
+#include "engine/engine.h"
+#include "engine/random.h"
+#include "model/default_model.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { N_PROMPTS = 6, N_GENERATE = 24, MAX_PROMPT = 300 };
+
+typedef struct loaded {
+    mr_gguf *gguf;
+    mr_model *model;
+} loaded;
+
+static int32_t prompts[N_PROMPTS][MAX_PROMPT];
+static size_t n_prompts[N_PROMPTS] = {1, 31, 64, 150, 201, 300};
+
+static loaded load(int n_threads) {
+    loaded l = {0};
+    const void *image;
+    size_t size;
+    mr_error err = {0};
+    if (!mr_default_model(&image, &size)) skip();
+    assert_int_equal(mr_gguf_open_memory(&l.gguf, image, size, &err), MR_OK);
+    mr_model_options options = {.n_threads = n_threads};
+    mr_status status = mr_model_load(&l.model, l.gguf, &options, &err);
+    if (status != MR_OK) print_message("%s\n", err.text);
+    assert_int_equal(status, MR_OK);
+    return l;
+}
+
+static void unload(loaded *l) {
+    mr_model_free(l->model);
+    mr_gguf_close(l->gguf);
+}
+
+static void make_prompts(uint32_t n_vocab) {
+    for (size_t p = 0; p < N_PROMPTS; p++) {
+        /* Prompts 3 to 5 share their beginning. */
+        for (size_t i = 0; i < n_prompts[p]; i++)
+            prompts[p][i] = (int32_t)(mr_random_uniform(p >= 3 && i < 120 ? 3 : p, i) * n_vocab);
+    }
+}
+
+static mr_request *submit(mr_engine *engine, size_t prompt) {
+    mr_sampling sampling = mr_sampling_default();
+    sampling.temperature = 0;
+    mr_request_params params = {
+        .prompt = prompts[prompt], .n_prompt = n_prompts[prompt], .max_tokens = N_GENERATE, .sampling = sampling};
+    mr_request *request = NULL;
+    mr_error err = {0};
+    assert_int_equal(mr_engine_submit(engine, &params, &request, &err), MR_OK);
+    return request;
+}
+
+static void collect(mr_request *request, int32_t *text) {
+    mr_error err = {0};
+    mr_finish finish = MR_FINISH_NONE;
+    for (int i = 0; i < N_GENERATE; i++)
+        assert_int_equal(mr_request_next(request, NULL, &text[i], &finish, &err), MR_OK);
+    int32_t token;
+    assert_int_equal(mr_request_next(request, NULL, &token, &finish, &err), MR_OK);
+    assert_int_equal(finish, MR_FINISH_LENGTH);
+    mr_request_free(request);
+}
+
+static mr_engine *new_engine(mr_model *model, mr_engine_config config) {
+    mr_engine *engine = NULL;
+    mr_error err = {0};
+    assert_int_equal(mr_engine_new(&engine, model, &config, &err), MR_OK);
+    return engine;
+}
+
+static void expect(mr_engine *engine, int32_t want[][N_GENERATE], bool together) {
+    mr_request *requests[N_PROMPTS];
+    int32_t got[N_GENERATE];
+    for (size_t p = 0; p < N_PROMPTS; p++) {
+        requests[p] = submit(engine, p);
+        if (together) continue;
+        collect(requests[p], got);
+        assert_memory_equal(got, want[p], sizeof got);
+    }
+    for (size_t p = 0; together && p < N_PROMPTS; p++) {
+        collect(requests[p], got);
+        assert_memory_equal(got, want[p], sizeof got);
+    }
+}
+
+/* The texts say something: they are not all one, nor one token over and over. */
+static void check_variety(int32_t want[][N_GENERATE]) {
+    size_t n_changes = 0;
+    for (size_t p = 0; p < N_PROMPTS; p++) {
+        for (int i = 1; i < N_GENERATE; i++) n_changes += want[p][i] != want[p][i - 1];
+        for (size_t q = 0; q < p; q++) assert_memory_not_equal(want[p], want[q], sizeof want[p]);
+    }
+    assert_true(n_changes > N_PROMPTS * N_GENERATE / 2);
+}
+
+static void check_type(mr_kv_type type, size_t n_thread_counts) {
+    static const int threads[] = {1, 3, 2, 8};
+    int32_t want[N_PROMPTS][N_GENERATE];
+    for (size_t t = 0; t < n_thread_counts; t++) {
+        loaded l = load(threads[t]);
+        make_prompts(mr_model_get_info(l.model)->n_vocab);
+        mr_engine_config config = {.context_size = 512, .kv_type = type, .no_prefix_cache = true};
+        mr_engine *engine = new_engine(l.model, config);
+        for (size_t p = 0; t == 0 && p < N_PROMPTS; p++) collect(submit(engine, p), want[p]);
+        check_variety(want);
+        expect(engine, want, false);
+        expect(engine, want, true);
+        mr_engine_free(engine);
+        config.prefill_chunk = 7;
+        engine = new_engine(l.model, config);
+        expect(engine, want, true);
+        mr_engine_free(engine);
+        /* Cached, twice; then in a pool that is too small for all. */
+        config = (mr_engine_config){.context_size = 512, .kv_type = type};
+        engine = new_engine(l.model, config);
+        expect(engine, want, true);
+        expect(engine, want, true);
+        assert_true(mr_engine_get_stats(engine).n_prompt_cached > 900);
+        mr_engine_free(engine);
+        config.kv_bytes = 17 * mr_model_kv_layout(l.model, type).block_bytes;
+        engine = new_engine(l.model, config);
+        expect(engine, want, true);
+        mr_engine_free(engine);
+        unload(&l);
+    }
+}
+
+static void text_is_the_same_with_f16(void **state) {
+    (void)state;
+    check_type(MR_KV_F16, 4);
+}
+
+static void text_is_the_same_with_q8(void **state) {
+    (void)state;
+    check_type(MR_KV_Q8_0, 2);
+}
+
+static void text_is_the_same_with_f32(void **state) {
+    (void)state;
+    check_type(MR_KV_F32, 2);
+}
+
+/* A pass is broken off again and again; the neighbour's text is as ever. */
+static void aborts_leave_the_neighbours_alone(void **state) {
+    (void)state;
+    loaded l = load(2);
+    make_prompts(mr_model_get_info(l.model)->n_vocab);
+    mr_engine *engine = new_engine(l.model, (mr_engine_config){.context_size = 512, .no_prefix_cache = true});
+    int32_t want[N_GENERATE], got[N_GENERATE], token;
+    collect(submit(engine, 4), want);
+    for (int round = 0; round < 30; round++) {
+        mr_request *neighbour = submit(engine, 4);
+        mr_request *victim = submit(engine, 5);
+        mr_finish finish;
+        mr_error err = {0};
+        assert_int_equal(mr_request_next(neighbour, NULL, &token, &finish, &err), MR_OK);
+        mr_request *second = submit(engine, 5);
+        mr_request_free(victim);
+        mr_request_free(second);
+        got[0] = token;
+        for (int i = 1; i < N_GENERATE; i++)
+            assert_int_equal(mr_request_next(neighbour, NULL, &got[i], &finish, &err), MR_OK);
+        assert_memory_equal(got, want, sizeof got);
+        mr_request_free(neighbour);
+    }
+    mr_engine_free(engine);
+    unload(&l);
+}
+
+int main(void) {
+    mr_log_set_filter("error");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_is_the_same_with_f16),
+        cmocka_unit_test(text_is_the_same_with_q8),
+        cmocka_unit_test(text_is_the_same_with_f32),
+        cmocka_unit_test(aborts_leave_the_neighbours_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
