@@ -18,7 +18,8 @@ typedef struct mr_model mr_model;
 typedef bool (*mr_progress_fn)(void *ctx, float fraction);
 
 typedef struct mr_model_options {
-    int n_threads;           /* 0 = physical cores */
+    int n_threads;  /* 0 = physical cores */
+    uint32_t n_ctx; /* positions that sequences may reach, 0 = the model's own context; LongRoPE depends on it */
     mr_progress_fn progress; /* may be NULL */
     void *progress_ctx;
     mr_cancel *cancel; /* may be NULL */

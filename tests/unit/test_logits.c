@@ -1,5 +1,6 @@
 /* floors: model */
 /* Logits of the golden models in tests/conformance/logits against those that `transformers` computed. */
+#include "compute/cpu.h"
 #include "model/model.h"
 
 #include <dirent.h>
@@ -42,6 +43,7 @@ static void open_golden(golden *g, const char *name, int n_threads) {
         g->tokens[i] = (int32_t)id;
     }
     mr_model_options options = {.n_threads = n_threads};
+    mr_gguf_u32(g->gguf, "mr.test.n_ctx", &options.n_ctx);
     if (mr_model_load(&g->model, g->gguf, &options, &err) != MR_OK) fail_msg("%s: %s", name, err.text);
     g->n_vocab = mr_model_get_info(g->model)->n_vocab;
     assert_int_equal(g->logits->n, g->n_tokens * g->n_vocab);
@@ -99,59 +101,94 @@ static float compare(const golden *g, const char *name, const float *logits) {
     return worst;
 }
 
-/* Calls check on every golden model and returns their number. */
-static int each_golden(void (*check)(const char *name)) {
-    DIR *dir = opendir(GOLDEN_DIR);
-    assert_non_null(dir);
-    int n = 0;
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        size_t len = strlen(entry->d_name);
-        if (len < 5 || strcmp(entry->d_name + len - 5, ".gguf") != 0) continue;
-        check(entry->d_name);
-        n++;
-    }
-    closedir(dir);
-    return n;
+static int by_name(const void *a, const void *b) {
+    return strcmp(a, b);
 }
 
+enum { MAX_GOLDEN = 256, NAME_BYTES = 64 };
+
+/* Calls check on every golden model, or on those whose names begin with MR_GOLDEN, and returns their number. */
+static int each_golden(void (*check)(const char *name)) {
+    static char names[MAX_GOLDEN][NAME_BYTES];
+    const char *wanted = getenv("MR_GOLDEN") != NULL ? getenv("MR_GOLDEN") : "";
+    DIR *dir = opendir(GOLDEN_DIR);
+    assert_non_null(dir);
+    size_t n = 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        size_t len = strlen(entry->d_name);
+        if (len < 5 || len >= NAME_BYTES || strcmp(entry->d_name + len - 5, ".gguf") != 0) continue;
+        if (strncmp(entry->d_name, wanted, strlen(wanted)) != 0) continue;
+        assert_true(n < MAX_GOLDEN);
+        strcpy(names[n++], entry->d_name);
+    }
+    closedir(dir);
+    qsort(names, n, NAME_BYTES, by_name);
+    for (size_t i = 0; i < n; i++) check(names[i]);
+    return (int)n;
+}
+
+static double allowed_difference(const golden *g) {
+    float allowed = 1e-3f;
+    mr_gguf_f32(g->gguf, "mr.test.tolerance", &allowed);
+    return (double)allowed;
+}
+
+/* tests/conformance/logits/table.py reads the lines that this prints. */
 static void check_against_reference(const char *name) {
     golden g;
     open_golden(&g, name, 2);
-    float *logits = run(&g, MR_KV_F32, MR_BATCH_MAX);
-    float worst = compare(&g, name, logits);
-    print_message("%-24s max |difference| %.2e\n", name, (double)worst);
-    if (!(worst <= 1e-3f)) fail_msg("%s: logits differ by %g", name, (double)worst);
-    free(logits);
+    float worst[2];
+    for (size_t i = 0; i < 2; i++) {
+        float *logits = run(&g, MR_KV_F32, i == 0 ? MR_BATCH_MAX : 1);
+        worst[i] = compare(&g, name, logits);
+        free(logits);
+    }
+    mr_gguf_str reference = {"", 0};
+    mr_gguf_string(g.gguf, "mr.test.reference", &reference);
+    print_message("golden | %.*s | %s | %.*s | %.1e | %.1e\n", (int)strlen(name) - 5, name,
+                  mr_model_get_info(g.model)->arch, (int)reference.len, reference.data, (double)worst[0],
+                  (double)worst[1]);
+    for (size_t i = 0; i < 2; i++) {
+        if (!((double)worst[i] <= allowed_difference(&g))) fail_msg("%s: logits differ by %g", name, (double)worst[i]);
+    }
     close_golden(&g);
 }
 
 static void test_reference(void **state) {
     (void)state;
-    assert_true(each_golden(check_against_reference) >= 8);
+    assert_true(each_golden(check_against_reference) >= (getenv("MR_GOLDEN") != NULL ? 1 : 8));
 }
 
-/* The same bits whatever the chunks and the number of threads. */
+static void check_same_bits(golden *g, uint32_t chunk, const float *expected) {
+    float *logits = run(g, MR_KV_F16, chunk);
+    assert_memory_equal(expected, logits, g->n_tokens * g->n_vocab * sizeof *logits);
+    free(logits);
+}
+
+/* The same bits whatever the chunks, the number of threads and the instruction set. */
 static void check_invariance(const char *name) {
     golden g;
     open_golden(&g, name, 1);
     float *whole = run(&g, MR_KV_F16, MR_BATCH_MAX);
-    size_t n_bytes = g.n_tokens * g.n_vocab * sizeof *whole;
-    static const uint32_t chunks[] = {1, 7, 33};
-    for (size_t i = 0; i < 3; i++) {
-        float *pieces = run(&g, MR_KV_F16, chunks[i]);
-        assert_memory_equal(whole, pieces, n_bytes);
-        free(pieces);
-    }
+    check_same_bits(&g, 1, whole);
+    check_same_bits(&g, 7, whole);
+    check_same_bits(&g, 33, whole);
     close_golden(&g);
-    for (int n_threads = 2; n_threads <= 8; n_threads += 3) {
+    for (int n_threads = 2; n_threads <= 5; n_threads += 3) {
         open_golden(&g, name, n_threads);
-        for (size_t i = 0; i < 2; i++) {
-            float *pieces = run(&g, MR_KV_F16, i == 0 ? 1 : MR_BATCH_MAX);
-            assert_memory_equal(whole, pieces, n_bytes);
-            free(pieces);
-        }
+        check_same_bits(&g, 1, whole);
+        check_same_bits(&g, MR_BATCH_MAX, whole);
         close_golden(&g);
     }
+    mr_isa active = mr_isa_active();
+    for (int isa = MR_ISA_PLAIN; isa < (int)active; isa++) {
+        if (!mr_isa_force((mr_isa)isa)) continue;
+        open_golden(&g, name, 1);
+        check_same_bits(&g, 1, whole);
+        check_same_bits(&g, MR_BATCH_MAX, whole);
+        close_golden(&g);
+    }
+    mr_isa_force(active);
     free(whole);
 }
 
