@@ -2,6 +2,9 @@
 
 #include "base/log.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +13,21 @@ static const char *const ISA_NAMES[] = {"plain", "avx2", "avx512", "neon"};
 static mr_isa active;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+#if defined(__x86_64__)
+/* Clang 14 does not know f16c in __builtin_cpu_supports. */
+static int has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+#endif
+
 static int available(mr_isa isa) {
     switch (isa) {
     case MR_ISA_PLAIN:
         return 1;
 #if defined(__x86_64__)
     case MR_ISA_AVX2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c() &&
                __builtin_cpu_supports("bmi2");
     case MR_ISA_AVX512:
         return available(MR_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
