@@ -73,42 +73,33 @@ static FfiKvPairList own_metadata(const mr_host_metadata *metadata, size_t n, bo
 }
 
 /* dlopen searches the system's folders for a name without a slash; here a path always names a file. */
-static void *open_library(const char *path, mr_error *err) {
+static mr_status open_library(void **library, const char *path, mr_error *err) {
     mr_buf full = {0};
     mr_buf_printf(&full, "%s%s", strchr(path, '/') == NULL ? "./" : "", path);
-    void *library = full.failed ? NULL : dlopen(full.data, RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL) {
-        const char *why = full.failed ? "out of memory" : dlerror();
-        mr_fail(err, MR_ERR_NOT_FOUND, "the plugin %s could not be loaded: %s", path,
-                why == NULL ? "unknown error" : why);
-    }
+    if (full.failed) return mr_fail_nomem(err, strlen(path), "a path");
+    *library = dlopen(full.data, RTLD_NOW | RTLD_LOCAL);
+    const char *why = *library == NULL ? dlerror() : NULL;
     mr_buf_free(&full);
-    return library;
+    if (*library != NULL) return MR_OK;
+    return mr_fail(err, MR_ERR_NOT_FOUND, "the plugin %s could not be loaded: %s", path, why == NULL ? "?" : why);
 }
 
-static mr_status make_instance(PluginInstanceRaw *plugin, const char *path, mr_error *err) {
-    void *library = open_library(path, err);
-    if (library == NULL) return err == NULL ? MR_ERR_NOT_FOUND : err->status;
-    void *symbol = dlsym(library, MR_ABI_ENTRY);
-    if (symbol == NULL)
-        return mr_fail(err, MR_ERR_INVALID, "%s is no V2 runner plugin: it has no %s", path, MR_ABI_ENTRY);
-    mr_abi_entry entry;
-    memcpy(&entry, &symbol, sizeof entry);
+static mr_status make_instance(PluginInstanceRaw *plugin, mr_abi_entry entry, const char *name, mr_error *err) {
     *plugin = entry();
     if (plugin->vtable == NULL || plugin->vtable->abi_version >> 16 != MR_ABI_VERSION >> 16 ||
         plugin->vtable->vtable_size < OLDEST_VTABLE_SIZE)
-        return mr_fail(err, MR_ERR_UNSUPPORTED, "the plugin %s has another ABI version than %u.%u", path,
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "the plugin %s has another ABI version than %u.%u", name,
                        MR_ABI_VERSION >> 16, MR_ABI_VERSION & 0xffffu);
-    if (plugin->state == NULL) return mr_fail(err, MR_ERR_NOMEM, "the plugin %s could not make an instance", path);
+    if (plugin->state == NULL) return mr_fail(err, MR_ERR_NOMEM, "the plugin %s could not make an instance", name);
     return MR_OK;
 }
 
-mr_status mr_host_open(mr_host **host, const char *path, mr_error *err) {
+mr_status mr_host_open_entry(mr_host **host, mr_abi_entry entry, const char *name, mr_error *err) {
     mr_host *self = calloc(1, sizeof *self);
     if (self == NULL) return mr_fail_nomem(err, sizeof *self, "a plugin host");
     self->park = mr_park_new();
     mr_status status = self->park == NULL ? mr_fail_nomem(err, sizeof *self, "a plugin host")
-                                          : make_instance(&self->plugin, path, err);
+                                          : make_instance(&self->plugin, entry, name, err);
     if (status != MR_OK) {
         mr_park_free(self->park);
         free(self);
@@ -116,6 +107,18 @@ mr_status mr_host_open(mr_host **host, const char *path, mr_error *err) {
     }
     *host = self;
     return MR_OK;
+}
+
+mr_status mr_host_open(mr_host **host, const char *path, mr_error *err) {
+    void *library = NULL;
+    mr_status status = open_library(&library, path, err);
+    if (status != MR_OK) return status;
+    void *symbol = dlsym(library, MR_ABI_ENTRY);
+    if (symbol == NULL)
+        return mr_fail(err, MR_ERR_INVALID, "%s is no V2 runner plugin: it has no %s", path, MR_ABI_ENTRY);
+    mr_abi_entry entry;
+    memcpy(&entry, &symbol, sizeof entry); /* ISO C has no cast from a data pointer to a function pointer */
+    return mr_host_open_entry(host, entry, path, err);
 }
 
 void mr_host_close(mr_host *host) {

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/cancel.h"
 #include "base/error.h"
+#include "plugin/abi.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,6 +19,10 @@ typedef struct mr_host mr_host;
 /* Loads the library at `path` (a path, also without a slash, is a file's, never a name to search for), checks the ABI
  * version, and makes an instance. The library stays in the process for good, as in the real host. */
 mr_status mr_host_open(mr_host **host, const char *path, mr_error *err);
+
+/* The same for a plugin that is linked into this program; `name` is for messages. */
+mr_status mr_host_open_entry(mr_host **host, mr_abi_entry entry, const char *name, mr_error *err);
+
 void mr_host_close(mr_host *host); /* drops the instance; NULL is allowed */
 
 typedef enum mr_host_text {
