@@ -10,7 +10,7 @@ typedef struct load_task {
     FfiBytes settings;
 } load_task;
 
-static FfiPollUnit ready_error(mr_status status, const mr_error *err) {
+static FfiPollUnit load_error(mr_status status, const mr_error *err) {
     FfiPollUnit poll = {.tag = FFI_READY};
     poll.u.ready.tag = FFI_ERR;
     poll.u.ready.u.err = mr_bytes_from_error(status, err);
@@ -40,7 +40,7 @@ static FfiPollUnit load_poll(void *fut_ptr, FfiContext *cx) {
     mr_task_poll(task, cx);
     if (!mr_task_is_done(task)) return (FfiPollUnit){.tag = FFI_PENDING};
     mr_task_finish(task);
-    if (task->status != MR_OK) return ready_error(task->status, &task->err);
+    if (task->status != MR_OK) return load_error(task->status, &task->err);
     FfiPollUnit poll = {.tag = FFI_READY};
     poll.u.ready.tag = FFI_OK;
     return poll;
@@ -50,12 +50,12 @@ static void load_drop(void *fut_ptr) {
     mr_task_abandon(fut_ptr);
 }
 
-static FfiPollUnit nomem_poll(void *fut_ptr, FfiContext *cx) {
+static FfiPollUnit load_nomem_poll(void *fut_ptr, FfiContext *cx) {
     (void)fut_ptr, (void)cx;
-    return ready_error(MR_ERR_NOMEM, NULL);
+    return load_error(MR_ERR_NOMEM, NULL);
 }
 
-static void nomem_drop(void *fut_ptr) {
+static void load_nomem_drop(void *fut_ptr) {
     (void)fut_ptr;
 }
 
@@ -65,7 +65,7 @@ FfiFutureUnit mr_load_future(mr_service *service, FfiBytes settings) {
     if (load == NULL || !mr_task_init(&load->task, service, load_work, load_destroy)) {
         free(load);
         mr_bytes_drop(&settings);
-        return (FfiFutureUnit){.fut_ptr = &no_future, .poll_fn = nomem_poll, .drop_fn = nomem_drop};
+        return (FfiFutureUnit){.fut_ptr = &no_future, .poll_fn = load_nomem_poll, .drop_fn = load_nomem_drop};
     }
     load->settings = settings;
     return (FfiFutureUnit){.fut_ptr = load, .poll_fn = load_poll, .drop_fn = load_drop};

@@ -25,7 +25,7 @@ static void run_destroy(mr_task *task) {
     free(run);
 }
 
-static FfiPollRun ready_error(mr_status status, const mr_error *err, FfiKvPairList metadata) {
+static FfiPollRun run_error(mr_status status, const mr_error *err, FfiKvPairList metadata) {
     FfiPollRun poll = {.tag = FFI_READY};
     poll.u.ready.result.tag = FFI_ERR;
     poll.u.ready.result.u.err = mr_bytes_from_error(status, err);
@@ -43,7 +43,7 @@ static FfiPollRun run_poll(void *fut_ptr, FfiContext *cx) {
     FfiKvPairList metadata = mr_kv_list_take(&run->job.metadata);
     if (task->status == MR_OK && run->result.failed)
         task->status = mr_fail(&task->err, MR_ERR_NOMEM, "out of memory: the result could not be stored");
-    if (task->status != MR_OK) return ready_error(task->status, &task->err, metadata);
+    if (task->status != MR_OK) return run_error(task->status, &task->err, metadata);
     FfiPollRun poll = {.tag = FFI_READY};
     poll.u.ready.result.tag = FFI_OK;
     poll.u.ready.result.u.ok = mr_bytes_from_buf(&run->result);
@@ -55,12 +55,12 @@ static void run_drop(void *fut_ptr) {
     mr_task_abandon(fut_ptr);
 }
 
-static FfiPollRun nomem_poll(void *fut_ptr, FfiContext *cx) {
+static FfiPollRun run_nomem_poll(void *fut_ptr, FfiContext *cx) {
     (void)fut_ptr, (void)cx;
-    return ready_error(MR_ERR_NOMEM, NULL, mr_kv_list_empty());
+    return run_error(MR_ERR_NOMEM, NULL, mr_kv_list_empty());
 }
 
-static void nomem_drop(void *fut_ptr) {
+static void run_nomem_drop(void *fut_ptr) {
     (void)fut_ptr;
 }
 
@@ -74,7 +74,7 @@ FfiFutureRun mr_run_future(mr_service *service, mr_token token, FfiBytes args, F
         mr_kv_list_drop(&metadata);
         mr_option_bytes_drop(method);
         mr_token_release(&token);
-        return (FfiFutureRun){.fut_ptr = &no_future, .poll_fn = nomem_poll, .drop_fn = nomem_drop};
+        return (FfiFutureRun){.fut_ptr = &no_future, .poll_fn = run_nomem_poll, .drop_fn = run_nomem_drop};
     }
     run->task.token = token;
     run->task.status = mr_job_init(&run->job, args, metadata, method, &run->task.err);

@@ -127,7 +127,7 @@ static drain_result drain(stream_task *stream, FfiContext *cx) {
     }
 }
 
-static FfiPollStream ready_error(mr_status status, const mr_error *err) {
+static FfiPollStream stream_error(mr_status status, const mr_error *err) {
     FfiPollStream poll = {.tag = FFI_READY};
     poll.u.ready.tag = FFI_ERR;
     poll.u.ready.u.err = mr_bytes_from_error(status, err);
@@ -145,7 +145,7 @@ static FfiPollStream finish(stream_task *stream, bool sent_all) {
                                "cancelled: the receiver of the stream went away, and the job was stopped");
     else if (!sent_all && task->status == MR_OK)
         task->status = mr_fail(&task->err, MR_ERR_CANCELLED, "cancelled: the end of the stream was not sent");
-    if (task->status != MR_OK) return ready_error(task->status, &task->err);
+    if (task->status != MR_OK) return stream_error(task->status, &task->err);
     FfiPollStream poll = {.tag = FFI_READY};
     poll.u.ready.tag = FFI_OK;
     poll.u.ready.u.ok = mr_kv_list_take(&stream->job.metadata);
@@ -172,12 +172,12 @@ static void stream_drop(void *fut_ptr) {
     mr_task_abandon(&stream->task);
 }
 
-static FfiPollStream nomem_poll(void *fut_ptr, FfiContext *cx) {
+static FfiPollStream stream_nomem_poll(void *fut_ptr, FfiContext *cx) {
     (void)fut_ptr, (void)cx;
-    return ready_error(MR_ERR_NOMEM, NULL);
+    return stream_error(MR_ERR_NOMEM, NULL);
 }
 
-static void nomem_drop(void *fut_ptr) {
+static void stream_nomem_drop(void *fut_ptr) {
     (void)fut_ptr;
 }
 
@@ -204,7 +204,7 @@ FfiFutureStream mr_stream_future(mr_service *service, mr_token token, FfiBytes a
         mr_option_bytes_drop(method);
         mr_token_release(&token);
         mr_sink_close(&owned);
-        return (FfiFutureStream){.fut_ptr = &no_future, .poll_fn = nomem_poll, .drop_fn = nomem_drop};
+        return (FfiFutureStream){.fut_ptr = &no_future, .poll_fn = stream_nomem_poll, .drop_fn = stream_nomem_drop};
     }
     stream->sink = owned;
     stream->task.token = token;
