@@ -107,6 +107,7 @@ mr_status mr_bpe_finish(mr_bpe *bpe, mr_error *err) {
     }
     for (size_t id = bpe->vocab->n; id > 0 && !bpe->byte_level; id--) { /* the first of equals wins */
         size_t len;
+        if ((bpe->vocab->attr[id - 1] & (MR_TOKEN_HIDDEN | MR_TOKEN_BYTE)) == MR_TOKEN_HIDDEN) continue;
         const char *text = mr_vocab_text(bpe->vocab, (mr_token)(id - 1), &len);
         int byte = mr_byte_token_value(text, len);
         if (byte >= 0 && text[3] < 'a' && text[4] < 'a') bpe->byte_id[byte] = (mr_token)(id - 1);

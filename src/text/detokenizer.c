@@ -466,6 +466,11 @@ static void push_id(mr_detokenizer *d, mr_token id) {
     if ((attr & MR_TOKEN_EXISTS) == 0 || (d->skip_special && (attr & MR_TOKEN_SPECIAL) != 0)) return;
     size_t len;
     const char *text = mr_vocab_text(&t->vocab, id, &len);
+    for (size_t i = 0; (attr & MR_TOKEN_RENAMED) != 0 && i < t->n_renamed; i++) {
+        if (t->renamed[i].id != id) continue;
+        text = t->renamed[i].text;
+        len = t->renamed[i].len;
+    }
     feed(d, 0, text, len);
 }
 

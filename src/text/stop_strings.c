@@ -40,35 +40,44 @@ void mr_stop_strings_free(mr_stop_strings *stop) {
     *stop = (mr_stop_strings){0};
 }
 
-/* Whether text[0..len) begins with a stop string; *partly: or is the beginning of one. */
-static bool stops_here(const mr_stop_strings *stop, const char *text, size_t len, bool *partly) {
-    *partly = false;
+/* Length of the longest stop string that held[0..len) ends with; 0 when there is none. */
+static size_t stop_at_end(const mr_stop_strings *stop, size_t len) {
+    size_t longest = 0;
     for (size_t i = 0; i < stop->n; i++) {
         size_t n = stop->lens[i];
-        if (n <= len && memcmp(text, stop->strings[i], n) == 0) return true;
-        if (n > len && memcmp(text, stop->strings[i], len) == 0) *partly = true;
+        if (n > longest && n <= len && memcmp(stop->held.data + len - n, stop->strings[i], n) == 0) longest = n;
+    }
+    return longest;
+}
+
+/* Whether a stop string begins with tail[0..len). */
+static bool may_begin(const mr_stop_strings *stop, const char *tail, size_t len) {
+    for (size_t i = 0; i < stop->n; i++) {
+        if (stop->lens[i] > len && memcmp(tail, stop->strings[i], len) == 0) return true;
     }
     return false;
 }
 
+/* Byte by byte, so that the result does not depend on how the text was cut into pieces: the string that is complete
+ * first counts, and of those complete at the same place the longest. */
 bool mr_stop_strings_push(mr_stop_strings *stop, const char *text, size_t len, mr_buf *out) {
     if (stop->stopped || len == 0) return true;
     if (stop->n == 0) return mr_buf_append(out, text, len);
+    size_t end = stop->held.len;
     if (!mr_buf_append(&stop->held, text, len)) return false;
-    size_t n_held = stop->held.len, keep = n_held; /* held from here on may be the beginning of a stop string */
-    for (size_t i = 0; i < n_held; i++) {
-        bool partly;
-        if (stops_here(stop, stop->held.data + i, n_held - i, &partly)) {
-            stop->stopped = true;
-            bool ok = mr_buf_append(out, stop->held.data, i);
-            mr_buf_clear(&stop->held);
-            return ok;
-        }
-        if (partly && keep == n_held) keep = i;
+    while (end < stop->held.len) {
+        size_t n = stop_at_end(stop, ++end);
+        if (n == 0) continue;
+        stop->stopped = true;
+        bool ok = mr_buf_append(out, stop->held.data, end - n);
+        mr_buf_clear(&stop->held);
+        return ok;
     }
+    size_t keep = 0; /* what is before can't be part of a stop string */
+    while (keep < end && !may_begin(stop, stop->held.data + keep, end - keep)) keep++;
     if (!mr_buf_append(out, stop->held.data, keep)) return false;
-    memmove(stop->held.data, stop->held.data + keep, n_held - keep + 1);
-    stop->held.len = n_held - keep;
+    memmove(stop->held.data, stop->held.data + keep, end - keep + 1);
+    stop->held.len = end - keep;
     return true;
 }
 

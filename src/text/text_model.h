@@ -15,7 +15,8 @@
 typedef struct mr_text_model mr_text_model;
 
 typedef struct mr_text_model_options {
-    const char *const *paths; /* GGUF files in order, or one Hugging Face folder; n_paths 0 = the embedded default model */
+    const char *const
+        *paths; /* GGUF files in order, or one folder with a model; n_paths 0 = the embedded default model */
     size_t n_paths;
     const char *tokenizer_folder; /* a folder whose tokenizer replaces the model's, or NULL */
     const char *chat_template;    /* a .jinja or .json file, or NULL */
@@ -23,7 +24,10 @@ typedef struct mr_text_model_options {
     mr_engine_config engine;
 } mr_text_model_options;
 
+/* Errors name the file and what is wrong with it. MR_ERR_CANCELLED when options->model says so. */
 mr_status mr_text_model_load(mr_text_model **model, const mr_text_model_options *options, mr_error *err);
+
+/* Its generations must have been freed before. NULL is allowed. */
 void mr_text_model_free(mr_text_model *model);
 
 const mr_tokenizer *mr_text_model_tokenizer(const mr_text_model *model);
@@ -31,8 +35,8 @@ const mr_chat_template *mr_text_model_chat_template(const mr_text_model *model);
 mr_engine *mr_text_model_engine(mr_text_model *model);
 const mr_model_info *mr_text_model_info(const mr_text_model *model);
 
-/* The sampling that the model's files recommend (generation_config.json, general.sampling.* metadata), else temperature 1
- * and top_p 1. */
+/* The sampling that the model's files recommend (generation_config.json, general.sampling.* metadata), else temperature
+ * 1 and top_p 1. */
 mr_sampling mr_text_model_sampling(const mr_text_model *model);
 
 typedef struct mr_generation mr_generation;
@@ -49,14 +53,17 @@ typedef struct mr_generation_params {
     void *mask_ctx;
 } mr_generation_params;
 
+/* Errors as mr_engine_submit, and MR_ERR_INVALID or MR_ERR_LIMIT for the stop strings. */
 mr_status mr_generation_start(mr_generation **generation, mr_text_model *model, const mr_generation_params *params,
                               mr_error *err);
 
-/* Waits for more text and appends it to *text: whole UTF-8 characters, never part of a stop string. *done is set at the end, together
- * with the last text. Errors as mr_request_next; text produced before an error has been delivered by then. */
+/* Waits for more text and appends it to *text: whole UTF-8 characters, never part of a stop string. *done is set at the
+ * end, together with the last text. Errors as mr_request_next; text produced before an error has been delivered by
+ * then. One thread at a time. */
 mr_status mr_generation_next(mr_generation *generation, mr_cancel *cancel, mr_buf *text, bool *done, mr_error *err);
 
-/* How it ended (a stop string counts as EOG), its figures, and the ids generated so far (owned by the generation). */
+/* How it ended (a stop string counts as EOG), its figures, and the ids generated so far (owned by the generation; with
+ * a stop string the ids of it are among them). */
 mr_finish mr_generation_finish(const mr_generation *generation);
 mr_request_stats mr_generation_stats(const mr_generation *generation);
 const mr_tokens *mr_generation_tokens(const mr_generation *generation);

@@ -81,9 +81,6 @@ static void attributes(loader *l) {
         case TYPE_USER_DEFINED:
             attr = MR_TOKEN_ADDED;
             break;
-        case TYPE_UNUSED:
-            attr = MR_TOKEN_UNUSED;
-            break;
         case TYPE_BYTE:
             attr = MR_TOKEN_BYTE | MR_TOKEN_HIDDEN;
             break;

@@ -32,6 +32,13 @@ typedef struct mr_piece_list {
     uint32_t *offset;
 } mr_piece_list;
 
+/* A token that decodes to another text than the vocabulary has for it. */
+typedef struct mr_renamed {
+    mr_token id;
+    const char *text;
+    size_t len;
+} mr_renamed;
+
 struct mr_tokenizer {
     mr_arena arena; /* strings and lists that live as long as the tokenizer */
     mr_vocab vocab;
@@ -45,6 +52,8 @@ struct mr_tokenizer {
     mr_template around;
     mr_decoder decoder;
     mr_piece_list pieces; /* empty: the vocabulary's strings are the pieces */
+    mr_renamed *renamed; /* in the arena */
+    size_t n_renamed;
     mr_token bos, eos, unk, pad;
     bool add_bos, add_eos;
     char kind[64];

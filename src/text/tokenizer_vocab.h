@@ -19,7 +19,7 @@ enum {
     MR_TOKEN_BYTE = 8,    /* stands for one byte, "<0x0A>" */
     MR_TOKEN_HIDDEN = 16, /* not found by mr_vocab_find (the model must not make it) */
     MR_TOKEN_EOG = 32,    /* ends a generation */
-    MR_TOKEN_UNUSED = 64, /* SentencePiece: may be an intermediate of merges, never a result */
+    MR_TOKEN_RENAMED = 64, /* decodes to another text than the model knows it by */
     MR_TOKEN_UNKNOWN = 128,
 };
 
