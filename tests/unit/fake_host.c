@@ -289,6 +289,8 @@ struct fake_token {
     bool cancelled;
     uint64_t next_id;
     registration *registrations;
+    bool keeps_wakers;
+    registration *kept; /* unregistered, but not dropped */
 };
 
 fake_token *fake_token_new(void) {
@@ -300,10 +302,15 @@ fake_token *fake_token_new(void) {
     return token;
 }
 
+void fake_token_keep_wakers(fake_token *token) {
+    token->keeps_wakers = true;
+}
+
 void fake_token_cancel(fake_token *token) {
     pthread_mutex_lock(&token->lock);
     token->cancelled = true;
     for (registration *entry = token->registrations; entry != NULL; entry = entry->next) entry->wake(entry->ctx);
+    for (registration *entry = token->kept; entry != NULL; entry = entry->next) entry->wake(entry->ctx);
     pthread_mutex_unlock(&token->lock);
 }
 
@@ -331,6 +338,12 @@ static uint64_t token_register(const void *state, void *ctx, void (*wake)(void *
     return id;
 }
 
+static void free_registration(registration *entry) {
+    entry->drop_ctx(entry->ctx);
+    free(entry);
+    fake_n_live--;
+}
+
 static void token_unregister(const void *state, uint64_t id) {
     fake_token *token = (fake_token *)state;
     pthread_mutex_lock(&token->lock);
@@ -338,19 +351,28 @@ static void token_unregister(const void *state, uint64_t id) {
     while (*link != NULL && (*link)->id != id) link = &(*link)->next;
     registration *entry = *link;
     if (entry != NULL) *link = entry->next;
+    bool keep = entry != NULL && token->keeps_wakers;
+    if (keep) {
+        entry->next = token->kept;
+        token->kept = entry;
+    }
     pthread_mutex_unlock(&token->lock);
+    if (keep) return;
     if (entry == NULL) {
         violation("a waker was unregistered that is not registered");
         return;
     }
-    entry->drop_ctx(entry->ctx);
-    free(entry);
-    fake_n_live--;
+    free_registration(entry);
 }
 
 void fake_token_free(fake_token *token) {
     if (--token->n_refs > 0) return;
     if (token->registrations != NULL) violation("a token was dropped with a waker registered");
+    while (token->kept != NULL) {
+        registration *next = token->kept->next;
+        free_registration(token->kept);
+        token->kept = next;
+    }
     pthread_mutex_destroy(&token->lock);
     free(token);
     fake_n_live--;

@@ -54,6 +54,9 @@ OutputSink fake_sink_raw(fake_sink *sink);
 
 typedef struct fake_token fake_token;
 fake_token *fake_token_new(void);
+/* As a host whose wakes run beside unregister_waker: a waker may still be woken, and is dropped, after it was
+ * unregistered. */
+void fake_token_keep_wakers(fake_token *token);
 void fake_token_cancel(fake_token *token);
 FfiCancellationToken fake_token_raw(fake_token *token); /* another owner, for the plugin */
 int fake_token_n_registered(fake_token *token);

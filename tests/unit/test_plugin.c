@@ -427,6 +427,29 @@ static void test_token_is_released_however_it_ends(void **state) {
     close_bench(&self);
 }
 
+static void test_token_may_wake_after_the_end(void **state) {
+    (void)state;
+    bench self;
+    open_bench(&self);
+    for (int i = 0; i < 3; i++) {
+        fake_token *token = give_token(&self);
+        fake_token_keep_wakers(token);
+        fake_sink sink = {.mode = FAKE_SINK_READY};
+        FfiContext cx = fake_context(&self.executor);
+        if (i == 0) assert_run_ok(await_run(&self, start_run(&self, "echo:x")), "x");
+        if (i == 1) assert_stream_ok(await_stream(&self, start_stream(&self, "count:3", &sink)));
+        if (i == 2) {
+            FfiFutureStream future = start_stream(&self, "endless", &sink);
+            assert_int_equal(future.poll_fn(future.fut_ptr, &cx).tag, FFI_PENDING);
+            future.drop_fn(future.fut_ptr);
+        }
+        fake_await_threads(threads_at_start);
+        fake_token_cancel(token); /* everything of that job is gone */
+        fake_token_free(token);
+    }
+    close_bench(&self);
+}
+
 static void expect_numbers(const fake_sink *sink, int n) {
     mr_buf expected = {0};
     for (int i = 0; i < n; i++) mr_buf_printf(&expected, "%d ", i);
@@ -742,6 +765,7 @@ int main(void) {
         cmocka_unit_test(test_token_cancels_before_the_start),
         cmocka_unit_test(test_token_cancels_in_the_middle),
         cmocka_unit_test(test_token_is_released_however_it_ends),
+        cmocka_unit_test(test_token_may_wake_after_the_end),
         cmocka_unit_test(test_streams_in_order),
         cmocka_unit_test(test_stream_returns_metadata),
         cmocka_unit_test(test_stream_reports_errors),
