@@ -27,6 +27,27 @@ ALWAYS_INLINE __m512 load_halves(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)p));
 }
 
+enum { FETCH_AHEAD = 4096, FETCH_MIN_TOKENS = 3 };
+
+/* Asks for the weights that lie FETCH_AHEAD bytes behind those of a step, some lines with each token. A step on several
+ * tokens is so long that neither out-of-order execution nor the hardware's prefetchers reach the weights of the next
+ * one; for one or two tokens they do better alone. Spread over the tokens, since a burst stalls the loads beside it. */
+typedef struct fetch {
+    const char *next;
+    size_t n_lines, n_due;
+} fetch;
+
+ALWAYS_INLINE fetch fetch_start(const uint8_t *p, size_t n_bytes) {
+    return (fetch){(const char *)p + FETCH_AHEAD, n_bytes / 64, 0};
+}
+
+ALWAYS_INLINE void fetch_share(fetch *f, size_t n_tokens) {
+    if (n_tokens < FETCH_MIN_TOKENS) return;
+    for (f->n_due += f->n_lines; f->n_due >= n_tokens; f->n_due -= n_tokens, f->next += 64) {
+        _mm_prefetch(f->next, _MM_HINT_T0);
+    }
+}
+
 /* n nibble vectors as 2n vectors of bytes. */
 ALWAYS_INLINE void load_nibbles(const uint8_t *p, int n, __m512i *w) {
     const __m512i low4 = _mm512_set1_epi8(15);

@@ -31,10 +31,12 @@ ALWAYS_INLINE void add_steps(float_kind kind, const __m512i *w, size_t n_steps, 
     for (size_t t = 0; t < n; t++) _mm512_store_ps(out + 16 * t, sum[t]);
 }
 
-ALWAYS_INLINE void add_all_tokens(float_kind kind, const __m512i *w, size_t n_steps, const uint8_t *const *x,
+ALWAYS_INLINE void add_all_tokens(float_kind kind, const uint8_t *panel, const __m512i *w, size_t n_steps, const uint8_t *const *x,
                                   size_t offset, size_t n_tokens, float *out) {
     size_t t = 0;
+    fetch ahead = fetch_start(panel, n_steps * step_bytes(kind) * TOKENS_AT_ONCE);
     for (; t + TOKENS_AT_ONCE <= n_tokens; t += TOKENS_AT_ONCE) {
+        fetch_share(&ahead, n_tokens); /* of TOKENS_AT_ONCE */
         add_steps(kind, w, n_steps, x + t, offset, TOKENS_AT_ONCE, out + 16 * t);
     }
     switch (n_tokens - t) {
@@ -52,11 +54,11 @@ ALWAYS_INLINE void float_panel(float_kind kind, const uint8_t *panel, size_t n_s
     for (; i + STEP <= n_steps; i += STEP) {
         __m512i w[STEP];
         for (size_t k = 0; k < STEP; k++) w[k] = load_step(kind, panel + (i + k) * step_bytes(kind));
-        add_all_tokens(kind, w, STEP, x, 4 * i, n_tokens, out);
+        add_all_tokens(kind, panel + i * step_bytes(kind), w, STEP, x, 4 * i, n_tokens, out);
     }
     for (; i < n_steps; i++) {
         __m512i w = load_step(kind, panel + i * step_bytes(kind));
-        add_all_tokens(kind, &w, 1, x, 4 * i, n_tokens, out);
+        add_all_tokens(kind, panel + i * step_bytes(kind), &w, 1, x, 4 * i, n_tokens, out);
     }
 }
 

@@ -46,6 +46,11 @@ ALWAYS_INLINE void put_bit_over(__m512i w[8], __m512i third) {
     w[7] = or_masked(w[7], _mm512_srli_epi16(third, 5), mask);
 }
 
+/* Bytes of four groups. */
+ALWAYS_INLINE size_t quad_bytes(k16_kind kind) {
+    return kind == K16_Q6 ? 768 : kind == K16_Q3 ? 384 : kind == K16_Q2 ? 256 : 512;
+}
+
 /* Four groups of four vectors each. */
 ALWAYS_INLINE void load_quad(k16_kind kind, const uint8_t *quants, size_t quad, __m512i levels, __m512i w[16]) {
     for (size_t g = 0; g < 4; g++) {
@@ -78,11 +83,13 @@ ALWAYS_INLINE void k16_groups(k16_kind kind, const __m512i scales[4], const uint
         __m512i w[16];
         __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(scales[quad], 8), 8);
         __m512i odd = _mm512_srai_epi16(scales[quad], 8);
+        fetch ahead = fetch_start(quants + quad * quad_bytes(kind), quad_bytes(kind) + 64);
         load_quad(kind, quants, quad, levels, w);
         for (size_t t = 0; t < n_tokens; t++) {
             const mr_q8_256 *block = (const mr_q8_256 *)(x[t] + x_offset);
             size_t g = 4 * quad;
             __m512i sum = quad == 0 ? _mm512_setzero_si512() : isum[t];
+            fetch_share(&ahead, n_tokens);
             sum = add_scaled(sum, dot16(kind, w, block, g), dot16(kind, w + 8, block, g + 2), even, narrow);
             isum[t] = add_scaled(sum, dot16(kind, w + 4, block, g + 1), dot16(kind, w + 12, block, g + 3), odd, narrow);
         }
@@ -194,10 +201,12 @@ ALWAYS_INLINE void ternary_panel(const uint8_t *panel, size_t n_in, const uint8_
         __m512i isum[MR_TILE_TOKENS];
         for (size_t quad = 0; quad < 4; quad++) {
             __m512i w[16];
+            fetch ahead = fetch_start(p + quad * 256, 256);
             for (size_t g = 0; g < 4; g++) load_two_bits(p + (4 * quad + g) * 64, w + 4 * g);
             for (size_t t = 0; t < n_tokens; t++) {
                 const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
                 __m512i sum = quad == 0 ? _mm512_setzero_si512() : isum[t];
+                fetch_share(&ahead, n_tokens);
                 for (size_t g = 0; g < 4; g++) sum = _mm512_add_epi32(sum, four(&block->neg_sum[4 * quad + g]));
                 for (size_t i = 0; i < 16; i++) sum = dot_four(sum, w[i], block->q + 64 * quad + 4 * i);
                 isum[t] = sum;

@@ -47,11 +47,13 @@ ALWAYS_INLINE void k_groups(const uint8_t *groups, int bits, const k_head *head,
     for (size_t pair = 0; pair < 4; pair++) {
         size_t g = pair / 2 * 4 + pair % 2;
         __m512i w[16];
+        fetch ahead = fetch_start(groups + 2 * pair * group_bytes, 2 * group_bytes + 64);
         load_group(groups + g * group_bytes, bits, w);
         load_group(groups + (g + 2) * group_bytes, bits, w + 8);
         for (size_t t = 0; t < n_tokens; t++) {
             const int8_t *q = (const int8_t *)x[t] + x_offset + 32 * g;
             __m512i before = pair == 0 ? zero : isum[t];
+            fetch_share(&ahead, n_tokens);
             isum[t] = add_scaled(before, dot32(w, q, zero), dot32(w + 8, q + 64, zero), head->scale[pair], narrow);
         }
     }
@@ -110,12 +112,14 @@ ALWAYS_INLINE void iq4_xs_groups(const uint8_t *p, __m512i levels, const uint8_t
         __m512i w[16], scales = _mm512_load_si512(p + pair / 2 * 64);
         __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(scales, 8), 8), odd = _mm512_srai_epi16(scales, 8);
         size_t g = pair / 2 * 4 + pair % 2;
+        fetch ahead = fetch_start(p + 128 + 512 * pair, 576);
         load_levels(p + 128 + g * 256, 4, levels, w);
         load_levels(p + 128 + (g + 2) * 256, 4, levels, w + 8);
         for (size_t t = 0; t < n_tokens; t++) {
             const mr_q8_256 *block = (const mr_q8_256 *)(x[t] + x_offset);
             const int32_t *neg_sum = block->neg_sum + 2 * g;
             __m512i before = pair == 0 ? _mm512_setzero_si512() : isum[t];
+            fetch_share(&ahead, n_tokens);
             __m512i a = _mm512_add_epi32(four(neg_sum), four(neg_sum + 1));
             __m512i b = _mm512_add_epi32(four(neg_sum + 4), four(neg_sum + 5));
             a = dot32(w, block->q + 32 * g, _mm512_slli_epi32(a, 7));

@@ -50,6 +50,7 @@ ALWAYS_INLINE void q32_panel(q32_kind kind, __m512i levels, const uint8_t *panel
     size_t b = 0;
     for (; b + 2 <= n_blocks; b += 2, panel += 64 + 2 * block_bytes) {
         __m512i w[16];
+        fetch ahead = fetch_start(panel, 64 + 2 * block_bytes);
         __m512 d0 = load_scales(kind, panel), d1 = load_scales(kind, panel + 32);
         load_block(kind, panel + 64, levels, w);
         load_block(kind, panel + 64 + block_bytes, levels, w + 8);
@@ -57,6 +58,7 @@ ALWAYS_INLINE void q32_panel(q32_kind kind, __m512i levels, const uint8_t *panel
             const int8_t *q = (const int8_t *)x[t] + 32 * b;
             const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
             __m512 sum = b == 0 ? _mm512_setzero_ps() : _mm512_load_ps(out + 16 * t);
+            fetch_share(&ahead, n_tokens);
             sum = add_block(kind, sum, w, d0, q, meta);
             _mm512_store_ps(out + 16 * t, add_block(kind, sum, w + 8, d1, q + 32, meta + 1));
         }
@@ -78,11 +80,13 @@ ALWAYS_INLINE void q32_min_panel(q32_kind kind, const uint8_t *panel, size_t n_i
                                  size_t n_tokens, float *out) {
     for (size_t b = 0; b < n_in / 32; b++, panel += 64 + quant_bytes(kind)) {
         __m512i w[8];
+        fetch ahead = fetch_start(panel, 64 + quant_bytes(kind));
         __m512 d = load_halves(panel), m = load_halves(panel + 32);
         load_block(kind, panel + 64, _mm512_setzero_si512(), w);
         for (size_t t = 0; t < n_tokens; t++) {
             const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
             __m512i dot = dot32(_mm512_setzero_si512(), w, (const int8_t *)x[t] + 32 * b);
+            fetch_share(&ahead, n_tokens);
             __m512 offset = _mm512_mul_ps(m, _mm512_set1_ps((float)-meta->neg_sum));
             add_tile_row(out + 16 * t, b, _mm512_set1_ps(meta->d), _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(dot), offset));
         }
