@@ -1,0 +1,34 @@
+/* What chat_template.c and chat_template_load.c share. */
+#ifndef MR_TEXT_CHAT_TEMPLATE_IMPL_H
+#define MR_TEXT_CHAT_TEMPLATE_IMPL_H
+
+#include "text/chat_template.h"
+#include "text/jinja.h"
+
+enum { MR_CHAT_TEMPLATE_MAX_NAMED = 64 };
+
+/* One named template. */
+typedef struct mr_named_template {
+    char *name;
+    char *source;
+    mr_jinja *jinja;
+} mr_named_template;
+
+struct mr_chat_template {
+    mr_named_template named[MR_CHAT_TEMPLATE_MAX_NAMED];
+    size_t n_named;
+    bool is_fallback;
+    json_t *tokens; /* special tokens by variable name */
+};
+
+/* Adds a template (copied) and parses it; `where` names its origin in errors. A name that is there already is replaced. */
+mr_status mr_chat_template_add(mr_chat_template *t, const char *name, const char *source, size_t len, const char *where,
+                               mr_error *err);
+
+/* Adds what one kind of source has. Templates are added only when *t has none yet and `templates` says so; tokens only
+ * where *t has none of that name. */
+mr_status mr_chat_template_from_file(mr_chat_template *t, const char *path, mr_error *err);
+mr_status mr_chat_template_from_folder(mr_chat_template *t, const char *folder, mr_error *err);
+mr_status mr_chat_template_from_gguf(mr_chat_template *t, const mr_gguf *gguf, mr_error *err);
+
+#endif
