@@ -70,10 +70,9 @@ ALWAYS_INLINE void load_quad(k16_kind kind, const uint8_t *quants, size_t quad, 
     }
 }
 
-ALWAYS_INLINE __m512i dot16(k16_kind kind, const __m512i w[4], const mr_q8_256 *block, size_t g) {
-    __m512i sum = kind == K16_Q2 ? _mm512_setzero_si512()
-                                 : _mm512_slli_epi32(four(&block->neg_sum[g]), (unsigned)zero_bits(kind));
-    for (size_t i = 0; i < 4; i++) sum = dot_four(sum, w[i], block->q + 16 * g + 4 * i);
+ALWAYS_INLINE __m512i dot16(k16_kind kind, const __m512i w[4], const int8_t *q, const int32_t *neg_sum) {
+    __m512i sum = kind == K16_Q2 ? _mm512_setzero_si512() : _mm512_slli_epi32(four(neg_sum), (unsigned)zero_bits(kind));
+    for (int i = 0; i < 4; i++) sum = dot_four(sum, w[i], q + 4 * i);
     return sum;
 }
 
@@ -87,11 +86,13 @@ ALWAYS_INLINE void k16_groups(k16_kind kind, const __m512i scales[4], const uint
         load_quad(kind, quants, quad, levels, w);
         for (size_t t = 0; t < n_tokens; t++) {
             const mr_q8_256 *block = (const mr_q8_256 *)(x[t] + x_offset);
-            size_t g = 4 * quad;
+            const int8_t *q = pinned(block->q + 64 * quad);
+            const int32_t *neg_sum = pinned(block->neg_sum + 4 * quad);
             __m512i sum = quad == 0 ? _mm512_setzero_si512() : isum[t];
             fetch_share(&ahead, n_tokens);
-            sum = add_scaled(sum, dot16(kind, w, block, g), dot16(kind, w + 8, block, g + 2), even, narrow);
-            isum[t] = add_scaled(sum, dot16(kind, w + 4, block, g + 1), dot16(kind, w + 12, block, g + 3), odd, narrow);
+            sum = add_scaled(sum, dot16(kind, w, q, neg_sum), dot16(kind, w + 8, q + 32, neg_sum + 2), even, narrow);
+            isum[t] = add_scaled(sum, dot16(kind, w + 4, q + 16, neg_sum + 1),
+                                 dot16(kind, w + 12, q + 48, neg_sum + 3), odd, narrow);
         }
     }
 }
@@ -208,7 +209,8 @@ ALWAYS_INLINE void ternary_panel(const uint8_t *panel, size_t n_in, const uint8_
                 __m512i sum = quad == 0 ? _mm512_setzero_si512() : isum[t];
                 fetch_share(&ahead, n_tokens);
                 for (size_t g = 0; g < 4; g++) sum = _mm512_add_epi32(sum, four(&block->neg_sum[4 * quad + g]));
-                for (size_t i = 0; i < 16; i++) sum = dot_four(sum, w[i], block->q + 64 * quad + 4 * i);
+                const int8_t *q = pinned(block->q + 64 * quad);
+                for (int i = 0; i < 16; i++) sum = dot_four(sum, w[i], q + 4 * i);
                 isum[t] = sum;
             }
         }

@@ -51,7 +51,7 @@ ALWAYS_INLINE void k_groups(const uint8_t *groups, int bits, const k_head *head,
         load_group(groups + g * group_bytes, bits, w);
         load_group(groups + (g + 2) * group_bytes, bits, w + 8);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *q = (const int8_t *)x[t] + x_offset + 32 * g;
+            const int8_t *q = pinned(x[t] + x_offset + 32 * g);
             __m512i before = pair == 0 ? zero : isum[t];
             fetch_share(&ahead, n_tokens);
             isum[t] = add_scaled(before, dot32(w, q, zero), dot32(w + 8, q + 64, zero), head->scale[pair], narrow);

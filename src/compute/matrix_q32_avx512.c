@@ -55,8 +55,8 @@ ALWAYS_INLINE void q32_panel(q32_kind kind, __m512i levels, const uint8_t *panel
         load_block(kind, panel + 64, levels, w);
         load_block(kind, panel + 64 + block_bytes, levels, w + 8);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *q = (const int8_t *)x[t] + 32 * b;
-            const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
+            const int8_t *q = pinned(x[t] + 32 * b);
+            const mr_q8_32_meta *meta = pinned(mr_q8_32_metas(x[t], n_in) + b);
             __m512 sum = b == 0 ? _mm512_setzero_ps() : _mm512_load_ps(out + 16 * t);
             fetch_share(&ahead, n_tokens);
             sum = add_block(kind, sum, w, d0, q, meta);
