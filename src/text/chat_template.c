@@ -63,13 +63,14 @@ mr_status mr_chat_template_add(mr_chat_template *t, const char *name, const char
     mr_status status = mr_jinja_parse(&added.jinja, source, len, err);
     if (status != MR_OK) {
         free_named(&added);
-        return mr_fail_prefix(err, "%s", where);
+        if (where != NULL) mr_fail_prefix(err, "%s", where);
+        return status;
     }
     size_t i = 0;
     while (i < t->n_named && strcmp(t->named[i].name, name) != 0) i++;
     if (i == MR_CHAT_TEMPLATE_MAX_NAMED) {
         free_named(&added);
-        return mr_fail(err, MR_ERR_LIMIT, "%s: more than %d named chat templates", where, MR_CHAT_TEMPLATE_MAX_NAMED);
+        return mr_fail(err, MR_ERR_LIMIT, "%s: more than %d named chat templates", where == NULL ? "the model" : where, MR_CHAT_TEMPLATE_MAX_NAMED);
     }
     if (i < t->n_named) free_named(&t->named[i]);
     if (i == t->n_named) t->n_named++;
@@ -77,28 +78,25 @@ mr_status mr_chat_template_add(mr_chat_template *t, const char *name, const char
     return MR_OK;
 }
 
-mr_status mr_chat_template_load(mr_chat_template **out, const mr_chat_template_sources *sources, mr_error *err) {
+mr_status mr_chat_template_new(mr_chat_template **out, mr_error *err) {
+    *out = calloc(1, sizeof **out);
+    if (*out != NULL) (*out)->tokens = json_object();
+    if (*out != NULL && (*out)->tokens != NULL) return MR_OK;
+    free(*out);
     *out = NULL;
-    mr_chat_template *t = calloc(1, sizeof *t);
-    if (t == NULL) return mr_fail_nomem(err, sizeof *t, "a chat template");
-    t->tokens = json_object();
-    mr_status status = t->tokens == NULL ? mr_fail_nomem(err, sizeof *t, "a chat template") : MR_OK;
-    if (status == MR_OK && sources->source != NULL) {
-        status = mr_chat_template_add(t, "default", sources->source, strlen(sources->source), "the given template", err);
-    }
-    if (status == MR_OK && sources->file != NULL) status = mr_chat_template_from_file(t, sources->file, err);
-    if (status == MR_OK && sources->folder != NULL) status = mr_chat_template_from_folder(t, sources->folder, err);
-    if (status == MR_OK && sources->gguf != NULL) status = mr_chat_template_from_gguf(t, sources->gguf, err);
+    return mr_fail_nomem(err, sizeof **out, "a chat template");
+}
+
+mr_status mr_chat_template_finish(mr_chat_template **out, mr_status status, mr_error *err) {
+    mr_chat_template *t = *out;
     if (status == MR_OK && t->n_named == 0) {
         t->is_fallback = true;
         status = mr_chat_template_add(t, "default", chatml, sizeof chatml - 1, "ChatML", err);
     }
-    if (status != MR_OK) {
-        mr_chat_template_free(t);
-        return status;
-    }
-    *out = t;
-    return MR_OK;
+    if (status == MR_OK) return MR_OK;
+    mr_chat_template_free(t);
+    *out = NULL;
+    return status;
 }
 
 void mr_chat_template_free(mr_chat_template *t) {
@@ -106,15 +104,6 @@ void mr_chat_template_free(mr_chat_template *t) {
     for (size_t i = 0; i < t->n_named; i++) free_named(&t->named[i]);
     json_decref(t->tokens);
     free(t);
-}
-
-mr_status mr_chat_template_set_token(mr_chat_template *t, const char *name, const char *text, mr_error *err) {
-    if (text == NULL) {
-        json_object_del(t->tokens, name);
-        return MR_OK;
-    }
-    if (json_object_set_new(t->tokens, name, json_string(text)) == 0) return MR_OK;
-    return mr_fail(err, MR_ERR_INVALID, "the text of %s is not valid UTF-8", name);
 }
 
 bool mr_chat_template_is_fallback(const mr_chat_template *t) { return t->is_fallback; }

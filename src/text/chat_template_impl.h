@@ -21,14 +21,14 @@ struct mr_chat_template {
     json_t *tokens; /* special tokens by variable name */
 };
 
-/* Adds a template (copied) and parses it; `where` names its origin in errors. A name that is there already is replaced. */
+/* Adds a template (copied) and parses it; `where` (may be NULL) names its origin in errors. A name that is there already is replaced. */
 mr_status mr_chat_template_add(mr_chat_template *t, const char *name, const char *source, size_t len, const char *where,
                                mr_error *err);
 
-/* Adds what one kind of source has. Templates are added only when *t has none yet and `templates` says so; tokens only
- * where *t has none of that name. */
-mr_status mr_chat_template_from_file(mr_chat_template *t, const char *path, mr_error *err);
-mr_status mr_chat_template_from_folder(mr_chat_template *t, const char *folder, mr_error *err);
-mr_status mr_chat_template_from_gguf(mr_chat_template *t, const mr_gguf *gguf, mr_error *err);
+/* An empty one; mr_chat_template_finish must follow. */
+mr_status mr_chat_template_new(mr_chat_template **chat, mr_error *err);
+
+/* Ends loading: ChatML where no template was found; on a status that is no success *chat is freed and NULL. */
+mr_status mr_chat_template_finish(mr_chat_template **chat, mr_status status, mr_error *err);
 
 #endif

@@ -89,16 +89,15 @@ static mr_status add_jinja_file(mr_chat_template *t, const char *name, const cha
     return status;
 }
 
-mr_status mr_chat_template_from_file(mr_chat_template *t, const char *path, mr_error *err) {
-    bool wanted = t->n_named == 0;
-    if (!mr_has_suffix(path, ".json")) return wanted ? add_jinja_file(t, default_name, path, err) : MR_OK;
+static mr_status add_file(mr_chat_template *t, const char *path, mr_error *err) {
+    if (!mr_has_suffix(path, ".json")) return add_jinja_file(t, default_name, path, err);
     json_t *config;
     mr_status status = read_json(path, &config, err);
     if (status != MR_OK) return status;
     json_t *value = json_is_object(config) ? json_object_get(config, "chat_template") : config;
-    if (wanted && (value == NULL || json_is_null(value))) {
+    if (value == NULL || json_is_null(value)) {
         status = mr_fail(err, MR_ERR_INVALID, "%s has no chat_template", path);
-    } else if (wanted) {
+    } else {
         status = add_templates(t, value, path, err);
     }
     if (status == MR_OK) status = add_tokens(t, config, err);
@@ -156,11 +155,10 @@ static mr_status add_config(mr_chat_template *t, const char *folder, const char 
     return status;
 }
 
-mr_status mr_chat_template_from_folder(mr_chat_template *t, const char *folder, mr_error *err) {
-    bool templates = t->n_named == 0;
-    mr_status status = templates ? add_jinja_files(t, folder, err) : MR_OK;
-    if (status == MR_OK) status = add_config(t, folder, "tokenizer_config.json", templates, err);
-    if (status == MR_OK && templates) status = add_config(t, folder, "chat_template.json", true, err);
+static mr_status add_folder(mr_chat_template *t, const char *folder, mr_error *err) {
+    mr_status status = add_jinja_files(t, folder, err);
+    if (status == MR_OK) status = add_config(t, folder, "tokenizer_config.json", true, err);
+    if (status == MR_OK) status = add_config(t, folder, "chat_template.json", true, err);
     return status == MR_OK ? add_config(t, folder, "special_tokens_map.json", false, err) : status;
 }
 
@@ -220,11 +218,55 @@ static mr_status add_gguf_named(mr_chat_template *t, const mr_gguf *gguf, mr_err
     return status;
 }
 
-mr_status mr_chat_template_from_gguf(mr_chat_template *t, const mr_gguf *gguf, mr_error *err) {
+/* --- the ways to load --- */
+
+static mr_status add_specials(mr_chat_template *t, const mr_special_texts *specials, mr_error *err) {
+    if (specials == NULL) return MR_OK;
+    const char *const names[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
+    const char *const texts[] = {specials->bos, specials->eos, specials->unk, specials->pad};
     mr_status status = MR_OK;
-    if (t->n_named == 0) {
-        status = add_gguf_template(t, gguf, "tokenizer.chat_template", default_name, err);
-        if (status == MR_OK) status = add_gguf_named(t, gguf, err);
+    for (size_t i = 0; status == MR_OK && i < sizeof names / sizeof *names; i++) {
+        json_t *text = texts[i] == NULL ? NULL : json_string(texts[i]);
+        status = add_token(t, names[i], text, err);
+        json_decref(text);
     }
-    return status == MR_OK ? add_gguf_tokens(t, gguf, err) : status;
+    return status;
+}
+
+mr_status mr_chat_template_from_gguf(mr_chat_template **chat, const mr_gguf *gguf, const mr_special_texts *specials,
+                                     mr_error *err) {
+    mr_status status = mr_chat_template_new(chat, err);
+    if (status != MR_OK) return status;
+    status = add_gguf_template(*chat, gguf, "tokenizer.chat_template", default_name, err);
+    if (status == MR_OK) status = add_gguf_named(*chat, gguf, err);
+    if (status == MR_OK) status = add_specials(*chat, specials, err);
+    if (status == MR_OK) status = add_gguf_tokens(*chat, gguf, err);
+    return mr_chat_template_finish(chat, status, err);
+}
+
+mr_status mr_chat_template_from_file(mr_chat_template **chat, const char *path, const mr_special_texts *specials,
+                                     mr_error *err) {
+    mr_status status = mr_chat_template_new(chat, err);
+    if (status != MR_OK) return status;
+    status = add_file(*chat, path, err);
+    if (status == MR_OK) status = add_specials(*chat, specials, err);
+    return mr_chat_template_finish(chat, status, err);
+}
+
+mr_status mr_chat_template_from_folder(mr_chat_template **chat, const char *folder, const mr_special_texts *specials,
+                                       mr_error *err) {
+    mr_status status = mr_chat_template_new(chat, err);
+    if (status != MR_OK) return status;
+    status = add_folder(*chat, folder, err);
+    if (status == MR_OK) status = add_specials(*chat, specials, err);
+    return mr_chat_template_finish(chat, status, err);
+}
+
+mr_status mr_chat_template_from_text(mr_chat_template **chat, const char *source, size_t len,
+                                     const mr_special_texts *specials, mr_error *err) {
+    mr_status status = mr_chat_template_new(chat, err);
+    if (status != MR_OK) return status;
+    status = mr_chat_template_add(*chat, default_name, source, len, NULL, err);
+    if (status == MR_OK) status = add_specials(*chat, specials, err);
+    return mr_chat_template_finish(chat, status, err);
 }
