@@ -21,6 +21,7 @@ static const mr_arch ARCHS[] = {
      .rope_neox = true,
      .embd_scale_sqrt = true,
      .full_period = 6,
+     .local_rope_unscaled = true,
      .local_rope_freq_base = 10000.0f},
     {.name = "phi2",
      .norm = MR_NORM_LAYER,
@@ -39,8 +40,10 @@ static const mr_arch ARCHS[] = {
      .ffn_parallel = true,
      .full_period = 4,
      .full_layers_no_rope = true},
-    {.name = "olmo2", .act = MR_GLU_SILU, .rope_neox = true, .full_period = 4},
+    {.name = "olmo2", .act = MR_GLU_SILU, .rope_neox = true, .full_period = 4, .local_rope_unscaled = true},
+    {.name = "olmoe", .act = MR_GLU_SILU, .rope_neox = true, .experts_not_normed = true},
     {.name = "glm4", .act = MR_GLU_SILU},
+    {.name = "chatglm", .act = MR_GLU_SILU},
     {.name = "exaone", .act = MR_GLU_SILU, .rope_neox = true},
     {.name = "exaone4", .act = MR_GLU_SILU, .rope_neox = true, .full_period = 4, .full_layers_no_rope = true},
     {.name = "internlm2", .act = MR_GLU_SILU},
@@ -54,7 +57,6 @@ enum { N_ARCHS = sizeof ARCHS / sizeof ARCHS[0] };
 
 /* Bounds that no real model reaches; they keep products of sizes far from overflow. */
 enum {
-    MAX_LAYERS = 1024,
     MAX_WIDTH = 1 << 20,
     MAX_HEADS = 4096,
     MAX_HEAD_DIM = 4096,
@@ -93,13 +95,28 @@ static const char *full_key(const key_reader *r, const char *name, char key[stat
     return key;
 }
 
+/* An integer, or an array of one for each layer that are all the same. */
+static bool u32_of_all_layers(const key_reader *r, const char *key, uint32_t *value) {
+    const mr_gguf_value *found = mr_gguf_find(r->gguf, key);
+    int64_t first, other;
+    if (found == NULL || found->type != MR_GGUF_ARRAY) return mr_gguf_u32(r->gguf, key, value);
+    if (!mr_gguf_array_i64(found, 0, &first) || first < 0 || first > UINT32_MAX) return false;
+    for (size_t i = 1; i < found->n; i++) {
+        if (!mr_gguf_array_i64(found, i, &other) || other != first) return false;
+    }
+    *value = (uint32_t)first;
+    return true;
+}
+
 /* A required integer between 1 and max. */
 static uint32_t need_u32(key_reader *r, const char *name, uint32_t max) {
     char key[128];
     uint32_t value = 0;
     if (r->status != MR_OK) return 0;
-    if (!mr_gguf_u32(r->gguf, full_key(r, name, key), &value)) {
-        r->status = mr_fail(r->err, MR_ERR_INVALID, "the model file has no metadata %s, or it is no integer", key);
+    if (!u32_of_all_layers(r, full_key(r, name, key), &value)) {
+        r->status =
+            mr_fail(r->err, MR_ERR_INVALID,
+                    "the model file has no metadata %s, or it is no integer that is the same for all layers", key);
     } else if (value == 0 || value > max) {
         r->status = mr_fail(r->err, MR_ERR_INVALID, "the model file's %s is %u; 1 to %u are possible", key, value, max);
     }
@@ -123,44 +140,82 @@ static float get_f32(key_reader *r, const char *name, float otherwise) {
     return value;
 }
 
-/* Positions of the sliding window, 0 for none. */
-static uint32_t get_window(key_reader *r) {
+/* The sliding window, and which layers are without: a list, a period, or as the architecture has it. */
+static void read_window(key_reader *r, mr_hparams *h) {
     char key[128];
-    uint32_t window = 0;
+    uint32_t period = h->arch->full_period, window = 0;
     mr_gguf_u32(r->gguf, full_key(r, "attention.sliding_window", key), &window);
-    return window > MAX_CONTEXT ? 0 : window;
+    h->window = window > MAX_CONTEXT ? 0 : window;
+    const mr_gguf_value *pattern = mr_gguf_find(r->gguf, full_key(r, "attention.sliding_window_pattern", key));
+    bool listed = pattern != NULL && pattern->type == MR_GGUF_ARRAY;
+    if (pattern != NULL && !listed) mr_gguf_u32(r->gguf, key, &period);
+    for (uint32_t il = 0; r->status == MR_OK && il < h->n_layer; il++) {
+        int64_t has_window = period == 0 || (il + 1) % period != 0;
+        if (listed && !mr_gguf_array_i64(pattern, il, &has_window)) {
+            r->status = mr_fail(r->err, MR_ERR_INVALID, "the model file's %s has no entry for each of its %u layers",
+                                key, h->n_layer);
+        }
+        h->layer_is_full[il] = has_window == 0;
+    }
 }
 
 static bool str_is(mr_gguf_str str, const char *text) {
     return str.len == strlen(text) && memcmp(str.data, text, str.len) == 0;
 }
 
-static void read_rope_scaling(key_reader *r, mr_hparams *h) {
+static mr_rope_scaling rope_scaling_of(key_reader *r) {
+    static const struct {
+        const char *name;
+        mr_rope_scaling scaling;
+    } KNOWN[] = {{"none", MR_ROPE_SCALING_NONE},
+                 {"linear", MR_ROPE_SCALING_LINEAR},
+                 {"yarn", MR_ROPE_SCALING_YARN},
+                 {"longrope", MR_ROPE_SCALING_LONGROPE},
+                 {"su", MR_ROPE_SCALING_LONGROPE}};
     char key[128];
-    mr_gguf_str type = {"none", 4};
-    bool linear_key = mr_gguf_find(r->gguf, full_key(r, "rope.scale_linear", key)) != NULL;
+    mr_gguf_str type = {"linear", 6};
     mr_gguf_string(r->gguf, full_key(r, "rope.scaling.type", key), &type);
+    for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++) {
+        if (str_is(type, KNOWN[i].name)) return KNOWN[i].scaling;
+    }
+    if (r->status == MR_OK) {
+        r->status = mr_fail(r->err, MR_ERR_UNSUPPORTED,
+                            "the model's rope scaling \"%.*s\" is not supported; supported are none, linear, yarn and "
+                            "longrope",
+                            (int)(type.len < 64 ? type.len : 64), type.data);
+    }
+    return MR_ROPE_SCALING_NONE;
+}
+
+/* YaRN's factor for cosines and sines is 0.1 ln(s) + 1 (arXiv:2309.00071, eq. 22) unless the file has another. Models
+ * that scale the attention instead say so with a multiplier of that logarithm (`yarn_log_multiplier`), which takes the
+ * factor back. */
+static float yarn_factor(key_reader *r, const mr_hparams *h) {
+    float natural = h->rope_factor > 1.0f ? (float)(0.1 * log((double)h->rope_factor) + 1.0) : 1.0f;
+    float log_multiplier = get_f32(r, "rope.scaling.yarn_log_multiplier", 0.0f);
+    return get_f32(r, "rope.scaling.yarn_attn_factor", log_multiplier != 0.0f ? 1.0f : natural);
+}
+
+static void read_rope(key_reader *r, mr_hparams *h) {
+    char key[128];
+    h->n_rot = get_u32(r, "rope.dimension_count", h->head_dim_k, MAX_HEAD_DIM);
+    h->rope_freq_base = get_f32(r, "rope.freq_base", 10000.0f);
+    h->rope_neox = h->arch->rope_neox;
+    mr_gguf_bool(r->gguf, full_key(r, "rope.halves", key), &h->rope_neox);
+    float local = h->arch->local_rope_freq_base;
+    if (local == 0.0f && h->arch->local_rope_unscaled) local = h->rope_freq_base;
+    bool has_local = h->arch->local_rope_unscaled || mr_gguf_find(r->gguf, full_key(r, "rope.freq_base_swa", key));
+    h->local_rope_freq_base = h->window > 0 && has_local ? get_f32(r, "rope.freq_base_swa", local) : 0.0f;
+    h->rope_scaling = rope_scaling_of(r);
     h->rope_factor = get_f32(r, "rope.scaling.factor", get_f32(r, "rope.scale_linear", 1.0f));
     if (h->rope_factor <= 0.0f) h->rope_factor = 1.0f;
-    if (str_is(type, "linear"))
-        h->rope_scaling = MR_ROPE_SCALING_LINEAR;
-    else if (str_is(type, "yarn"))
-        h->rope_scaling = MR_ROPE_SCALING_YARN;
-    else if (str_is(type, "longrope") || str_is(type, "su"))
-        h->rope_scaling = MR_ROPE_SCALING_LONGROPE;
-    else if (linear_key)
-        h->rope_scaling = MR_ROPE_SCALING_LINEAR;
-    else if (!str_is(type, "none") && r->status == MR_OK) {
-        r->status =
-            mr_fail(r->err, MR_ERR_UNSUPPORTED,
-                    "the model's rope scaling \"%.*s\" is not supported; supported are none, linear, yarn and longrope",
-                    (int)(type.len < 64 ? type.len : 64), type.data);
-    }
     h->rope_n_ctx_orig = get_u32(r, "rope.scaling.original_context_length", h->n_ctx_train, MAX_CONTEXT);
     h->yarn_ext_factor = get_f32(r, "rope.scaling.yarn_ext_factor", 1.0f);
-    h->rope_attn_factor = get_f32(r, "rope.scaling.attn_factor", get_f32(r, "rope.scaling.yarn_attn_factor", 1.0f));
     h->yarn_beta_fast = get_f32(r, "rope.scaling.yarn_beta_fast", 32.0f);
     h->yarn_beta_slow = get_f32(r, "rope.scaling.yarn_beta_slow", 1.0f);
+    h->rope_attn_factor = get_f32(r, "rope.scaling.attn_factor", 1.0f);
+    if (h->rope_scaling == MR_ROPE_SCALING_YARN) h->rope_attn_factor *= yarn_factor(r, h);
+    h->attn_temperature_scale = get_f32(r, "attention.temperature_scale", 0.0f);
 }
 
 static void read_scales(key_reader *r, mr_hparams *h) {
@@ -225,19 +280,17 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     key_reader r = {.gguf = gguf, .arch = h->arch->name, .err = err};
     h->n_ctx_train = need_u32(&r, "context_length", MAX_CONTEXT);
     h->n_embd = need_u32(&r, "embedding_length", MAX_WIDTH);
-    h->n_layer = need_u32(&r, "block_count", MAX_LAYERS);
+    h->n_layer = need_u32(&r, "block_count", MR_MAX_LAYERS);
     h->n_ff = need_u32(&r, "feed_forward_length", MAX_WIDTH);
     h->n_head = need_u32(&r, "attention.head_count", MAX_HEADS);
     h->n_head_kv = get_u32(&r, "attention.head_count_kv", h->n_head, MAX_HEADS);
     uint32_t even_share = h->n_head != 0 ? h->n_embd / h->n_head : 0;
     h->head_dim_k = get_u32(&r, "attention.key_length", even_share, MAX_HEAD_DIM);
     h->head_dim_v = get_u32(&r, "attention.value_length", h->head_dim_k, MAX_HEAD_DIM);
-    h->n_rot = get_u32(&r, "rope.dimension_count", h->head_dim_k, MAX_HEAD_DIM);
     h->norm_eps = get_f32(
         &r, h->arch->norm == MR_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-5f);
-    h->window = get_window(&r);
-    h->rope_freq_base = get_f32(&r, "rope.freq_base", 10000.0f);
-    read_rope_scaling(&r, h);
+    read_window(&r, h);
+    read_rope(&r, h);
     read_scales(&r, h);
     read_experts(&r, h);
     if (r.status != MR_OK) return r.status;
@@ -248,8 +301,7 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
 }
 
 bool mr_layer_has_window(const mr_hparams *h, uint32_t il) {
-    if (h->window == 0) return false;
-    return h->arch->full_period == 0 || (il + 1) % h->arch->full_period != 0;
+    return h->window != 0 && !h->layer_is_full[il];
 }
 
 bool mr_layer_has_rope(const mr_hparams *h, uint32_t il) {

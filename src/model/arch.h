@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A bound that no real model reaches. */
+enum { MR_MAX_LAYERS = 1024 };
+
 typedef enum mr_norm { MR_NORM_RMS, MR_NORM_LAYER } mr_norm;
 
 /* How scores of experts become weights. */
@@ -28,11 +31,12 @@ typedef struct mr_arch {
     bool qk_norm_after_rope;
     bool post_attention_norm_is_ffn_norm; /* that tensor name holds the norm before the FFN */
     bool full_layers_no_rope;             /* with a window: layers without it do not rotate */
-    uint8_t full_period;                  /* with a window: every so-many-th layer is without it; 0 = none */
-    uint8_t no_rope_period;               /* every so-many-th layer does not rotate; 0 = none */
-    float local_rope_freq_base;           /* rope base of layers with a window; 0 = the model's */
-    mr_gating gating;                     /* of experts, where the metadata is silent; 0 = softmax */
-    bool experts_not_normed;              /* weights of the chosen experts keep their share of the whole softmax */
+    uint8_t full_period;        /* with a window, where the metadata is silent: every so-many-th layer is without it */
+    uint8_t no_rope_period;     /* every so-many-th layer does not rotate; 0 = none */
+    bool local_rope_unscaled;   /* layers with a window rotate without the model's scaling */
+    float local_rope_freq_base; /* rope base of layers with a window, where the metadata is silent; 0 = the model's */
+    mr_gating gating;           /* of experts, where the metadata is silent; 0 = softmax */
+    bool experts_not_normed;    /* weights of the chosen experts keep their share of the whole softmax */
 } mr_arch;
 
 /* NULL and an error that lists the known ones when there is none of this name. */
@@ -53,16 +57,21 @@ typedef struct mr_hparams {
     const mr_arch *arch;
     uint32_t n_ctx_train, n_embd, n_layer, n_head, n_head_kv, head_dim_k, head_dim_v, n_ff, n_vocab;
     float norm_eps;
-    uint32_t window; /* sliding window of layers that have one; 0 = none */
+    uint32_t window;                   /* sliding window of layers that have one; 0 = none */
+    bool layer_is_full[MR_MAX_LAYERS]; /* with a window: whether a layer attends to everything nevertheless */
     float attn_scale, attn_softcap, logit_softcap;
     float embd_scale, residual_scale, logit_scale;
 
     uint32_t n_rot; /* values of a head that are rotated */
+    bool rope_neox; /* as the architecture, unless the metadata's rope.halves says otherwise */
     float rope_freq_base;
     mr_rope_scaling rope_scaling;
-    float rope_factor;        /* context extension factor, 1 = none */
-    uint32_t rope_n_ctx_orig; /* context before the extension */
-    float yarn_beta_fast, yarn_beta_slow, yarn_ext_factor, rope_attn_factor;
+    float rope_factor;          /* context extension factor, 1 = none */
+    float local_rope_freq_base; /* of layers with a window, which then rotate unscaled; 0 = as all others */
+    uint32_t rope_n_ctx_orig;   /* context before the extension */
+    float yarn_beta_fast, yarn_beta_slow, yarn_ext_factor;
+    float rope_attn_factor;       /* factor for cosines and sines */
+    float attn_temperature_scale; /* queries grow by this share of log(1 + floor(pos / rope_n_ctx_orig)); 0 = not */
 
     uint32_t n_expert, n_expert_used; /* 0 = dense */
     uint32_t n_ff_expert;

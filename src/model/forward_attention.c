@@ -1,31 +1,49 @@
 #include "model/forward.h"
 
+#include <math.h>
+
 /* ---- queries and keys
  * ------------------------------------------------------------------------------------------------- */
 
-/* A norm of queries or keys over each head, or over all heads of a token at once. It is always an RMS norm without
- * mean. */
-static void norm_heads(const mr_model *model, const mr_norm_weights *norm, float *heads, size_t n_heads, size_t dim) {
-    if (norm->weight == NULL) return;
-    for (size_t i = 0; i < n_heads; i++) {
-        model->ops->rms_norm(heads + i * dim, norm->weight, dim, model->hparams.norm_eps, heads + i * dim);
+/* The norm of a token's heads first .. first+n-1, of which `heads` is the first. */
+static void norm_heads(const mr_model *model, const mr_head_norm *norm, float *heads, size_t first, size_t n) {
+    const mr_hparams *h = &model->hparams;
+    for (size_t i = 0; i < n; i++) {
+        const float *weight = norm->weight + (first + i) * norm->weight_step;
+        float *head = heads + i * norm->dim;
+        if (h->arch->norm == MR_NORM_LAYER)
+            model->ops->layer_norm(head, weight, NULL, norm->dim, h->norm_eps, head);
+        else
+            model->ops->rms_norm(head, weight, norm->dim, h->norm_eps, head);
     }
+}
+
+static bool norms_whole_token(const mr_head_norm *norm, const mr_hparams *h) {
+    return norm->weight != NULL && norm->dim > h->head_dim_k;
+}
+
+static bool norms_head(const mr_head_norm *norm, const mr_hparams *h) {
+    return norm->weight != NULL && norm->dim == h->head_dim_k;
 }
 
 /* The norms that need all heads of a token together. Ends with a barrier where there is one. */
 static void norm_whole_tokens(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
     const mr_hparams *h = &p->model->hparams;
     const mr_forward_buffers *b = &p->model->buffers;
-    bool whole_q = layer->q_norm.weight != NULL && layer->q_norm_dim > h->head_dim_k;
-    bool whole_k = layer->k_norm.weight != NULL && layer->k_norm_dim > h->head_dim_k;
+    bool whole_q = norms_whole_token(&layer->q_norm, h), whole_k = norms_whole_token(&layer->k_norm, h);
     if (!whole_q && !whole_k) return;
     size_t begin, end;
     mr_share(worker, p->n_tokens, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) {
-        if (whole_q) norm_heads(p->model, &layer->q_norm, b->q + t * layer->q_norm_dim, 1, layer->q_norm_dim);
-        if (whole_k) norm_heads(p->model, &layer->k_norm, b->k + t * layer->k_norm_dim, 1, layer->k_norm_dim);
+        if (whole_q) norm_heads(p->model, &layer->q_norm, b->q + t * layer->q_norm.dim, 0, 1);
+        if (whole_k) norm_heads(p->model, &layer->k_norm, b->k + t * layer->k_norm.dim, 0, 1);
     }
     mr_barrier(worker);
+}
+
+/* Queries that are farther in the text are sharper (Nakanishi, arXiv:2501.19399, as Llama 4 has it). */
+static float temperature(const mr_hparams *h, uint32_t pos) {
+    return 1.0f + h->attn_temperature_scale * logf(1.0f + (float)(pos / h->rope_n_ctx_orig));
 }
 
 /* Norms, rotates and stores the key and value of one token and kv head, and norms and rotates the query heads that
@@ -42,18 +60,19 @@ static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, ui
     bool late = h->arch->qk_norm_after_rope;
     for (int step = 0; step < 2; step++) {
         if ((step == 1) == late) {
-            if (layer->q_norm_dim == h->head_dim_k) norm_heads(model, &layer->q_norm, q, n_group, h->head_dim_k);
-            if (layer->k_norm_dim == h->head_dim_k) norm_heads(model, &layer->k_norm, k, 1, h->head_dim_k);
+            if (norms_head(&layer->q_norm, h)) norm_heads(model, &layer->q_norm, q, head_kv * n_group, n_group);
+            if (norms_head(&layer->k_norm, h)) norm_heads(model, &layer->k_norm, k, head_kv, 1);
         } else if (layer->rope >= 0) {
             const float *cosines = b->cosines[layer->rope] + token * n_pairs,
                         *sines = b->sines[layer->rope] + token * n_pairs;
             for (size_t g = 0; g < n_group; g++) {
-                model->ops->rope(q + g * h->head_dim_k, cosines, sines, n_pairs, h->arch->rope_neox);
+                model->ops->rope(q + g * h->head_dim_k, cosines, sines, n_pairs, h->rope_neox);
             }
-            model->ops->rope(k, cosines, sines, n_pairs, h->arch->rope_neox);
+            model->ops->rope(k, cosines, sines, n_pairs, h->rope_neox);
         }
     }
     uint32_t pos = run->pos0 + t;
+    if (h->attn_temperature_scale != 0.0f) model->ops->scale(q, temperature(h, pos), n_group * h->head_dim_k);
     uint8_t *piece = mr_kv_piece(p->pool, run->blocks[pos / MR_KV_BLOCK], il, head_kv);
     mr_kv_store(p->pool, piece, pos % MR_KV_BLOCK, k, v);
 }

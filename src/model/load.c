@@ -36,19 +36,24 @@ static mr_status find_tensor(mr_loader *l, const char *name, uint64_t n_out, uin
     return MR_OK;
 }
 
-mr_status mr_load_vector(mr_loader *l, const char *name, size_t n, float **vector) {
+mr_status mr_load_floats(mr_loader *l, const char *name, size_t n_rows, size_t n_columns, float **values) {
     const mr_gguf_tensor *tensor;
-    mr_status status = find_tensor(l, name, 1, n, &tensor);
+    size_t n = n_rows * n_columns;
+    mr_status status = find_tensor(l, name, n_rows, n_columns, &tensor);
     if (status != MR_OK) return status;
     const mr_dtype_info *type = mr_dtype_find(tensor->type);
     if (type == NULL || type->dequantize == NULL) {
         return mr_fail(l->err, MR_ERR_UNSUPPORTED, "tensor %s has type %s, which is not supported", name,
                        type != NULL ? type->name : "?");
     }
-    *vector = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
-    if (*vector == NULL) return mr_fail_nomem(l->err, n * sizeof(float), name);
-    type->dequantize(tensor->data, *vector, n);
+    *values = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
+    if (*values == NULL) return mr_fail_nomem(l->err, n * sizeof(float), name);
+    type->dequantize(tensor->data, *values, n);
     return mr_load_progress(l, tensor->n_bytes);
+}
+
+mr_status mr_load_vector(mr_loader *l, const char *name, size_t n, float **vector) {
+    return mr_load_floats(l, name, 1, n, vector);
 }
 
 mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows, size_t n_in,

@@ -22,6 +22,9 @@ bool mr_load_has(const mr_loader *l, const char *name);
 /* A required vector of n floats, whatever its stored type; the caller frees it with free(). */
 mr_status mr_load_vector(mr_loader *l, const char *name, size_t n, float **vector);
 
+/* The same of a tensor of n_rows rows of n. */
+mr_status mr_load_floats(mr_loader *l, const char *name, size_t n_rows, size_t n, float **values);
+
 /* Rows first_row .. first_row+n_out-1 of the tensor NAME, which has total_rows rows of n_in. */
 mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows, size_t n_in,
                        mr_matrix **matrix);

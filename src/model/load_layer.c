@@ -38,16 +38,16 @@ static mr_status load_attention(mr_loader *l, uint32_t il, mr_layer *layer) {
     return status;
 }
 
-/* A norm of queries or keys covers a head, or all heads together: its length tells. */
+/* What a norm of queries or keys covers shows in its shape: [head_dim], [n_head, head_dim] or [n_head * head_dim]. */
 static mr_status load_head_norm(mr_loader *l, uint32_t il, const char *what, uint32_t head_dim, uint32_t n_head,
-                                mr_norm_weights *norm, uint32_t *dim) {
-    char name[NAME_BYTES], weight[NAME_BYTES + 8];
-    in_layer(il, what, name);
-    snprintf(weight, sizeof weight, "%s.weight", name);
-    const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, weight);
-    *dim = head_dim;
-    if (tensor != NULL && tensor->shape[0] == (uint64_t)head_dim * n_head) *dim = head_dim * n_head;
-    return mr_load_norm(l, name, *dim, false, norm);
+                                mr_head_norm *norm) {
+    char name[NAME_BYTES];
+    const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, in_layer(il, what, name));
+    if (tensor == NULL) return MR_OK;
+    bool own_weights = tensor->shape[1] > 1;
+    norm->dim = !own_weights && tensor->shape[0] == (uint64_t)head_dim * n_head ? head_dim * n_head : head_dim;
+    norm->weight_step = own_weights ? head_dim : 0;
+    return mr_load_floats(l, name, own_weights ? n_head : 1, norm->dim, &norm->weight);
 }
 
 static mr_status load_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
@@ -67,10 +67,9 @@ static mr_status load_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
         status = mr_load_norm(l, in_layer(il, ffn_norm, name), h->n_embd, needs_ffn_norm, &layer->ffn_norm);
     if (status == MR_OK)
         status = mr_load_norm(l, in_layer(il, "post_ffw_norm", name), h->n_embd, false, &layer->ffn_post_norm);
+    if (status == MR_OK) status = load_head_norm(l, il, "attn_q_norm.weight", h->head_dim_k, h->n_head, &layer->q_norm);
     if (status == MR_OK)
-        status = load_head_norm(l, il, "attn_q_norm", h->head_dim_k, h->n_head, &layer->q_norm, &layer->q_norm_dim);
-    if (status == MR_OK)
-        status = load_head_norm(l, il, "attn_k_norm", h->head_dim_k, h->n_head_kv, &layer->k_norm, &layer->k_norm_dim);
+        status = load_head_norm(l, il, "attn_k_norm.weight", h->head_dim_k, h->n_head_kv, &layer->k_norm);
     return status;
 }
 
@@ -88,17 +87,21 @@ static mr_status load_gate_up(mr_loader *l, uint32_t il, size_t n_ff, mr_linear 
     return status == MR_OK ? mr_load_linear(l, in_layer(il, "ffn_up", name), n_ff, h->n_embd, up) : status;
 }
 
-/* A stack of n_expert matrices, one after the other. */
+/* A stack of n_expert matrices, one after the other: WHAT_exps.weight, or in older files WHAT.0.weight and so on. */
 static mr_status load_stack(mr_loader *l, uint32_t il, const char *what, size_t n_out, size_t n_in,
                             mr_matrix ***matrices) {
     size_t n = l->model->hparams.n_expert;
     char name[NAME_BYTES];
-    in_layer(il, what, name);
+    snprintf(name, sizeof name, "blk.%u.%s.0.weight", il, what);
+    bool apart = mr_load_has(l, name);
+    if (!apart) snprintf(name, sizeof name, "blk.%u.%s_exps.weight", il, what);
     *matrices = calloc(n, sizeof(mr_matrix *));
     if (*matrices == NULL) return mr_fail_nomem(l->err, n * sizeof(mr_matrix *), "the experts");
     mr_status status = MR_OK;
     for (size_t i = 0; i < n && status == MR_OK; i++) {
-        status = mr_load_rows(l, name, i * n_out, n_out, n * n_out, n_in, &(*matrices)[i]);
+        if (apart) snprintf(name, sizeof name, "blk.%u.%s.%zu.weight", il, what, i);
+        status = apart ? mr_load_rows(l, name, 0, n_out, n_out, n_in, &(*matrices)[i])
+                       : mr_load_rows(l, name, i * n_out, n_out, n * n_out, n_in, &(*matrices)[i]);
     }
     return status;
 }
@@ -132,9 +135,9 @@ static mr_status load_experts(mr_loader *l, uint32_t il, mr_layer *layer) {
     if (status == MR_OK && layer_has(l, il, "exp_probs_b.bias")) {
         status = mr_load_vector(l, in_layer(il, "exp_probs_b.bias", name), h->n_expert, &e->choice_bias);
     }
-    if (status == MR_OK) status = load_stack(l, il, "ffn_gate_exps.weight", h->n_ff_expert, h->n_embd, &e->gate);
-    if (status == MR_OK) status = load_stack(l, il, "ffn_up_exps.weight", h->n_ff_expert, h->n_embd, &e->up);
-    if (status == MR_OK) status = load_stack(l, il, "ffn_down_exps.weight", h->n_embd, h->n_ff_expert, &e->down);
+    if (status == MR_OK) status = load_stack(l, il, "ffn_gate", h->n_ff_expert, h->n_embd, &e->gate);
+    if (status == MR_OK) status = load_stack(l, il, "ffn_up", h->n_ff_expert, h->n_embd, &e->up);
+    if (status == MR_OK) status = load_stack(l, il, "ffn_down", h->n_embd, h->n_ff_expert, &e->down);
     if (status == MR_OK) status = load_shared_expert(l, il, e);
     return status;
 }
@@ -144,7 +147,7 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
     mr_layer *layer = &l->model->layers[il];
     char name[NAME_BYTES];
     layer->window = mr_layer_has_window(h, il) ? h->window : 0;
-    bool local = layer->window > 0 && h->arch->local_rope_freq_base > 0.0f;
+    bool local = layer->window > 0 && h->local_rope_freq_base > 0.0f;
     layer->rope = !mr_layer_has_rope(h, il) ? -1 : local ? MR_ROPE_LOCAL : MR_ROPE_MAIN;
     mr_status status = load_norms(l, il, layer);
     if (status == MR_OK) status = load_attention(l, il, layer);
@@ -174,11 +177,12 @@ static void free_experts(mr_experts *e, uint32_t n_expert) {
 void mr_free_layer(mr_layer *layer, uint32_t n_expert) {
     mr_linear *linears[] = {&layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) mr_free_linear(linears[i]);
-    mr_norm_weights *norms[] = {&layer->attn_norm,     &layer->attn_post_norm, &layer->ffn_norm,
-                                &layer->ffn_post_norm, &layer->q_norm,         &layer->k_norm};
+    mr_norm_weights *norms[] = {&layer->attn_norm, &layer->attn_post_norm, &layer->ffn_norm, &layer->ffn_post_norm};
     for (size_t i = 0; i < sizeof norms / sizeof norms[0]; i++) {
         free(norms[i]->weight);
         free(norms[i]->bias);
     }
+    free(layer->q_norm.weight);
+    free(layer->k_norm.weight);
     free_experts(layer->experts, n_expert);
 }

@@ -52,7 +52,8 @@ static mr_status load_output(mr_loader *l) {
  * the long one is for contexts beyond the original. */
 static mr_status load_rope_factors(mr_loader *l, float **factors) {
     const mr_hparams *h = &l->model->hparams;
-    const char *longer = h->n_ctx_train > h->rope_n_ctx_orig ? "rope_factors_long.weight" : "rope_factors_short.weight";
+    uint32_t n_ctx = l->options->n_ctx != 0 ? l->options->n_ctx : h->n_ctx_train;
+    const char *longer = n_ctx > h->rope_n_ctx_orig ? "rope_factors_long.weight" : "rope_factors_short.weight";
     const char *name = mr_load_has(l, "rope_freqs.weight") ? "rope_freqs.weight" : longer;
     *factors = NULL;
     return mr_load_has(l, name) ? mr_load_vector(l, name, h->n_rot / 2, factors) : MR_OK;
@@ -65,14 +66,14 @@ static mr_status load_ropes(mr_loader *l) {
     mr_status status = load_rope_factors(l, &factors);
     for (int i = 0; i < MR_N_ROPES && status == MR_OK; i++) {
         mr_rope *rope = &model->ropes[i];
-        if (i == MR_ROPE_LOCAL && h->arch->local_rope_freq_base == 0.0f) continue;
+        if (i == MR_ROPE_LOCAL && h->local_rope_freq_base == 0.0f) continue;
         rope->inv_freq = calloc(h->n_rot / 2 + 1, sizeof(float));
         if (rope->inv_freq == NULL)
             status = mr_fail_nomem(l->err, h->n_rot * sizeof(float), "rope frequencies");
         else if (i == MR_ROPE_MAIN)
             rope->mscale = mr_rope_frequencies(h, h->rope_freq_base, true, factors, rope->inv_freq);
         else
-            rope->mscale = mr_rope_frequencies(h, h->arch->local_rope_freq_base, false, NULL, rope->inv_freq);
+            rope->mscale = mr_rope_frequencies(h, h->local_rope_freq_base, false, NULL, rope->inv_freq);
     }
     free(factors);
     return status;

@@ -8,14 +8,6 @@ static double yarn_pair_of(const mr_hparams *h, double base, double n_rotations)
     return h->n_rot * log(h->rope_n_ctx_orig / (n_rotations * two_pi)) / (2.0 * log(base));
 }
 
-static float attention_factor(const mr_hparams *h) {
-    double s = h->rope_factor;
-    if (h->rope_scaling == MR_ROPE_SCALING_YARN)
-        return h->rope_attn_factor * (s > 1.0 ? (float)(0.1 * log(s) + 1.0) : 1.0f);
-    if (h->rope_scaling == MR_ROPE_SCALING_LONGROPE) return h->rope_attn_factor;
-    return 1.0f;
-}
-
 float mr_rope_frequencies(const mr_hparams *h, float base, bool scaled, const float *freq_factors, float *inv_freq) {
     size_t n_pairs = h->n_rot / 2;
     double low = 0.0, high = 0.0;
@@ -37,7 +29,7 @@ float mr_rope_frequencies(const mr_hparams *h, float base, bool scaled, const fl
         }
         inv_freq[i] = freq;
     }
-    return scaled ? attention_factor(h) : 1.0f;
+    return scaled ? h->rope_attn_factor : 1.0f;
 }
 
 void mr_rope_angles(const float *inv_freq, size_t n_pairs, float factor, uint32_t pos, float *cosines, float *sines) {

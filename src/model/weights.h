@@ -18,6 +18,14 @@ typedef struct mr_norm_weights {
     float *weight, *bias;
 } mr_norm_weights;
 
+/* A norm of queries or keys: of each head (with one weight for all heads, or with its own), or of all heads together.
+ */
+typedef struct mr_head_norm {
+    float *weight;      /* NULL: there is none */
+    uint32_t dim;       /* values that are normed together */
+    size_t weight_step; /* weights from one head to the next */
+} mr_head_norm;
+
 /* A mixture of experts in place of the gated FFN (Shazeer et al., arXiv:1701.06538). */
 typedef struct mr_experts {
     mr_linear router;                              /* [n_expert, n_embd] */
@@ -34,8 +42,7 @@ typedef struct mr_layer {
     int rope;        /* index of the rotation, -1 = none */
     mr_norm_weights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
     mr_linear q, k, v, o;
-    mr_norm_weights q_norm, k_norm;
-    uint32_t q_norm_dim, k_norm_dim; /* a head, or all heads together */
+    mr_head_norm q_norm, k_norm;
     mr_linear gate, up, down;
     mr_experts *experts; /* NULL = dense */
 } mr_layer;

@@ -18,6 +18,14 @@ def llama(name, n_tokens=40, **config):
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 32, "rope_theta": 10000.0}
 
+
+def experts_apart(name, value, config):
+    """Files of 2023 hold each expert as a tensor of its own."""
+    if "_exps." not in name:
+        return value
+    return [(name.replace("_exps.", f".{i}."), expert) for i, expert in enumerate(value)]
+
+
 CASES = [
     llama("llama-mha", num_key_value_heads=4),
     llama("llama-gqa", 70, num_attention_heads=8),
@@ -30,5 +38,7 @@ CASES = [
     llama("llama-llama3", 100, rope_parameters=LLAMA3),
     Case("mixtral", "llama", "Mixtral", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=16),
          keys=keys, permute=True),
+    Case("mixtral-old", "llama", "Mixtral", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=12,
+                                                 num_hidden_layers=1), keys=keys, permute=True, tensor=experts_apart),
     Case("mistral", "llama", "Mistral", dict(head_dim=16, rope_theta=1000000.0), keys=keys, permute=True),
 ]

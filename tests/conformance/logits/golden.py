@@ -58,12 +58,13 @@ class Case:
     tensor    function(GGUF name, value, config) -> value, or a list of (name, value)
     extra     function(config) -> {name: value} of tensors that the model does not hold itself
     permute   rows of q and k go from halves to adjacent pairs, which the architecture's rotation asks for
+    adjust    function(key of the state dict, random value) -> the value that the model gets
     n_ctx     context that the model is to be loaded for, 0: its own
     reference words for the table where it is not simply the class
     """
 
     def __init__(self, name, arch, model, config=None, n_tokens=40, names=None, keys=None, tensor=None, extra=None,
-                 permute=False, n_ctx=0, reference=None):
+                 permute=False, adjust=None, n_ctx=0, reference=None):
         self.name, self.arch, self.n_tokens, self.n_ctx = name, arch, n_tokens, n_ctx
         if isinstance(model, str):
             model = (getattr(transformers, model + "Config"), getattr(transformers, model + "ForCausalLM"))
@@ -71,6 +72,7 @@ class Case:
         self.config = {**BASE, **(config or {})}
         self.names = {**LAYER_NAMES, **MODEL_NAMES, **(names or {})}
         self.keys, self.tensor, self.extra, self.permute = keys, tensor, extra, permute
+        self.adjust = adjust
         self.reference = reference or self.model_class.__name__
 
 
@@ -153,7 +155,7 @@ def llama3_factors(config):
     return np.where(wavelength < high, 1.0, np.where(wavelength > low, s["factor"], between)).astype(np.float32)
 
 
-def randomize(model):
+def randomize(model, adjust=None):
     """Weights wider than usual, so that attention, choices of experts and logits are far from uniform. Vectors are
     spread around what the class makes them (norms around 0 or 1)."""
     stored = set(model.state_dict())
@@ -170,6 +172,8 @@ def randomize(model):
                 value.copy_(noise)
             else:
                 value.copy_(noise * 1.6 / value.shape[-1] ** 0.5)
+            if adjust is not None:
+                value.copy_(adjust(key, value))
 
 
 def gguf_name(case, key):
@@ -236,7 +240,7 @@ def make(case, model=None):
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     model = case.model_class(config).eval()
-    randomize(model)
+    randomize(model, case.adjust)
     tokens = np.random.default_rng(len(case.name)).integers(0, N_VOCAB, case.n_tokens).tolist()
     with torch.no_grad():
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0].numpy()
