@@ -133,7 +133,7 @@ static bool want_reverse(jj_rt *rt, jj_value v, bool *reverse) {
 }
 
 static bool f_dictsort(jj_rt *rt, const jj_call *c, jj_value *out) {
-    bool case_sensitive, reverse, by_value = false;
+    bool case_sensitive = false, reverse = false, by_value = false;
     jj_vec vec = {0};
     if (c->a[2].kind != JJ_MISSING) {
         by_value = c->a[2].kind == JJ_STR && mr_jj_str_is(c->a[2].u.s, "value");
@@ -178,7 +178,7 @@ static bool parse_paths(jj_rt *rt, jj_value attribute, jj_path **paths, size_t *
 }
 
 static bool f_sort(jj_rt *rt, const jj_call *c, jj_value *out) {
-    bool reverse, case_sensitive;
+    bool reverse = false, case_sensitive = false;
     jj_vec values, sorted = {0};
     jj_path *paths;
     size_t n_paths;

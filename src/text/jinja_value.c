@@ -197,7 +197,7 @@ static jj_entry *find_entry(jj_rt *rt, const jj_dict *dict, jj_value key, uint64
 }
 
 bool mr_jj_dict_put(jj_rt *rt, jj_dict *dict, jj_value key, jj_value value) {
-    uint64_t hash;
+    uint64_t hash = 0;
     if (!mr_jj_hash(rt, key, &hash)) return false;
     jj_entry *found = find_entry(rt, dict, key, hash);
     if (rt->error != JJ_ERR_NONE) return false;
@@ -226,7 +226,7 @@ bool mr_jj_dict_put_cstr(jj_rt *rt, jj_dict *dict, const char *key, jj_value val
 }
 
 bool mr_jj_dict_get(jj_rt *rt, const jj_dict *dict, jj_value key, jj_value **found) {
-    uint64_t hash;
+    uint64_t hash = 0;
     *found = NULL;
     if (!mr_jj_hash(rt, key, &hash)) return false;
     jj_entry *e = find_entry(rt, dict, key, hash);

@@ -2,6 +2,7 @@
 #ifndef MR_TEXT_TEXT_MODEL_IMPL_H
 #define MR_TEXT_TEXT_MODEL_IMPL_H
 
+#include "text/model_path.h"
 #include "text/text_model.h"
 
 struct mr_text_model {
@@ -18,9 +19,5 @@ struct mr_text_model {
  * be missing), else by the GGUF's general.sampling.* metadata, else the default. Values that make no sense are named in
  * a warning and ignored. */
 mr_sampling mr_recommended_sampling(const char *folder, const mr_gguf *gguf);
-
-/* model_path.c: the GGUF file that `path` means: itself, or the one model in the folder (free() it). Errors:
- * MR_ERR_NOT_FOUND, MR_ERR_INVALID (several models, all named), MR_ERR_UNSUPPORTED (a folder in another format). */
-mr_status mr_model_path_find(const char *path, char **found, mr_error *err);
 
 #endif
