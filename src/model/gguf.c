@@ -38,6 +38,9 @@ struct mr_gguf {
     mr_gguf_tensor *tensors;
     size_t n_tensors;
     mr_strmap *tensor_index;
+    char *header; /* of an assembled model */
+    void *owner;
+    void (*free_owner)(void *owner);
 };
 
 /* A cursor over one file's header. */
@@ -429,8 +432,38 @@ mr_status mr_gguf_open_memory(mr_gguf **out, const void *data, size_t size, mr_e
     return MR_OK;
 }
 
+mr_status mr_gguf_assemble(mr_gguf **out, const mr_gguf_assembly *parts, mr_error *err) {
+    mr_gguf *gguf;
+    mr_status status = mr_gguf_open_memory(&gguf, parts->header->data, parts->header->len, err);
+    *out = NULL;
+    if (status != MR_OK) return status;
+    mr_strmap_free(gguf->tensor_index);
+    gguf->tensor_index = NULL;
+    free(gguf->tensors);
+    gguf->n_tensors = 0;
+    gguf->tensors = malloc((parts->n_tensors + 1) * sizeof *gguf->tensors);
+    if (gguf->tensors == NULL) {
+        status = mr_fail_nomem(err, parts->n_tensors * sizeof *gguf->tensors, "the tensor list");
+    } else {
+        if (parts->n_tensors > 0) memcpy(gguf->tensors, parts->tensors, parts->n_tensors * sizeof *gguf->tensors);
+        gguf->n_tensors = parts->n_tensors;
+        status = index_tensors(gguf, err);
+    }
+    if (status != MR_OK) {
+        mr_gguf_close(gguf);
+        return status;
+    }
+    gguf->header = mr_buf_take(parts->header); /* the same memory: what was parsed stays where it is */
+    gguf->owner = parts->owner;
+    gguf->free_owner = parts->free_owner;
+    *out = gguf;
+    return MR_OK;
+}
+
 void mr_gguf_close(mr_gguf *gguf) {
     if (gguf == NULL) return;
+    if (gguf->free_owner != NULL) gguf->free_owner(gguf->owner);
+    free(gguf->header);
     for (size_t i = 0; i < gguf->n_parts; i++) {
         if (gguf->parts[i].owned) mr_file_unmap(&gguf->parts[i].map);
     }

@@ -5,6 +5,7 @@
 #ifndef MR_MODEL_GGUF_H
 #define MR_MODEL_GGUF_H
 
+#include "base/buf.h"
 #include "base/error.h"
 
 #include <stdbool.h>
@@ -67,6 +68,17 @@ mr_status mr_gguf_open(mr_gguf **gguf, const char *const *paths, size_t n_paths,
 /* Opens a GGUF image in memory, which must outlive the result (fuzzing, the embedded model). */
 mr_status mr_gguf_open_memory(mr_gguf **gguf, const void *data, size_t size, mr_error *err);
 void mr_gguf_close(mr_gguf *gguf);
+
+/* A model from parts that are not in one GGUF file. */
+typedef struct mr_gguf_assembly {
+    mr_buf *header;                /* a GGUF image without tensors; taken over (and emptied) on success */
+    const mr_gguf_tensor *tensors; /* copied; their data and names belong to the owner */
+    size_t n_tensors;
+    void *owner; /* freed by free_owner(owner) when the result is closed */
+    void (*free_owner)(void *owner);
+} mr_gguf_assembly;
+
+mr_status mr_gguf_assemble(mr_gguf **gguf, const mr_gguf_assembly *parts, mr_error *err);
 
 size_t mr_gguf_n_values(const mr_gguf *gguf);
 const mr_gguf_value *mr_gguf_value_at(const mr_gguf *gguf, size_t i);

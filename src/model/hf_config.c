@@ -1,0 +1,224 @@
+#include "model/hf_model.h"
+
+#include <string.h>
+
+static const mr_hf_family FAMILIES[] = {
+    {.model_type = "llama", .arch = "llama", .rope_halves = true},
+    {.model_type = "mistral", .arch = "llama", .rope_halves = true},
+    {.model_type = "ministral", .arch = "llama", .rope_halves = true},
+    {.model_type = "mixtral", .arch = "llama", .rope_halves = true},
+    {.model_type = "qwen2", .arch = "qwen2"},
+    {.model_type = "qwen2_moe", .arch = "qwen2moe"},
+    {.model_type = "qwen3", .arch = "qwen3"},
+    {.model_type = "qwen3_moe", .arch = "qwen3moe"},
+    {.model_type = "gemma", .arch = "gemma", .norm_plus_one = true},
+    {.model_type = "gemma2", .arch = "gemma2", .norms_behind = true, .norm_plus_one = true},
+    {.model_type = "gemma3_text", .arch = "gemma3", .norms_behind = true, .norm_plus_one = true},
+    {.model_type = "gemma3", .arch = "gemma3", .norms_behind = true, .norm_plus_one = true},
+    {.model_type = "phi", .arch = "phi2"},
+    {.model_type = "phi3", .arch = "phi3"},
+    {.model_type = "starcoder2", .arch = "starcoder2"},
+    {.model_type = "granite", .arch = "granite", .rope_halves = true},
+    {.model_type = "granitemoe", .arch = "granitemoe", .rope_halves = true},
+    {.model_type = "cohere", .arch = "command-r"},
+    {.model_type = "cohere2", .arch = "cohere2"},
+    {.model_type = "olmo2", .arch = "olmo2", .norms_behind = true},
+    {.model_type = "exaone4", .arch = "exaone4", .norms_behind = true},
+    {.model_type = "smollm3", .arch = "smollm3", .rope_halves = true},
+    {.model_type = "seed_oss", .arch = "seed_oss"},
+    {.model_type = "hunyuan_v1_dense", .arch = "hunyuan-dense"},
+    {.model_type = "ernie4_5", .arch = "ernie4_5"},
+    {.model_type = "glm4", .arch = "glm4"},
+};
+
+const mr_hf_family *mr_hf_family_find(const char *model_type, mr_error *err) {
+    size_t n = sizeof FAMILIES / sizeof FAMILIES[0];
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(FAMILIES[i].model_type, model_type) == 0) return &FAMILIES[i];
+    }
+    mr_buf known = {0};
+    for (size_t i = 0; i < n; i++) mr_buf_printf(&known, "%s%s", i == 0 ? "" : ", ", FAMILIES[i].model_type);
+    mr_fail(err, MR_ERR_UNSUPPORTED, "config.json has model_type \"%.64s\", which is not supported; supported are: %s",
+            model_type, mr_buf_cstr(&known));
+    mr_buf_free(&known);
+    return NULL;
+}
+
+/* Collects metadata under the prefix of the architecture. */
+typedef struct header_writer {
+    mr_buf *out;
+    const char *arch;
+    uint64_t n_values;
+} header_writer;
+
+static void put_le(mr_buf *out, uint64_t value, size_t n) {
+    for (size_t i = 0; i < n; i++) mr_buf_putc(out, (char)(value >> (8 * i)));
+}
+
+static void put_text(mr_buf *out, const char *text) {
+    put_le(out, strlen(text), 8);
+    mr_buf_puts(out, text);
+}
+
+/* A key is put under the architecture's prefix unless it has a dot in front. */
+static void put_key(header_writer *w, const char *key, mr_gguf_type type) {
+    if (key[0] == '.') {
+        put_text(w->out, key + 1);
+    } else {
+        put_le(w->out, strlen(w->arch) + 1 + strlen(key), 8);
+        mr_buf_printf(w->out, "%s.%s", w->arch, key);
+    }
+    put_le(w->out, (uint64_t)type, 4);
+    w->n_values++;
+}
+
+static void put_u32(header_writer *w, const char *key, uint64_t value) {
+    put_key(w, key, MR_GGUF_UINT32);
+    put_le(w->out, value > UINT32_MAX ? UINT32_MAX : value, 4);
+}
+
+static void put_f32(header_writer *w, const char *key, double value) {
+    union {
+        float f;
+        uint32_t u;
+    } bits = {.f = (float)value};
+    put_key(w, key, MR_GGUF_FLOAT32);
+    put_le(w->out, bits.u, 4);
+}
+
+static void put_bool(header_writer *w, const char *key, bool value) {
+    put_key(w, key, MR_GGUF_BOOL);
+    put_le(w->out, value, 1);
+}
+
+static void put_string(header_writer *w, const char *key, const char *text) {
+    put_key(w, key, MR_GGUF_STRING);
+    put_text(w->out, text);
+}
+
+/* A number of config.json under the first of the names that is there. */
+static bool get_number(const json_t *config, const char *const *names, double *value) {
+    for (; *names != NULL; names++) {
+        const json_t *item = json_object_get(config, *names);
+        if (!json_is_number(item)) continue;
+        *value = json_number_value(item);
+        return true;
+    }
+    return false;
+}
+
+#define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* Numbers that are copied as they are. */
+static void copy_numbers(header_writer *w, const json_t *config) {
+    static const struct {
+        const char *key;
+        const char *names[4];
+        bool real;
+    } numbers[] = {
+        {"context_length", {"max_position_embeddings", "n_positions"}, false},
+        {"embedding_length", {"hidden_size"}, false},
+        {"block_count", {"num_hidden_layers"}, false},
+        {"feed_forward_length", {"intermediate_size"}, false},
+        {"attention.head_count", {"num_attention_heads"}, false},
+        {"attention.head_count_kv", {"num_key_value_heads"}, false},
+        {"attention.key_length", {"head_dim"}, false},
+        {"attention.value_length", {"head_dim"}, false},
+        {"attention.layer_norm_rms_epsilon", {"rms_norm_eps"}, true},
+        {"attention.layer_norm_epsilon", {"layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"}, true},
+        {"attn_logit_softcapping", {"attn_logit_softcapping"}, true},
+        {"final_logit_softcapping", {"final_logit_softcapping"}, true},
+        {"embedding_scale", {"embedding_multiplier"}, true},
+        {"residual_scale", {"residual_multiplier"}, true},
+        {"attention.scale", {"attention_multiplier"}, true},
+        {"logit_scale", {"logits_scaling", "logit_scale"}, true},
+        {"expert_count", {"num_local_experts", "num_experts", "n_routed_experts"}, false},
+        {"expert_used_count", {"num_experts_per_tok"}, false},
+        {"expert_feed_forward_length", {"moe_intermediate_size"}, false},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        double value;
+        if (!get_number(config, numbers[i].names, &value)) continue;
+        if (numbers[i].real)
+            put_f32(w, numbers[i].key, value);
+        else if (value >= 0)
+            put_u32(w, numbers[i].key, (uint64_t)value);
+    }
+}
+
+/* Scaling of the rotation; `rope_parameters` is the newer name of `rope_scaling` and holds the base too. */
+static mr_status put_rope(header_writer *w, const json_t *config, mr_error *err) {
+    const json_t *rope = json_object_get(config, "rope_parameters");
+    if (!json_is_object(rope)) rope = json_object_get(config, "rope_scaling");
+    const json_t *full = json_object_get(rope, "full_attention"); /* a set for each kind of layer */
+    if (json_is_object(full)) rope = full;
+    double value, original;
+    if (get_number(rope, NAMES("rope_theta"), &value) || get_number(config, NAMES("rope_theta"), &value)) {
+        put_f32(w, "rope.freq_base", value);
+    }
+    double head_dim, n_head, n_embd, partial;
+    if (!get_number(config, NAMES("head_dim"), &head_dim)) {
+        bool known = get_number(config, NAMES("num_attention_heads"), &n_head) &&
+                     get_number(config, NAMES("hidden_size"), &n_embd);
+        head_dim = known && n_head >= 1 ? n_embd / n_head : 0.0;
+    }
+    if ((get_number(rope, NAMES("partial_rotary_factor"), &partial) ||
+         get_number(config, NAMES("partial_rotary_factor"), &partial)) &&
+        partial > 0.0 && partial <= 1.0) {
+        put_u32(w, "rope.dimension_count", (uint64_t)(head_dim * partial));
+    }
+    const char *type = json_string_value(json_object_get(rope, "rope_type"));
+    if (type == NULL) type = json_string_value(json_object_get(rope, "type"));
+    if (type == NULL || strcmp(type, "default") == 0) return MR_OK;
+    if (get_number(rope, NAMES("original_max_position_embeddings"), &original) ||
+        get_number(config, NAMES("original_max_position_embeddings"), &original)) {
+        put_u32(w, "rope.scaling.original_context_length", (uint64_t)original);
+    }
+    if (strcmp(type, "llama3") == 0 || strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0)
+        return MR_OK; /* as tensors */
+    if (strcmp(type, "linear") != 0 && strcmp(type, "yarn") != 0) {
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "config.json asks for rope scaling \"%.64s\", which is not supported",
+                       type);
+    }
+    put_string(w, "rope.scaling.type", type);
+    if (get_number(rope, NAMES("factor"), &value)) put_f32(w, "rope.scaling.factor", value);
+    if (get_number(rope, NAMES("beta_fast"), &value)) put_f32(w, "rope.scaling.yarn_beta_fast", value);
+    if (get_number(rope, NAMES("beta_slow"), &value)) put_f32(w, "rope.scaling.yarn_beta_slow", value);
+    return MR_OK;
+}
+
+static void put_special(header_writer *w, const json_t *config) {
+    double value;
+    const json_t *use_window = json_object_get(config, "use_sliding_window");
+    if (get_number(config, NAMES("sliding_window"), &value) && value > 0 && !json_is_false(use_window)) {
+        put_u32(w, "attention.sliding_window", (uint64_t)value);
+    }
+    if (get_number(config, NAMES("query_pre_attn_scalar"), &value) && value > 0) {
+        double root = 1.0;
+        for (int i = 0; i < 60; i++) root = 0.5 * (root + value / root);
+        put_f32(w, "attention.scale", 1.0 / root);
+    }
+    const json_t *norm = json_object_get(config, "norm_topk_prob");
+    if (json_is_boolean(norm)) put_bool(w, "expert_weights_norm", json_is_true(norm));
+}
+
+mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const json_t *config, mr_error *err) {
+    const json_t *text = json_object_get(config, "text_config");
+    if (json_is_object(text)) config = text; /* a multimodal model's language part */
+    mr_buf values = {0};
+    header_writer w = {.out = &values, .arch = family->arch};
+    put_string(&w, ".general.architecture", family->arch);
+    copy_numbers(&w, config);
+    mr_status status = put_rope(&w, config, err);
+    put_special(&w, config);
+    if (family->rope_halves) put_bool(&w, "rope.halves", true);
+    mr_buf_puts(header, "GGUF");
+    put_le(header, 3, 4);
+    put_le(header, 0, 8);
+    put_le(header, w.n_values, 8);
+    mr_buf_append(header, mr_buf_cstr(&values), values.len);
+    if (status == MR_OK && (values.failed || header->failed))
+        status = mr_fail_nomem(err, values.len, "the model's metadata");
+    mr_buf_free(&values);
+    return status;
+}

@@ -1,0 +1,321 @@
+#include "model/hf_model.h"
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "compute/dtype.h"
+#include "model/safetensors.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_CONFIG_BYTES = 16 << 20, NAME_BYTES = 256 };
+
+/* What the assembled GGUF keeps alive. */
+typedef struct hf_owner {
+    mr_safetensors *st;
+    mr_arena copies; /* tensors that GGUF stores otherwise */
+} hf_owner;
+
+static void free_owner(void *ctx) {
+    hf_owner *owner = ctx;
+    mr_safetensors_close(owner->st);
+    mr_arena_free(&owner->copies);
+    free(owner);
+}
+
+/* One conversion. */
+typedef struct converter {
+    const mr_hf_family *family;
+    const json_t *config;
+    hf_owner *owner;
+    mr_gguf_tensor *tensors;
+    size_t n_tensors, cap_tensors;
+    mr_error *err;
+} converter;
+
+/* Names below "layers.N.", without the ending ".weight" or ".bias". */
+static const struct {
+    const char *theirs, *ours;
+} LAYER_NAMES[] = {
+    {"self_attn.q_proj", "attn_q"},
+    {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"},
+    {"self_attn.o_proj", "attn_output"},
+    {"self_attn.dense", "attn_output"},
+    {"self_attn.qkv_proj", "attn_qkv"},
+    {"self_attn.q_norm", "attn_q_norm"},
+    {"self_attn.k_norm", "attn_k_norm"},
+    {"self_attn.query_layernorm", "attn_q_norm"},
+    {"self_attn.key_layernorm", "attn_k_norm"},
+    {"mlp.gate_proj", "ffn_gate"},
+    {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
+    {"mlp.gate_up_proj", "ffn_up"},
+    {"mlp.c_fc", "ffn_up"},
+    {"mlp.c_proj", "ffn_down"},
+    {"mlp.fc1", "ffn_up"},
+    {"mlp.fc2", "ffn_down"},
+    {"mlp.gate", "ffn_gate_inp"},
+    {"block_sparse_moe.gate", "ffn_gate_inp"},
+    {"mlp.shared_expert.gate_proj", "ffn_gate_shexp"},
+    {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
+    {"mlp.shared_expert.down_proj", "ffn_down_shexp"},
+    {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"},
+    {"input_layernorm", "attn_norm"},
+    {"pre_feedforward_layernorm", "ffn_norm"},
+    {"post_feedforward_layernorm", "post_ffw_norm"},
+    {"post_self_attn_layernorm", "post_attention_norm"},
+    {"post_mlp_layernorm", "post_ffw_norm"},
+};
+
+static const struct {
+    const char *theirs, *ours;
+} EXPERT_NAMES[] = {
+    {"gate_proj", "ffn_gate"}, {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"},
+    {"w1", "ffn_gate"},        {"w3", "ffn_up"},      {"w2", "ffn_down"},
+};
+
+/* Our name of the part of a layer, or false when it has none. */
+static bool map_layer_part(const mr_hf_family *family, const char *part, char *out, size_t n) {
+    unsigned expert;
+    int used = 0;
+    const char *experts = strstr(part, "experts.");
+    if (experts != NULL && sscanf(experts, "experts.%5u.%n", &expert, &used) == 1 && used > 0) {
+        for (size_t i = 0; i < sizeof EXPERT_NAMES / sizeof EXPERT_NAMES[0]; i++) {
+            if (strcmp(experts + used, EXPERT_NAMES[i].theirs) != 0) continue;
+            snprintf(out, n, "%s.%u", EXPERT_NAMES[i].ours, expert);
+            return true;
+        }
+        return false;
+    }
+    if (strcmp(part, "post_attention_layernorm") == 0) {
+        snprintf(out, n, "%s", family->norms_behind ? "post_attention_norm" : "ffn_norm");
+        return true;
+    }
+    for (size_t i = 0; i < sizeof LAYER_NAMES / sizeof LAYER_NAMES[0]; i++) {
+        if (strcmp(part, LAYER_NAMES[i].theirs) != 0) continue;
+        snprintf(out, n, "%s", LAYER_NAMES[i].ours);
+        return true;
+    }
+    return false;
+}
+
+/* The GGUF name of a safetensors name; false for tensors that the model does not need. */
+static bool map_name(const mr_hf_family *family, const char *name, char out[static NAME_BYTES]) {
+    static const char *const prefixes[] = {"model.language_model.", "language_model.model.", "language_model.",
+                                           "model."};
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        size_t n = strlen(prefixes[i]);
+        if (strncmp(name, prefixes[i], n) == 0) {
+            name += n;
+            break;
+        }
+    }
+    const char *dot = strrchr(name, '.');
+    if (dot == NULL || (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0) || strlen(name) >= NAME_BYTES)
+        return false;
+    char stem[NAME_BYTES], part[NAME_BYTES / 2];
+    memcpy(stem, name, (size_t)(dot - name));
+    stem[dot - name] = '\0';
+    unsigned layer;
+    int used = 0;
+    if (sscanf(stem, "layers.%5u.%n", &layer, &used) == 1 && used > 0) {
+        if (!map_layer_part(family, stem + used, part, sizeof part)) return false;
+        snprintf(out, NAME_BYTES, "blk.%u.%s%s", layer, part, dot);
+        return true;
+    }
+    static const struct {
+        const char *theirs, *ours;
+    } globals[] = {{"embed_tokens", "token_embd"},
+                   {"norm", "output_norm"},
+                   {"final_layernorm", "output_norm"},
+                   {"lm_head", "output"}};
+    for (size_t i = 0; i < sizeof globals / sizeof globals[0]; i++) {
+        if (strcmp(stem, globals[i].theirs) != 0) continue;
+        snprintf(out, NAME_BYTES, "%s%s", globals[i].ours, dot);
+        return true;
+    }
+    return false;
+}
+
+static bool is_tied(const json_t *config) {
+    const json_t *tied = json_object_get(config, "tie_word_embeddings"), *text = json_object_get(config, "text_config");
+    if (tied == NULL && json_is_object(text)) tied = json_object_get(text, "tie_word_embeddings");
+    return json_is_true(tied);
+}
+
+static mr_gguf_tensor *add_tensor(converter *c, const char *name) {
+    if (c->n_tensors == c->cap_tensors) {
+        size_t cap = c->cap_tensors == 0 ? 256 : 2 * c->cap_tensors;
+        mr_gguf_tensor *tensors = realloc(c->tensors, cap * sizeof *tensors);
+        if (tensors == NULL) return NULL;
+        c->tensors = tensors;
+        c->cap_tensors = cap;
+    }
+    mr_gguf_tensor *t = &c->tensors[c->n_tensors];
+    *t = (mr_gguf_tensor){.name = mr_arena_strndup(&c->owner->copies, name, strlen(name)), .shape = {1, 1, 1, 1}};
+    return t->name == NULL ? NULL : t;
+}
+
+/* A copy as floats plus `plus`, or an aligned copy of the bytes as they are. */
+static mr_status copy_tensor(converter *c, mr_gguf_tensor *t, bool as_floats, float plus) {
+    const mr_dtype_info *type = mr_dtype_find(t->type);
+    size_t n = 1;
+    for (uint32_t d = 0; d < t->n_dims; d++) n *= (size_t)t->shape[d];
+    size_t n_bytes = as_floats ? n * sizeof(float) : t->n_bytes;
+    uint8_t *copy = mr_arena_alloc(&c->owner->copies, n_bytes + 1), *bytes = NULL;
+    if (copy == NULL) return mr_fail_nomem(c->err, n_bytes, t->name);
+    if (!as_floats) {
+        memcpy(copy, t->data, t->n_bytes);
+    } else {
+        bytes = malloc(t->n_bytes + 1); /* aligned for the decoder */
+        if (bytes == NULL) return mr_fail_nomem(c->err, t->n_bytes, t->name);
+        memcpy(bytes, t->data, t->n_bytes);
+        float *values = (float *)(void *)copy;
+        type->dequantize(bytes, values, n);
+        for (size_t i = 0; i < n; i++) values[i] += plus;
+        free(bytes);
+        t->type = MR_F32;
+        t->n_bytes = n_bytes;
+    }
+    t->data = copy;
+    return MR_OK;
+}
+
+static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
+    char name[NAME_BYTES];
+    if (!map_name(c->family, source->name, name)) return MR_OK;
+    if (strcmp(name, "output.weight") == 0 && is_tied(c->config)) return MR_OK;
+    static const struct {
+        mr_st_dtype st;
+        mr_dtype type;
+    } types[] = {{MR_ST_F32, MR_F32}, {MR_ST_F16, MR_F16}, {MR_ST_BF16, MR_BF16}};
+    const mr_dtype_info *type = NULL;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (types[i].st == source->dtype) type = mr_dtype_find(types[i].type);
+    }
+    if (type == NULL || source->n_dims < 1 || source->n_dims > MR_GGUF_MAX_DIMS) {
+        return mr_fail(c->err, MR_ERR_UNSUPPORTED,
+                       "tensor %s has type %s and %u dimensions; F32, F16 and BF16 weights are supported", source->name,
+                       mr_st_dtype_name(source->dtype), source->n_dims);
+    }
+    mr_gguf_tensor *t = add_tensor(c, name);
+    if (t == NULL) return mr_fail_nomem(c->err, sizeof *t, "the tensor list");
+    t->n_dims = source->n_dims;
+    t->type = (uint32_t)type->type;
+    t->data = source->data;
+    t->n_bytes = source->n_bytes;
+    for (uint32_t d = 0; d < source->n_dims; d++) {
+        t->shape[d] = source->shape[source->n_dims - 1 - d];
+        if (t->shape[d] == 0) return mr_fail(c->err, MR_ERR_INVALID, "tensor %s is empty", source->name);
+    }
+    c->n_tensors++;
+    size_t name_len = strlen(name);
+    bool is_norm = name_len > 12 && strcmp(name + name_len - 12, "_norm.weight") == 0;
+    if (is_norm && c->family->norm_plus_one) return copy_tensor(c, t, true, 1.0f);
+    if ((uintptr_t)t->data % type->block_bytes != 0) return copy_tensor(c, t, false, 0.0f);
+    return MR_OK;
+}
+
+/* The divisors of Llama 3.1's rope scaling as a tensor, as GGUF files have them. */
+static mr_status add_llama3_factors(converter *c, const json_t *rope) {
+    const json_t *config = c->config;
+    double factor = json_number_value(json_object_get(rope, "factor"));
+    double low = json_number_value(json_object_get(rope, "low_freq_factor"));
+    double high = json_number_value(json_object_get(rope, "high_freq_factor"));
+    double original = json_number_value(json_object_get(rope, "original_max_position_embeddings"));
+    double base = json_number_value(json_object_get(rope, "rope_theta"));
+    if (base <= 0.0) base = json_number_value(json_object_get(config, "rope_theta"));
+    double head_dim = json_number_value(json_object_get(config, "head_dim"));
+    double n_head = json_number_value(json_object_get(config, "num_attention_heads"));
+    if (head_dim < 2.0 && n_head >= 1.0) head_dim = json_number_value(json_object_get(config, "hidden_size")) / n_head;
+    if (!(factor > 0.0 && low > 0.0 && high > low && original > 0.0 && base > 1.0 && head_dim >= 2.0 &&
+          head_dim <= 65536.0)) {
+        return mr_fail(c->err, MR_ERR_INVALID, "config.json's llama3 rope scaling is incomplete");
+    }
+    size_t n = (size_t)head_dim / 2;
+    mr_gguf_tensor *t = add_tensor(c, "rope_freqs.weight");
+    float *values = mr_arena_calloc(&c->owner->copies, n, sizeof *values);
+    if (t == NULL || values == NULL) return mr_fail_nomem(c->err, n * sizeof *values, "rope factors");
+    for (size_t i = 0; i < n; i++) {
+        double wavelength = 2.0 * 3.14159265358979323846 * pow(base, (double)(2 * i) / head_dim);
+        double smooth = (original / wavelength - low) / (high - low);
+        if (wavelength < original / high)
+            values[i] = 1.0f;
+        else if (wavelength > original / low)
+            values[i] = (float)factor;
+        else
+            values[i] = (float)(1.0 / ((1.0 - smooth) / factor + smooth));
+    }
+    t->n_dims = 1;
+    t->shape[0] = n;
+    t->type = MR_F32;
+    t->data = (const uint8_t *)values;
+    t->n_bytes = n * sizeof *values;
+    c->n_tensors++;
+    return MR_OK;
+}
+
+static mr_status convert_all(converter *c) {
+    mr_status status = MR_OK;
+    for (size_t i = 0; i < mr_safetensors_n(c->owner->st) && status == MR_OK; i++) {
+        status = convert_tensor(c, mr_safetensors_at(c->owner->st, i));
+    }
+    const json_t *rope = json_object_get(c->config, "rope_parameters");
+    if (!json_is_object(rope)) rope = json_object_get(c->config, "rope_scaling");
+    const char *type = json_string_value(json_object_get(rope, "rope_type"));
+    if (status == MR_OK && type != NULL && strcmp(type, "llama3") == 0) status = add_llama3_factors(c, rope);
+    return status;
+}
+
+static mr_status read_config(const char *folder, json_t **config, mr_error *err) {
+    char *path = mr_path_join(folder, "config.json");
+    if (path == NULL) return mr_fail_nomem(err, 0, "a path");
+    mr_buf text = {0};
+    json_error_t json_err;
+    mr_status status = mr_file_read(&text, path, MAX_CONFIG_BYTES, err);
+    if (status == MR_OK) {
+        *config = json_loadb(mr_buf_cstr(&text), text.len, 0, &json_err);
+        if (!json_is_object(*config)) {
+            status =
+                mr_fail(err, MR_ERR_INVALID, "%s line %d is no JSON object: %s", path, json_err.line, json_err.text);
+        }
+    }
+    mr_buf_free(&text);
+    free(path);
+    return status;
+}
+
+mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err) {
+    json_t *config = NULL;
+    mr_buf header = {0};
+    converter c = {.err = err};
+    *gguf = NULL;
+    mr_status status = read_config(folder, &config, err);
+    c.config = config;
+    const char *model_type = json_string_value(json_object_get(config, "model_type"));
+    if (status == MR_OK && model_type == NULL)
+        status = mr_fail(err, MR_ERR_INVALID, "%s/config.json has no model_type", folder);
+    if (status == MR_OK && (c.family = mr_hf_family_find(model_type, err)) == NULL) status = MR_ERR_UNSUPPORTED;
+    if (status == MR_OK) status = mr_hf_write_header(&header, c.family, config, err);
+    if (status == MR_OK && (c.owner = calloc(1, sizeof *c.owner)) == NULL)
+        status = mr_fail_nomem(err, sizeof *c.owner, "a model");
+    if (status == MR_OK) status = mr_safetensors_open_folder(&c.owner->st, folder, err);
+    if (status == MR_OK) status = convert_all(&c);
+    if (status == MR_OK) {
+        mr_gguf_assembly parts = {.header = &header,
+                                  .tensors = c.tensors,
+                                  .n_tensors = c.n_tensors,
+                                  .owner = c.owner,
+                                  .free_owner = free_owner};
+        status = mr_gguf_assemble(gguf, &parts, err);
+    }
+    if (status != MR_OK && c.owner != NULL) free_owner(c.owner);
+    free(c.tensors);
+    mr_buf_free(&header);
+    json_decref(config);
+    return status;
+}

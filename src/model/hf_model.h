@@ -1,0 +1,32 @@
+/* Hugging Face model folders (config.json and safetensors) seen as a GGUF file: the same metadata keys and tensor
+ * names, so that everything above reads one form. Weights stay in the mapped safetensors; only what GGUF stores
+ * otherwise is copied. */
+#ifndef MR_MODEL_HF_MODEL_H
+#define MR_MODEL_HF_MODEL_H
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "model/gguf.h"
+
+#include <jansson.h>
+
+/* Opens a folder; the result is closed with mr_gguf_close. Errors: an unknown model_type lists the known ones; whatever
+ * is missing or contradicts itself is named. */
+mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err);
+
+/* How the tensors of one model_type are named and stored. */
+typedef struct mr_hf_family {
+    const char *model_type; /* config.json */
+    const char *arch;       /* the GGUF architecture */
+    bool rope_halves;       /* pairs (i, i + n/2) although the GGUF architecture has adjacent ones */
+    bool norms_behind;      /* post_attention_layernorm stands behind the attention, not before the FFN */
+    bool norm_plus_one;     /* norm weights are stored less one */
+} mr_hf_family;
+
+/* NULL and an error when the model_type is not known. */
+const mr_hf_family *mr_hf_family_find(const char *model_type, mr_error *err);
+
+/* Appends a GGUF header without tensors that says what config.json (a JSON object) says. */
+mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const json_t *config, mr_error *err);
+
+#endif

@@ -1,0 +1,147 @@
+/* floors: model */
+/* Hugging Face folders: the golden models in tests/conformance/hf give the logits that `transformers` computed. */
+#include "base/file.h"
+#include "model/hf_model.h"
+#include "model/model.h"
+#include "model/safetensors.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define GOLDEN_DIR MR_SOURCE_DIR "/tests/conformance/hf"
+
+enum { MAX_TOKENS = 128 };
+
+/* Each folder holds the model and `golden.safetensors` with `tokens` (I32 [n]) and `logits` (F32 [n, n_vocab]). */
+static void check_folder(const char *name) {
+    char folder[512], golden_path[600];
+    mr_error err = {0};
+    mr_gguf *gguf;
+    mr_model *model;
+    mr_safetensors *golden;
+    snprintf(folder, sizeof folder, "%s/%s", GOLDEN_DIR, name);
+    snprintf(golden_path, sizeof golden_path, "%s/golden.safetensors", folder);
+    if (mr_hf_open(&gguf, folder, &err) != MR_OK) fail_msg("%s: %s", name, err.text);
+    mr_model_options options = {.n_threads = 2};
+    if (mr_model_load(&model, gguf, &options, &err) != MR_OK) fail_msg("%s: %s", name, err.text);
+    if (mr_safetensors_open_file(&golden, golden_path, &err) != MR_OK) fail_msg("%s", err.text);
+    const mr_st_tensor *tokens = mr_safetensors_find(golden, "tokens"), *logits = mr_safetensors_find(golden, "logits");
+    assert_non_null(tokens);
+    assert_non_null(logits);
+    uint32_t n = (uint32_t)tokens->shape[0], n_vocab = mr_model_get_info(model)->n_vocab;
+    assert_in_range(n, 1, MAX_TOKENS);
+    assert_int_equal(logits->shape[1], n_vocab);
+    int32_t ids[MAX_TOKENS], blocks[MAX_TOKENS / MR_KV_BLOCK + 1];
+    memcpy(ids, tokens->data, n * sizeof *ids);
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) blocks[i] = (int32_t)i;
+    mr_kv_pool pool;
+    mr_kv_layout layout = mr_model_kv_layout(model, MR_KV_F32);
+    assert_int_equal(mr_kv_pool_init(&pool, &layout, sizeof blocks / sizeof blocks[0], &err), MR_OK);
+    float *ours = calloc((size_t)n * n_vocab, sizeof *ours), worst = 0.0f;
+    mr_batch_run run = {.tokens = ids, .n_tokens = n, .blocks = blocks, .n_logits = n, .logits = ours};
+    if (mr_model_forward(model, &pool, &run, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
+    for (size_t i = 0; i < (size_t)n * n_vocab; i++) {
+        float expected;
+        memcpy(&expected, logits->data + i * sizeof expected, sizeof expected);
+        float difference = fabsf(expected - ours[i]);
+        if (!(difference <= worst)) worst = difference;
+    }
+    print_message("%-24s max |difference| %.2e\n", name, (double)worst);
+    /* 16-bit weights are multiplied by inputs rounded to 16 bits. */
+    float tolerance = strstr(name, "bf16") != NULL ? 0.1f : 2e-3f;
+    if (!(worst <= tolerance)) fail_msg("%s: logits differ by %g", name, (double)worst);
+    free(ours);
+    mr_kv_pool_free(&pool);
+    mr_safetensors_close(golden);
+    mr_model_free(model);
+    mr_gguf_close(gguf);
+}
+
+static void test_golden_folders(void **state) {
+    (void)state;
+    DIR *dir = opendir(GOLDEN_DIR);
+    assert_non_null(dir);
+    int n = 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        char config[600];
+        snprintf(config, sizeof config, "%s/%s/config.json", GOLDEN_DIR, entry->d_name);
+        if (entry->d_name[0] == '.' || !mr_path_is_file(config)) continue;
+        check_folder(entry->d_name);
+        n++;
+    }
+    closedir(dir);
+    assert_true(n >= 4);
+}
+
+/* A safetensors file with this header and n_data bytes of data. */
+static mr_status open_text(const char *header, uint64_t n_header, size_t n_data, mr_error *err) {
+    char path[] = "/tmp/mr-test-st-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    uint8_t size[8];
+    for (int i = 0; i < 8; i++) size[i] = (uint8_t)(n_header >> (8 * i));
+    static const char zeros[64];
+    assert_int_equal(write(fd, size, 8), 8);
+    assert_int_equal(write(fd, header, strlen(header)), (ssize_t)strlen(header));
+    assert_int_equal(write(fd, zeros, n_data), (ssize_t)n_data);
+    close(fd);
+    mr_safetensors *st;
+    mr_status status = mr_safetensors_open_file(&st, path, err);
+    mr_safetensors_close(st);
+    unlink(path);
+    return status;
+}
+
+static void test_bad_safetensors(void **state) {
+    (void)state;
+    static const struct {
+        const char *header;
+        size_t n_data;
+        const char *says;
+    } cases[] = {
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}", 15, "truncated or corrupt"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,16]}}", 16, "truncated or corrupt"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,16]}}", 16, "impossible shape"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,16]}}", 16,
+         "impossible shape"},
+        {"{\"a\":{\"dtype\":\"Q9\",\"shape\":[4],\"data_offsets\":[0,16]}}", 16, "Q9"},
+        {"{\"a\":{\"shape\":[4],\"data_offsets\":[0,16]}}", 16, "lacks dtype"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[8,-8]}}", 16, "truncated or corrupt"},
+        {"[1]", 0, "no JSON object"},
+        {"{", 0, "no JSON object"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        mr_error err = {0};
+        assert_int_not_equal(open_text(cases[i].header, strlen(cases[i].header), cases[i].n_data, &err), MR_OK);
+        if (strstr(err.text, cases[i].says) == NULL) fail_msg("case %zu says: %s", i, err.text);
+    }
+    mr_error err = {0};
+    assert_int_not_equal(open_text("{}", 1u << 30, 0, &err), MR_OK);
+    assert_int_not_equal(open_text("{}", UINT64_MAX, 0, &err), MR_OK);
+    const char *good = "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}";
+    assert_int_equal(open_text(good, strlen(good), 16, &err), MR_OK);
+}
+
+static void test_bad_folders(void **state) {
+    (void)state;
+    mr_gguf *gguf;
+    mr_error err = {0};
+    assert_int_equal(mr_hf_open(&gguf, "/no/such/folder", &err), MR_ERR_NOT_FOUND);
+    assert_null(gguf);
+    assert_null(mr_hf_family_find("nonsense", &err));
+    assert_non_null(strstr(err.text, "qwen3"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden_folders), cmocka_unit_test(test_bad_safetensors),
+                                       cmocka_unit_test(test_bad_folders)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
