@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "service/pb_wire.h"
 #include "settings.pb-c.h"
+#include "text/model_path.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -83,35 +83,6 @@ static mr_status no_such_model(const char *name, mr_error *err) {
     return mr_fail(err, MR_ERR_NOT_FOUND, "model_name_or_path \"%s\" does not exist; check the path", name);
 }
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* "NAME-00002-of-00005.gguf" for any part but the first. */
-static bool is_later_part(const char *name) {
-    size_t n = strlen(name);
-    const char *tail = n >= 20 ? name + n - 20 : NULL; /* -00002-of-00005.gguf */
-    return tail != NULL && tail[0] == '-' && strspn(tail + 1, "0123456789") == 5 && strncmp(tail + 6, "-of-", 4) == 0 &&
-           strncmp(tail + 1, "00001", 5) != 0;
-}
-
-/* The .gguf files of a folder, without the later parts of split models, sorted; names in the arena. */
-static mr_status list_gguf_files(mr_settings *settings, const char *folder, const char **names, size_t *n,
-                                 mr_error *err) {
-    DIR *dir = opendir(folder);
-    if (dir == NULL) return mr_fail(err, MR_ERR_IO, "model_name_or_path \"%s\": the folder cannot be read", folder);
-    mr_status status = MR_OK;
-    struct dirent *entry;
-    *n = 0;
-    while (status == MR_OK && *n < MAX_FILES && (entry = readdir(dir)) != NULL) {
-        if (!mr_has_suffix(entry->d_name, ".gguf") || is_later_part(entry->d_name)) continue;
-        status = keep(settings, &names[(*n)++], entry->d_name, err);
-    }
-    closedir(dir);
-    if (status == MR_OK) qsort(names, *n, sizeof *names, by_name);
-    return status;
-}
-
 static mr_status add_path(mr_settings *settings, const char *folder, const char *name, mr_error *err) {
     char *path = mr_path_join(folder, name);
     if (path == NULL) return no_memory(err);
@@ -128,19 +99,12 @@ static mr_status add_path(mr_settings *settings, const char *folder, const char 
 
 /* A folder without a file list: its one GGUF model. */
 static mr_status resolve_folder(mr_settings *settings, const char *folder, mr_error *err) {
-    const char **names = mr_arena_calloc(&settings->arena, MAX_FILES, sizeof *names);
-    if (names == NULL) return no_memory(err);
-    size_t n = 0;
-    mr_status status = list_gguf_files(settings, folder, names, &n, err);
-    if (status != MR_OK) return status;
-    if (n == 0) {
-        return mr_fail(err, MR_ERR_NOT_FOUND, "the folder %s holds no .gguf file; check model_name_or_path", folder);
-    }
-    if (n > 1) {
-        return mr_fail(err, MR_ERR_INVALID, "the folder %s holds %zu GGUF models (%s, %s, …); name one in gguf_files",
-                       folder, n, names[0], names[1]);
-    }
-    return add_path(settings, folder, names[0], err);
+    char *path;
+    mr_status status = mr_model_path_find(folder, &path, err);
+    if (status != MR_OK) return mr_fail_prefix(err, "model_name_or_path without gguf_files");
+    status = keep(settings, &settings->paths[settings->n_paths++], path, err);
+    free(path);
+    return status;
 }
 
 static mr_status resolve_gguf(mr_settings *settings, const pb_gguf_model *pb, mr_error *err) {
