@@ -106,6 +106,8 @@ void mr_cli_escape(mr_buf *out, const char *text, size_t len, size_t max_bytes) 
                    (code_point >= 0x2066 && code_point <= 0x2069) || code_point == 0xFEFF;
         if (!valid) {
             for (size_t i = 0; i < n; i++) mr_buf_printf(out, "\\x%02x", (unsigned char)text[at + i]);
+        } else if (code_point == '"' || code_point == '\\') {
+            mr_buf_printf(out, "\\%c", (char)code_point);
         } else if (code_point == '\n') {
             mr_buf_puts(out, "\\n");
         } else if (odd) {

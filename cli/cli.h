@@ -106,7 +106,7 @@ typedef struct mr_cli_ticker mr_cli_ticker;
 mr_cli_ticker *mr_cli_ticker_start(const char *what); /* NULL where stderr is no terminal */
 void mr_cli_ticker_stop(mr_cli_ticker *ticker);       /* NULL is allowed */
 
-/* Appends text in which control characters and broken UTF-8 are escaped, at most max_bytes of it. */
+/* Appends text in which quotes, control characters and broken UTF-8 are escaped, at most about max_bytes of it. */
 void mr_cli_escape(mr_buf *out, const char *text, size_t len, size_t max_bytes);
 
 #endif

@@ -19,6 +19,10 @@
 #include <unistd.h>
 
 enum { MAX_METADATA = 64 };
+#ifndef MR_LIBDIR /* the library folder beside bin/, from the build */
+#define MR_LIBDIR "lib"
+#endif
+
 static const char COMMAND[] = "run";
 static const char PLUGIN_FILE[] = "libplugin_runner_mistral.so";
 
@@ -199,14 +203,7 @@ static mr_status read_job(run *r, mr_error *err) {
 
 /* The plugin beside this program, or where it is installed. */
 static mr_status find_plugin(mr_buf *path, mr_error *err) {
-    static const char *const PLACES[] = {
-        "",
-        "../lib/mistral-runner/",
-        "../lib64/mistral-runner/",
-#ifdef MR_PLUGIN_DIR
-        MR_PLUGIN_DIR "/",
-#endif
-    };
+    static const char *const PLACES[] = {"", "../" MR_LIBDIR "/mistral-runner/"};
     char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n <= 0) return mr_fail(err, MR_ERR_IO, "cannot find this program's own folder; name the plugin with --plugin");
@@ -215,10 +212,7 @@ static mr_status find_plugin(mr_buf *path, mr_error *err) {
     if (slash != NULL) *slash = '\0';
     for (size_t i = 0; i < sizeof PLACES / sizeof PLACES[0]; i++) {
         mr_buf_clear(path);
-        if (PLACES[i][0] == '/')
-            mr_buf_printf(path, "%s%s", PLACES[i], PLUGIN_FILE);
-        else
-            mr_buf_printf(path, "%s/%s%s", self, PLACES[i], PLUGIN_FILE);
+        mr_buf_printf(path, "%s/%s%s", self, PLACES[i], PLUGIN_FILE);
         if (mr_path_is_file(mr_buf_cstr(path))) return MR_OK;
     }
     return mr_fail(err, MR_ERR_NOT_FOUND, "there is no %s beside this program in %s; name it with --plugin",

@@ -97,15 +97,12 @@ static mr_status check_args(const mr_job *job, const pb_args *args, mr_error *er
 
 /* With a system prompt the prompt is a chat message, and an earlier answer in the context is ended as a turn. */
 static mr_status build_chat_prompt(const mr_job *job, const pb_args *args, mr_prompt *prompt, mr_error *err) {
-    const mr_tokenizer *tokenizer = mr_text_model_tokenizer(job->model);
-    if (prompt->tokens.n > 0 && !mr_tokenizer_is_eog(tokenizer, prompt->tokens.ids[prompt->tokens.n - 1]) &&
-        mr_tokenizer_eos(tokenizer) >= 0 && !mr_tokens_push(&prompt->tokens, mr_tokenizer_eos(tokenizer))) {
-        return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the prompt");
-    }
+    mr_status status = mr_prompt_end_turn(prompt, job->model, err);
+    if (status != MR_OK) return status;
     json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", args->system_prompt, "role",
                                  "user", "content", args->prompt != NULL ? args->prompt : "");
     if (messages == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the prompt");
-    mr_status status = mr_prompt_chat(prompt, job->model, messages, NULL, err);
+    status = mr_prompt_chat(prompt, job->model, messages, NULL, err);
     json_decref(messages);
     return status;
 }

@@ -3,6 +3,8 @@
 #include "base/buf.h"
 #include "text/reasoning.h"
 
+#include <string.h>
+
 static mr_status push(mr_tokens *tokens, mr_token id, mr_error *err) {
     if (mr_tokens_push(tokens, id)) return MR_OK;
     return mr_fail_nomem(err, (tokens->n + 1) * sizeof id, "the prompt's tokens");
@@ -53,6 +55,41 @@ mr_status mr_prompt_context(mr_prompt *prompt, const mr_text_model *model, const
         if (status != MR_OK) return status;
     }
     return MR_OK;
+}
+
+/* The text between an answer and whatever follows it: found by rendering a conversation with and without the answer.
+ * *end stays empty when the template shows the two differently. */
+static mr_status find_turn_end(const mr_chat_template *chat, mr_buf *end, mr_error *err) {
+    static const char ANSWER[] = "answer";
+    json_t *messages = json_pack("[{s:s, s:s}]", "role", "user", "content", "question");
+    json_t *message = json_pack("{s:s, s:s}", "role", "assistant", "content", ANSWER);
+    mr_buf open = {0}, whole = {0};
+    mr_status status = messages != NULL && message != NULL ? MR_OK : mr_fail_nomem(err, 0, "the prompt");
+    if (status == MR_OK) status = mr_chat_template_render(chat, messages, NULL, NULL, true, &open, err);
+    if (status == MR_OK && json_array_append(messages, message) != 0) status = mr_fail_nomem(err, 0, "the prompt");
+    if (status == MR_OK) status = mr_chat_template_render(chat, messages, NULL, NULL, false, &whole, err);
+    if (status == MR_OK && mr_buf_puts(&open, ANSWER) && whole.len > open.len &&
+        memcmp(whole.data, open.data, open.len) == 0) {
+        mr_buf_append(end, whole.data + open.len, whole.len - open.len);
+    }
+    mr_buf_free(&open);
+    mr_buf_free(&whole);
+    json_decref(message);
+    json_decref(messages);
+    return status;
+}
+
+mr_status mr_prompt_end_turn(mr_prompt *prompt, const mr_text_model *model, mr_error *err) {
+    const mr_tokenizer *tokenizer = mr_text_model_tokenizer(model);
+    if (prompt->tokens.n == 0 || mr_tokenizer_is_eog(tokenizer, prompt->tokens.ids[prompt->tokens.n - 1])) return MR_OK;
+    mr_buf end = {0};
+    mr_status status = find_turn_end(mr_text_model_chat_template(model), &end, err);
+    if (status == MR_OK && end.len > 0)
+        status = mr_prompt_text(prompt, model, end.data, end.len, err);
+    else if (status == MR_OK && mr_tokenizer_eos(tokenizer) >= 0)
+        status = push(&prompt->tokens, mr_tokenizer_eos(tokenizer), err);
+    mr_buf_free(&end);
+    return status;
 }
 
 void mr_prompt_free(mr_prompt *prompt) {

@@ -24,6 +24,10 @@ mr_status mr_prompt_text(mr_prompt *prompt, const mr_text_model *model, const ch
 /* Appends tokens that an earlier result gave; MR_ERR_INVALID for ids that the vocabulary does not have. */
 mr_status mr_prompt_context(mr_prompt *prompt, const mr_text_model *model, const int32_t *ids, size_t n, mr_error *err);
 
+/* Appends what closes an assistant's answer in the chat template, unless the prompt is empty or ends with a token that
+ * ends a generation. */
+mr_status mr_prompt_end_turn(mr_prompt *prompt, const mr_text_model *model, mr_error *err);
+
 void mr_prompt_free(mr_prompt *prompt);
 
 #endif

@@ -78,14 +78,14 @@ bad_job "a json_schema" chat '{"messages": [{"role": "USER", "content": {"text":
 bad_job "a context of another model" completion '{"prompt": "x", "context": {"ollama_context": {"data": [123456789]}}}' "123456789"
 long=$(i=0; while [ $i -lt 400 ]; do printf 'house dog '; i=$((i + 1)); done)
 bad_job "a prompt longer than the context" completion "{\"prompt\": \"$long\"}" "128"
-bad_job "a stray result of a tool" chat '{"messages": [{"role": "TOOL", "content": {"tool_results": {"results": [{"call_id": "1", "content": "x"}]}}}]}' "call_id"
+bad_job "a stray result of a tool" chat '{"messages": [{"role": "TOOL", "content": {"tool_results": {"results": [{"call_id": "1", "content": "x"}]}}}]}' "no fn_name"
 
 # Files of the program itself.
 worker "$small"
 job chat "$hello"
 refuses "a missing job file" 1 "nowhere.json" "$cli" run --worker worker.json --job nowhere.json
 echo '{"args": {' >broken.json
-refuses "a job that is no JSON" 1 "line 1" "$cli" run --worker worker.json --job broken.json
+refuses "a job that is no JSON" 1 "broken.json is no JSON: line 2" "$cli" run --worker worker.json --job broken.json
 refuses "a job without --job" 2 "--job is missing" "$cli" run --worker worker.json
 echo '{"worker_name": "other", "args": {}}' >other.json
 refuses "a job of another worker" 1 "the worker \"other\"" "$cli" run --worker worker.json --job other.json

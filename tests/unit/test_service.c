@@ -263,6 +263,37 @@ static void test_system_prompt_uses_the_template(void **state) {
     json_decref(chat);
 }
 
+/* An answer in the context is closed as the template closes it, before the next question follows. */
+static void test_context_of_a_chat_goes_on(void **state) {
+    (void)state;
+    if (shared_service == NULL) skip();
+    json_t *first = result_of(
+        "completion", "{'system_prompt':'You are kind.','prompt':'Hello','options':{'temperature':0,'max_tokens':30}}");
+    char *ids = json_dumps(json_object_get(json_object_get(json_object_get(first, "context"), "ollama"), "data"), 0);
+    mr_buf args = {0}, raw = {0};
+    mr_buf_printf(&args,
+                  "{'system_prompt':'You are kind.','prompt':'Who are you?','context':{'ollama_context':{'data':%s}},"
+                  "'options':{'temperature':0,'max_tokens':30}}",
+                  ids);
+    json_t *second = result_of("completion", mr_buf_cstr(&args));
+    mr_buf_printf(
+        &raw,
+        "{'prompt':'<|im_start|>system\\nYou are kind.<|im_end|>\\n<|im_start|>user\\nHello<|im_end|>\\n"
+        "<|im_start|>assistant\\n%s<|im_end|>\\n<|im_start|>system\\nYou are kind.<|im_end|>\\n<|im_start|>"
+        "user\\nWho are you?<|im_end|>\\n<|im_start|>assistant\\n','options':{'temperature':0,'max_tokens':30}}",
+        text_of(first));
+    assert_null(strchr(text_of(first), '\''));
+    json_t *whole = result_of("completion", mr_buf_cstr(&raw));
+    assert_string_equal(text_of(second), text_of(whole));
+    assert_int_equal(usage_of(second, "prompt_tokens"), usage_of(whole, "prompt_tokens"));
+    free(ids);
+    mr_buf_free(&args);
+    mr_buf_free(&raw);
+    json_decref(first);
+    json_decref(second);
+    json_decref(whole);
+}
+
 static void test_bad_input_gets_a_sentence(void **state) {
     (void)state;
     if (shared_service == NULL) skip();
@@ -374,6 +405,7 @@ int main(void) {
         cmocka_unit_test(test_final_full_text),
         cmocka_unit_test(test_context_goes_on),
         cmocka_unit_test(test_system_prompt_uses_the_template),
+        cmocka_unit_test(test_context_of_a_chat_goes_on),
         cmocka_unit_test(test_bad_input_gets_a_sentence),
         cmocka_unit_test(test_a_long_prompt_is_refused_with_numbers),
         cmocka_unit_test(test_tools_without_an_endpoint),
