@@ -110,10 +110,20 @@ static void fill_info(mr_loader *l) {
     label_type(l);
 }
 
+/* The threads that were asked for; by default the physical cores, fewer for small models: a member that reads less than
+ * this in a step waits longer at barriers than it works. */
+static int threads_for(const mr_loader *l) {
+    enum { BYTES_PER_THREAD = 16 << 20 };
+    if (l->options->n_threads != 0) return l->options->n_threads;
+    size_t useful = 1 + mr_gguf_tensor_bytes(l->gguf) / BYTES_PER_THREAD;
+    int n_cores = mr_physical_cores();
+    return useful < (size_t)n_cores ? (int)useful : n_cores;
+}
+
 static mr_status load_all(mr_loader *l) {
     mr_model *model = l->model;
     mr_status status = mr_hparams_read(&model->hparams, l->gguf, l->err);
-    if (status == MR_OK) status = mr_team_new(&model->team, l->options->n_threads, l->err);
+    if (status == MR_OK) status = mr_team_new(&model->team, threads_for(l), l->err);
     if (status == MR_OK) status = load_embedding(l);
     if (status == MR_OK) status = load_ropes(l);
     if (status != MR_OK) return status;
