@@ -71,6 +71,14 @@ FfiKvPairList fake_metadata(const char *const *keys_and_values, size_t n_pairs) 
     return (FfiKvPairList){.ptr = pairs, .len = n_pairs, .cap = n_pairs * sizeof *pairs, .drop_fn = drop_list};
 }
 
+void fake_drop_bytes(FfiBytes bytes) {
+    bytes.drop_fn(bytes.ptr, bytes.len, bytes.cap);
+}
+
+void fake_drop_list(FfiKvPairList list) {
+    list.drop_fn((uint8_t *)list.ptr, list.len, list.cap);
+}
+
 FfiOptionBytes fake_none(void) {
     return (FfiOptionBytes){.tag = FFI_NONE};
 }

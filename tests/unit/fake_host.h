@@ -14,6 +14,9 @@ extern atomic_int fake_n_violations; /* each is also printed */
 FfiBytes fake_bytes(const void *bytes, size_t n);
 FfiBytes fake_text(const char *text);
 FfiKvPairList fake_metadata(const char *const *keys_and_values, size_t n_pairs);
+/* Drops a value that the plugin gave. */
+void fake_drop_bytes(FfiBytes bytes);
+void fake_drop_list(FfiKvPairList list);
 FfiOptionBytes fake_none(void);
 FfiOptionBytes fake_some(const char *text);
 

@@ -61,40 +61,32 @@ static FfiPollStream await_stream(bench *self, FfiFutureStream future) {
     return poll;
 }
 
-static void drop_value(FfiBytes bytes) {
-    bytes.drop_fn(bytes.ptr, bytes.len, bytes.cap);
-}
-
-static void drop_pairs(FfiKvPairList list) {
-    list.drop_fn((uint8_t *)list.ptr, list.len, list.cap);
-}
-
 static void assert_text(FfiBytes bytes, const char *expected) {
     assert_non_null(bytes.ptr);
     assert_int_equal(bytes.len, strlen(expected));
     assert_memory_equal(bytes.ptr, expected, bytes.len);
-    drop_value(bytes);
+    fake_drop_bytes(bytes);
 }
 
 static void assert_contains(FfiBytes bytes, const char *part) {
     char text[2048];
     snprintf(text, sizeof text, "%.*s", (int)bytes.len, (const char *)bytes.ptr);
     if (strstr(text, part) == NULL) fail_msg("\"%s\" does not contain \"%s\"", text, part);
-    drop_value(bytes);
+    fake_drop_bytes(bytes);
 }
 
 static void assert_run_ok(FfiPollRun poll, const char *expected) {
     assert_int_equal(poll.tag, FFI_READY);
     assert_int_equal(poll.u.ready.result.tag, FFI_OK);
     assert_text(poll.u.ready.result.u.ok, expected);
-    drop_pairs(poll.u.ready.metadata);
+    fake_drop_list(poll.u.ready.metadata);
 }
 
 static void assert_run_error(FfiPollRun poll, const char *part) {
     assert_int_equal(poll.tag, FFI_READY);
     assert_int_equal(poll.u.ready.result.tag, FFI_ERR);
     assert_contains(poll.u.ready.result.u.err, part);
-    drop_pairs(poll.u.ready.metadata);
+    fake_drop_list(poll.u.ready.metadata);
 }
 
 static void assert_stream_error(FfiPollStream poll, const char *part) {
@@ -106,7 +98,7 @@ static void assert_stream_error(FfiPollStream poll, const char *part) {
 static void assert_stream_ok(FfiPollStream poll) {
     assert_int_equal(poll.tag, FFI_READY);
     assert_int_equal(poll.u.ready.tag, FFI_OK);
-    drop_pairs(poll.u.ready.u.ok);
+    fake_drop_list(poll.u.ready.u.ok);
 }
 
 static FfiFutureRun start_run(bench *self, const char *args) {
@@ -163,7 +155,7 @@ static void test_maps_methods_and_lets_elements_be_moved_out(void **state) {
     list = self.vtable->method_json_schema_map(self.plugin.state);
     assert_int_equal(list.len, 2);
     assert_memory_equal(list.ptr[1].value.ptr, "schema of completion", list.ptr[1].value.len);
-    drop_pairs(list); /* with the elements */
+    fake_drop_list(list); /* with the elements */
     close_bench(&self);
 }
 
@@ -256,7 +248,7 @@ static void test_returns_metadata_as_it_came(void **state) {
             assert_memory_equal(back.ptr[k].key.ptr, pairs[2 * k], back.ptr[k].key.len);
             assert_memory_equal(back.ptr[k].value.ptr, pairs[2 * k + 1], back.ptr[k].value.len);
         }
-        drop_pairs(back);
+        fake_drop_list(back);
     }
     close_bench(&self);
 }
@@ -662,8 +654,8 @@ static void stress_stream(bench *self, unsigned *seed) {
         if (!endless || cancelled) fake_executor_wait(&self->executor);
     }
     future.drop_fn(future.fut_ptr);
-    if (poll.tag == FFI_READY && poll.u.ready.tag == FFI_OK) drop_pairs(poll.u.ready.u.ok);
-    if (poll.tag == FFI_READY && poll.u.ready.tag == FFI_ERR) drop_value(poll.u.ready.u.err);
+    if (poll.tag == FFI_READY && poll.u.ready.tag == FFI_OK) fake_drop_list(poll.u.ready.u.ok);
+    if (poll.tag == FFI_READY && poll.u.ready.tag == FFI_ERR) fake_drop_bytes(poll.u.ready.u.err);
     if (!sink.dropped) violation("a sink outlived its stream");
     if (cancelled) pthread_join(canceller, NULL);
 }
@@ -684,8 +676,8 @@ static void stress_run(bench *self, unsigned *seed) {
     }
     future.drop_fn(future.fut_ptr);
     if (poll.tag == FFI_READY) {
-        drop_value(poll.u.ready.result.tag == FFI_OK ? poll.u.ready.result.u.ok : poll.u.ready.result.u.err);
-        drop_pairs(poll.u.ready.metadata);
+        fake_drop_bytes(poll.u.ready.result.tag == FFI_OK ? poll.u.ready.result.u.ok : poll.u.ready.result.u.err);
+        fake_drop_list(poll.u.ready.metadata);
     }
     if (cancelled) pthread_join(canceller, NULL);
 }
@@ -701,7 +693,7 @@ static void stress_load(bench *self, unsigned *seed) {
         poll = future.poll_fn(future.fut_ptr, &cx);
     }
     future.drop_fn(future.fut_ptr);
-    if (poll.tag == FFI_READY && poll.u.ready.tag == FFI_ERR) drop_value(poll.u.ready.u.err);
+    if (poll.tag == FFI_READY && poll.u.ready.tag == FFI_ERR) fake_drop_bytes(poll.u.ready.u.err);
 }
 
 static void *stress_main(void *arg) {

@@ -29,6 +29,7 @@ pub struct Context {
     pub completion: Method,
     pub model: Option<String>,
     pub n_cancels: usize,
+    pub n_prefill: usize,
 }
 
 fn ensure(condition: bool, message: impl Into<String>) -> Result<(), String> {
@@ -61,12 +62,12 @@ fn method(instance: &Instance, name: &'static str, args: &str, result: &str) -> 
 
 impl Context {
     /// Asks the plugin for its schemas. An error here ends the program: nothing else could be run.
-    pub fn new(plugin: Plugin, model: Option<String>, n_cancels: usize) -> Result<Self, String> {
+    pub fn new(plugin: Plugin, model: Option<String>, n_cancels: usize, n_prefill: usize) -> Result<Self, String> {
         let instance = plugin.instance();
         let settings = schema::first_message(&instance.text(instance.vtable().runner_settings_proto))?;
         let chat = method(&instance, "chat", "LLMChatArgs", "LLMChatResult")?;
         let completion = method(&instance, "completion", "LLMCompletionArgs", "LLMCompletionResult")?;
-        Ok(Context { plugin, settings, chat, completion, model, n_cancels })
+        Ok(Context { plugin, settings, chat, completion, model, n_cancels, n_prefill })
     }
 
     fn settings(&self) -> Vec<u8> {
@@ -275,6 +276,58 @@ pub async fn cancels_mid_stream(c: &Context) -> Check {
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     Ok(format!("token set to future ready: p50 {:.2} ms, p99 {:.2} ms, n = {}", at(0.5), at(0.99), times.len()))
+}
+
+/// A prompt of about that many tokens whose beginning no other round has, so that no cached prefix serves it.
+fn long_prompt(round: usize, n_words: usize) -> String {
+    const WORDS: [&str; 8] = ["the", "house", "and", "a", "dog", "in", "green", "rain"];
+    let words = (0..n_words).map(|i| WORDS[(i * 5 + i / 8 + round * 3) % 8]);
+    format!("{round} {}", words.collect::<Vec<_>>().join(" "))
+}
+
+/// From the token's cancellation to the future's end while a long prompt is read.
+pub async fn cancels_a_prefill(c: &Context) -> Check {
+    let instance = c.loaded().await?;
+    let start = Instant::now();
+    let args = |round| c.completion_args(&long_prompt(round, c.n_prefill), 1);
+    let (_, whole) = c.run_text(&instance, &c.completion, args(0)).await?;
+    let prefill = start.elapsed();
+    let (mut times, mut n_late) = (Vec::new(), 0);
+    for round in 1..=c.n_cancels.min(20) {
+        let token = Token::default();
+        instance.set_token(&token);
+        let none = Vec::new();
+        let run = instance.run(args(round), &none, Some("completion"));
+        let cancel = async {
+            tokio::time::sleep(prefill * (round as u32 % 9) / 10).await;
+            token.cancel();
+            Instant::now()
+        };
+        let (outcome, cancelled) = tokio::join!(
+            async {
+                let outcome = run.await;
+                (outcome, Instant::now())
+            },
+            cancel
+        );
+        let (outcome, ended) = outcome;
+        if outcome.result.is_ok() {
+            n_late += 1;
+            continue;
+        }
+        err_of(outcome.result, "cancel")?;
+        times.push(ended.saturating_duration_since(cancelled).as_secs_f64() * 1e3);
+    }
+    ensure(!times.is_empty(), "no prefill took long enough to be cancelled")?;
+    times.sort_by(f64::total_cmp);
+    Ok(format!(
+        "{} tokens read in {:.0} ms; token set to future ready: p50 {:.2} ms, worst {:.2} ms, n = {} ({n_late} too late)",
+        whole["usage"]["prompt_tokens"],
+        prefill.as_secs_f64() * 1e3,
+        times[times.len() / 2],
+        times[times.len() - 1],
+        times.len()
+    ))
 }
 
 pub async fn cancels_a_run(c: &Context) -> Check {
