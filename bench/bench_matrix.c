@@ -1,10 +1,11 @@
 /* Speed of the matrix products, for the shapes of a Llama model of 1.1 billion weights.
  *
  * bench_matrix [-t threads] [-r repetitions] [-n tokens,…] [-s out x in,…] [type…]
- * For each type, shape and number of tokens: the best time of r, arithmetic in Gop/s (a multiply-add is two) with its share of what
- * the processor can do at most (measured first: vpdpbusd, vdpbf16ps or fma on all threads), and weights read in GB/s with
- * their share of the measured read bandwidth. Weights that fit a cache are taken from many copies in turn, so that one token
- * reads them from memory. With one thread, time is that of the thread, so that other work on the machine disturbs less. */
+ * For each type, shape and number of tokens: the best time of r, arithmetic in Gop/s (a multiply-add is two) with its
+ * share of what the processor can do at most (measured first: vpdpbusd, vdpbf16ps or fma on all threads), and weights
+ * read in GB/s with their share of the measured read bandwidth. Weights that fit a cache are taken from many copies in
+ * turn, so that one token reads them from memory. With one thread, time is that of the thread, so that other work on
+ * the machine disturbs less. */
 #define _GNU_SOURCE
 #include "compute/cpu.h"
 #include "compute/matrix.h"
@@ -38,8 +39,7 @@ static void *take(size_t n_bytes) {
 enum { PEAK_ROUNDS = 200000, BANDWIDTH_BYTES = 512 << 20 };
 
 #if defined(__x86_64__)
-#define TWELVE(op)                                                                                                     \
-    op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11)
+#define TWELVE(op) op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11)
 #define DPBUSD(i) "vpdpbusd %%zmm13, %%zmm14, %%zmm" #i "\n"
 #define DPBF16(i) "vdpbf16ps %%zmm13, %%zmm14, %%zmm" #i "\n"
 #define FMA512(i) "vfmadd231ps %%zmm13, %%zmm14, %%zmm" #i "\n"
@@ -50,8 +50,9 @@ enum { PEAK_ROUNDS = 200000, BANDWIDTH_BYTES = 512 << 20 };
         (void)worker, (void)arg;                                                                                       \
         __asm__ volatile("vpxor %%xmm13, %%xmm13, %%xmm13\nvpxor %%xmm14, %%xmm14, %%xmm14\n" ::: "xmm13", "xmm14");   \
         for (int i = 0; i < PEAK_ROUNDS; i++) {                                                                        \
-            __asm__ volatile(TWELVE(op)::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",    \
-                             "xmm9", "xmm10", "xmm11");                                                                \
+            __asm__ volatile(TWELVE(op)::                                                                              \
+                                 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",     \
+                                   "xmm10", "xmm11");                                                                  \
         }                                                                                                              \
     }
 PEAK_LOOP(peak_dpbusd, DPBUSD)
@@ -80,11 +81,12 @@ typedef struct peaks {
 /* Reads 256 bytes. */
 static inline void read_some(const uint8_t *p) {
 #if defined(__x86_64__)
-    __asm__ volatile("vmovdqa (%0), %%ymm0\nvmovdqa 32(%0), %%ymm1\nvmovdqa 64(%0), %%ymm2\nvmovdqa 96(%0), %%ymm3\n"
-                     "vmovdqa 128(%0), %%ymm4\nvmovdqa 160(%0), %%ymm5\nvmovdqa 192(%0), %%ymm6\nvmovdqa 224(%0), %%ymm7"
-                     :
-                     : "r"(p)
-                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "memory");
+    __asm__ volatile(
+        "vmovdqa (%0), %%ymm0\nvmovdqa 32(%0), %%ymm1\nvmovdqa 64(%0), %%ymm2\nvmovdqa 96(%0), %%ymm3\n"
+        "vmovdqa 128(%0), %%ymm4\nvmovdqa 160(%0), %%ymm5\nvmovdqa 192(%0), %%ymm6\nvmovdqa 224(%0), %%ymm7"
+        :
+        : "r"(p)
+        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "memory");
 #else
     for (int i = 0; i < 256; i += 64) (void)*(const volatile uint8_t *)(p + i);
 #endif
@@ -195,7 +197,8 @@ static void bench_shape(mr_team *team, const peaks *p, const mr_dtype_info *info
     start = now();
     for (int i = 0; i < 50; i++) mr_acts_set(&acts, 0, x);
     double acts_ns = (now() - start) / 50.0 / (double)n_in * 1e9;
-    printf("%-6s %5zu x %-5zu pack %.1f GB/s, activations %.2f ns/value\n", info->name, n_out, n_in, pack_speed, acts_ns);
+    printf("%-6s %5zu x %-5zu pack %.1f GB/s, activations %.2f ns/value\n", info->name, n_out, n_in, pack_speed,
+           acts_ns);
     for (const size_t *n = n_tokens; *n != 0; n++) {
         size_t copies = *n <= 16 ? n_copies : 1;
         matmul_job job = {w, copies, *n, &acts, y};
@@ -225,11 +228,21 @@ int main(int argc, char **argv) {
     int n_threads = 0, n_repeat = 5, option;
     while ((option = getopt(argc, argv, "t:r:n:s:")) != -1) {
         switch (option) {
-        case 't': n_threads = atoi(optarg); break;
-        case 'r': n_repeat = atoi(optarg); break;
-        case 'n': parse_list(optarg, n_tokens, ","); break;
-        case 's': parse_list(optarg, shapes, ",x"); break;
-        default: fprintf(stderr, "usage: bench_matrix [-t threads] [-r repetitions] [-n 1,8,512] [-s 2048x2048,…] [type…]\n");
+        case 't':
+            n_threads = atoi(optarg);
+            break;
+        case 'r':
+            n_repeat = atoi(optarg);
+            break;
+        case 'n':
+            parse_list(optarg, n_tokens, ",");
+            break;
+        case 's':
+            parse_list(optarg, shapes, ",x");
+            break;
+        default:
+            fprintf(stderr,
+                    "usage: bench_matrix [-t threads] [-r repetitions] [-n 1,8,512] [-s 2048x2048,…] [type…]\n");
             return 2;
         }
     }

@@ -36,14 +36,28 @@ static inline vf16 vf_relu2(vf16 x) {
     return vf_mul(positive, positive);
 }
 
+/* y sigmoid(1.702 y) for y = min(x, 7) */
+static inline vf16 vf_silu_clamped(vf16 x) {
+    vf16 y = vf_min(x, vf_set1(7.0f));
+    return vf_div(y, vf_add(vf_set1(1.0f), vf_exp(vf_mul(y, vf_set1(-1.702f)))));
+}
+
 static inline vf16 vf_activate(mr_glu act, vf16 x) {
     switch (act) {
     case MR_GLU_SILU: return vf_silu(x);
     case MR_GLU_GELU_TANH: return vf_gelu_tanh(x);
     case MR_GLU_GELU_ERF: return vf_gelu_erf(x);
     case MR_GLU_RELU2: return vf_relu2(x);
+    case MR_GLU_SILU_CLAMPED: return vf_silu_clamped(x);
     }
     return x;
+}
+
+static inline vf16 vf_glu(mr_glu act, vf16 gate, vf16 up) {
+    if (act == MR_GLU_SILU_CLAMPED) {
+        up = vf_add(vf_max(vf_min(up, vf_set1(7.0f)), vf_set1(-7.0f)), vf_set1(1.0f));
+    }
+    return vf_mul(vf_activate(act, gate), up);
 }
 
 #endif

@@ -4,10 +4,18 @@
 size_t mr_acts_stride(mr_acts_kind kind, size_t n_in) {
     size_t n = 0;
     switch (kind) {
-    case MR_ACTS_F32: n = n_in * 4; break;
-    case MR_ACTS_BF16: n = (n_in + 1) / 2 * 4; break;
-    case MR_ACTS_Q8_32: n = n_in + n_in / 32 * sizeof(mr_q8_32_meta); break;
-    case MR_ACTS_Q8_256: n = n_in / 256 * (sizeof(mr_q8_256) + sizeof(mr_q8_256_meta)); break;
+    case MR_ACTS_F32:
+        n = n_in * 4;
+        break;
+    case MR_ACTS_BF16:
+        n = (n_in + 1) / 2 * 4;
+        break;
+    case MR_ACTS_Q8_32:
+        n = n_in + n_in / 32 * sizeof(mr_q8_32_meta);
+        break;
+    case MR_ACTS_Q8_256:
+        n = n_in / 256 * (sizeof(mr_q8_256) + sizeof(mr_q8_256_meta));
+        break;
     }
     return mr_round64(n) | 64;
 }

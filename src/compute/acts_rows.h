@@ -1,8 +1,9 @@
-/* Rows of activations in each form, written so that a compiler makes vectors of it. Include from one file per instruction
- * set; the results are the same bits on all.
+/* Rows of activations in each form, written so that a compiler makes vectors of it. Include from one file per
+ * instruction set; the results are the same bits on all.
  *
- * Quantization of a block: amax = largest |x|; d = amax / 127; q = x * (127 / amax) rounded to nearest, ties to even. A block whose
- * amax is below 1e-30 is zero; one with an infinity or NaN gets d = NaN and q = 0, so that the result shows it. */
+ * Quantization of a block: amax = largest |x|; d = amax / 127; q = x * (127 / amax) rounded to nearest, ties to even. A
+ * block whose amax is below 1e-30 is zero; one with an infinity or NaN gets d = NaN and q = 0, so that the result shows
+ * it. */
 #ifndef MR_COMPUTE_ACTS_ROWS_H
 #define MR_COMPUTE_ACTS_ROWS_H
 
@@ -58,7 +59,10 @@ static inline void q8_values(const float *x, int n, float factor, int8_t *q) {
     }
     for (int i = 0; i < n; i++) {
         /* Adding 1.5 * 2^23 rounds to an integer in the low bits. */
-        union { float f; uint32_t u; } v = {.f = x[i] * factor + 12582912.0f};
+        union {
+            float f;
+            uint32_t u;
+        } v = {.f = x[i] * factor + 12582912.0f};
         q[i] = (int8_t)(v.u & 0xFFu);
     }
 }
@@ -111,6 +115,7 @@ static void row_q8_256(const float *x, size_t n_in, uint8_t *row) {
     }
 }
 
-#define MR_ACTS_ROWS {row_f32, row_bf16, row_q8_32, row_q8_256}
+#define MR_ACTS_ROWS                                                                                                   \
+    { row_f32, row_bf16, row_q8_32, row_q8_256 }
 
 #endif

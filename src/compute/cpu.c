@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 #include <pthread.h>
 #include <stdlib.h>
@@ -35,8 +37,11 @@ static int available(mr_isa isa) {
                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") &&
                __builtin_cpu_supports("avx512vbmi");
 #elif defined(__aarch64__)
-    case MR_ISA_NEON:
-        return 1;
+    case MR_ISA_NEON: { /* dot products of int8, and half floats (asm/hwcap.h) */
+        const unsigned long fp16 = 1ul << 10, dotprod = 1ul << 20;
+        unsigned long has = getauxval(AT_HWCAP);
+        return (has & fp16) != 0 && (has & dotprod) != 0;
+    }
 #endif
     default:
         return 0;

@@ -16,10 +16,16 @@ struct mr_matrix {
 const mr_kernels *mr_kernels_active(void) {
     switch (mr_isa_active()) {
 #if defined(__x86_64__)
-    case MR_ISA_AVX512: return &mr_kernels_avx512;
-    case MR_ISA_AVX2: return &mr_kernels_avx2;
+    case MR_ISA_AVX512:
+        return &mr_kernels_avx512;
+    case MR_ISA_AVX2:
+        return &mr_kernels_avx2;
+#elif defined(__aarch64__)
+    case MR_ISA_NEON:
+        return &mr_kernels_neon;
 #endif
-    default: return &mr_kernels_plain;
+    default:
+        return &mr_kernels_plain;
     }
 }
 
@@ -29,10 +35,18 @@ bool mr_matrix_acts_kind(mr_dtype type, mr_acts_kind *kind) {
     return mr_layout_of(type, &layout, kind, &block);
 }
 
-size_t mr_matrix_n_out(const mr_matrix *matrix) { return matrix->n_out; }
-size_t mr_matrix_n_in(const mr_matrix *matrix) { return matrix->n_in; }
-mr_dtype mr_matrix_dtype(const mr_matrix *matrix) { return matrix->type; }
-size_t mr_matrix_bytes(const mr_matrix *matrix) { return matrix->n_panels * matrix->panel_bytes; }
+size_t mr_matrix_n_out(const mr_matrix *matrix) {
+    return matrix->n_out;
+}
+size_t mr_matrix_n_in(const mr_matrix *matrix) {
+    return matrix->n_in;
+}
+mr_dtype mr_matrix_dtype(const mr_matrix *matrix) {
+    return matrix->type;
+}
+size_t mr_matrix_bytes(const mr_matrix *matrix) {
+    return matrix->n_panels * matrix->panel_bytes;
+}
 
 void mr_matrix_free(mr_matrix *matrix) {
     if (matrix == NULL) return;
@@ -76,8 +90,9 @@ mr_status mr_matrix_pack(mr_matrix **out, mr_dtype type, const void *rows, size_
                        info == NULL ? "(unknown)" : info->name);
     }
     if (n_out == 0 || n_in == 0 || n_in % block != 0 || !mr_dtype_row_bytes(info, n_in, &row_bytes)) {
-        return mr_fail(err, MR_ERR_UNSUPPORTED, "a matrix of %zu x %zu can't have type %s, whose blocks hold %zu values",
-                       n_out, n_in, info->name, block);
+        return mr_fail(err, MR_ERR_UNSUPPORTED,
+                       "a matrix of %zu x %zu can't have type %s, whose blocks hold %zu values", n_out, n_in,
+                       info->name, block);
     }
     size_t n_panels = (n_out - 1) / MR_PANEL_ROWS + 1, panel_bytes = mr_panel_bytes(layout, n_in);
     if (n_in > SIZE_MAX / 256 || panel_bytes > SIZE_MAX / 2 / n_panels) {
@@ -103,15 +118,15 @@ mr_status mr_matrix_pack(mr_matrix **out, mr_dtype type, const void *rows, size_
 /* -- Products. */
 
 enum {
-    UNIT_BYTES = 64 << 10,         /* weights of a unit of work, when few tokens make it bound by memory */
-    ACTS_BLOCK_BYTES = 384 << 10,  /* activations that stay in the second-level cache while panels stream by */
+    UNIT_BYTES = 64 << 10,        /* weights of a unit of work, when few tokens make it bound by memory */
+    ACTS_BLOCK_BYTES = 384 << 10, /* activations that stay in the second-level cache while panels stream by */
 };
 
 /* How the work on one item is cut: blocks of tokens, and groups of panels inside. */
 typedef struct cut {
     size_t n_tokens;
-    size_t block;  /* tokens */
-    size_t group;  /* panels */
+    size_t block; /* tokens */
+    size_t group; /* panels */
     size_t n_groups, n_units;
 } cut;
 

@@ -15,16 +15,19 @@ ALWAYS_INLINE __m512i four(const void *p) {
     return _mm512_set1_epi32(v);
 }
 
-/* The same pointer in a register of its own. GCC would otherwise keep a dozen sums of offsets, most of them in memory. */
+/* The same pointer in a register of its own. GCC would otherwise keep a dozen sums of offsets, most of them in memory.
+ */
 ALWAYS_INLINE const void *pinned(const void *p) {
     __asm__("" : "+r"(p));
     return p;
 }
 
-/* sum + products of the unsigned bytes w with the four signed bytes at q. In assembly since GCC does not put the broadcast into
- * the instruction. */
+/* sum + products of the unsigned bytes w with the four signed bytes at q. In assembly since GCC does not put the
+ * broadcast into the instruction. */
 ALWAYS_INLINE __m512i dot_four(__m512i sum, __m512i w, const void *q) {
-    struct four_bytes { int8_t v[4]; };
+    struct four_bytes {
+        int8_t v[4];
+    };
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const struct four_bytes *)q));
     return sum;
 }
@@ -33,7 +36,7 @@ ALWAYS_INLINE __m512 load_halves(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)p));
 }
 
-enum { FETCH_AHEAD = 4096, FETCH_MIN_TOKENS = 3 };
+enum { FETCH_AHEAD = 4096, FETCH_MIN_TOKENS = 2 };
 
 /* Asks for the weights that lie FETCH_AHEAD bytes behind those of a step, some lines with each token. A step on several
  * tokens is so long that neither out-of-order execution nor the hardware's prefetchers reach the weights of the next

@@ -37,9 +37,7 @@ static void store_tile(const float *sum, size_t n_tokens, size_t n_rows, const f
 static void store_glu_tile(const float *gate, const float *up, size_t n_tokens, size_t n_rows, mr_glu act, float *y,
                            size_t ldy) {
     for (size_t t = 0; t < n_tokens; t++, gate += 16, up += 16, y += ldy) {
-        vf16 g = vf_load(gate);
-        g = vf_activate(act, g);
-        vf16 v = vf_mul(g, vf_load(up));
+        vf16 v = vf_glu(act, vf_load(gate), vf_load(up));
         if (n_rows == 16) {
             vf_store(y, v);
         } else {

@@ -1,5 +1,5 @@
-/* Weights stored as floats, with AVX2. Each sum is one chain over k; several tokens or both halves of a panel run side by
- * side to hide the latency. */
+/* Weights stored as floats, with AVX2. Each sum is one chain over k; several tokens or both halves of a panel run side
+ * by side to hide the latency. */
 #include "compute/matrix_avx2.h"
 
 typedef enum float_kind { KIND_F32, KIND_F16, KIND_BF16 } float_kind;
@@ -70,7 +70,8 @@ void mr_tile_f16_avx2(const mr_tile *tile) {
     float_tile(KIND_F16, tile);
 }
 
-/* With subnormal numbers as zero, as vdpbf16ps has them. The barriers keep the arithmetic between the two mode switches. */
+/* With subnormal numbers as zero, as vdpbf16ps has them. The barriers keep the arithmetic between the two mode
+ * switches. */
 void mr_tile_bf16_avx2(const mr_tile *tile) {
     enum { FLUSH_AND_DENORMALS_ARE_ZERO = 0x8040 };
     unsigned before = _mm_getcsr();

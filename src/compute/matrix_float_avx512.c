@@ -1,5 +1,5 @@
-/* Weights stored as floats, with AVX-512. Each sum is one chain over k, so several tokens (or, for one token, several panels)
- * run side by side to hide the latency. */
+/* Weights stored as floats, with AVX-512. Each sum is one chain over k, so several tokens (or, for one token, several
+ * panels) run side by side to hide the latency. */
 #include "compute/matrix_avx512.h"
 
 typedef enum float_kind { KIND_F32, KIND_F16, KIND_BF16 } float_kind;
@@ -31,8 +31,8 @@ ALWAYS_INLINE void add_steps(float_kind kind, const __m512i *w, size_t n_steps, 
     for (size_t t = 0; t < n; t++) _mm512_store_ps(out + 16 * t, sum[t]);
 }
 
-ALWAYS_INLINE void add_all_tokens(float_kind kind, const uint8_t *panel, const __m512i *w, size_t n_steps, const uint8_t *const *x,
-                                  size_t offset, size_t n_tokens, float *out) {
+ALWAYS_INLINE void add_all_tokens(float_kind kind, const uint8_t *panel, const __m512i *w, size_t n_steps,
+                                  const uint8_t *const *x, size_t offset, size_t n_tokens, float *out) {
     size_t t = 0;
     fetch ahead = fetch_start(panel, n_steps * step_bytes(kind) * TOKENS_AT_ONCE);
     for (; t + TOKENS_AT_ONCE <= n_tokens; t += TOKENS_AT_ONCE) {
@@ -40,10 +40,17 @@ ALWAYS_INLINE void add_all_tokens(float_kind kind, const uint8_t *panel, const _
         add_steps(kind, w, n_steps, x + t, offset, TOKENS_AT_ONCE, out + 16 * t);
     }
     switch (n_tokens - t) {
-    case 3: add_steps(kind, w, n_steps, x + t, offset, 3, out + 16 * t); break;
-    case 2: add_steps(kind, w, n_steps, x + t, offset, 2, out + 16 * t); break;
-    case 1: add_steps(kind, w, n_steps, x + t, offset, 1, out + 16 * t); break;
-    default: break;
+    case 3:
+        add_steps(kind, w, n_steps, x + t, offset, 3, out + 16 * t);
+        break;
+    case 2:
+        add_steps(kind, w, n_steps, x + t, offset, 2, out + 16 * t);
+        break;
+    case 1:
+        add_steps(kind, w, n_steps, x + t, offset, 1, out + 16 * t);
+        break;
+    default:
+        break;
     }
 }
 
@@ -63,7 +70,8 @@ ALWAYS_INLINE void float_panel(float_kind kind, const uint8_t *panel, size_t n_s
 }
 
 /* Few tokens: n_panels streams run side by side, the sums stay in registers. */
-ALWAYS_INLINE void float_panels(float_kind kind, const mr_tile *tile, size_t n_panels, size_t n_tokens, size_t n_steps) {
+ALWAYS_INLINE void float_panels(float_kind kind, const mr_tile *tile, size_t n_panels, size_t n_tokens,
+                                size_t n_steps) {
     __m512 sum[MR_TILE_PANELS][TOKENS_AT_ONCE];
     const uint8_t *x[TOKENS_AT_ONCE], *panel[MR_TILE_PANELS];
     for (size_t t = 0; t < n_tokens; t++) x[t] = tile->x[t];
@@ -86,10 +94,18 @@ ALWAYS_INLINE void float_panels(float_kind kind, const mr_tile *tile, size_t n_p
 
 ALWAYS_INLINE void few_tokens(float_kind kind, const mr_tile *tile, size_t n_panels, size_t n_steps) {
     switch (tile->n_tokens) {
-    case 1: float_panels(kind, tile, n_panels, 1, n_steps); break;
-    case 2: float_panels(kind, tile, n_panels, 2, n_steps); break;
-    case 3: float_panels(kind, tile, n_panels, 3, n_steps); break;
-    default: float_panels(kind, tile, n_panels, 4, n_steps); break;
+    case 1:
+        float_panels(kind, tile, n_panels, 1, n_steps);
+        break;
+    case 2:
+        float_panels(kind, tile, n_panels, 2, n_steps);
+        break;
+    case 3:
+        float_panels(kind, tile, n_panels, 3, n_steps);
+        break;
+    default:
+        float_panels(kind, tile, n_panels, 4, n_steps);
+        break;
     }
 }
 

@@ -1,38 +1,36 @@
 /* Inside of the weight matrices: packed layouts, rows of activations, and the kernels of one instruction set.
  *
- * A panel holds 16 rows of W for all k. "Vector" below means 64 bytes that hold 4 bytes for each of the 16 rows: dword r is
- * row r. All layouts are the same on every instruction set.
+ * A panel holds 16 rows of W for all k. "Vector" below means 64 bytes that hold 4 bytes for each of the 16 rows: dword
+ * r is row r. All layouts are the same on every instruction set.
  *
  *   F32      vector for each k: a float for each row.
  *   F16      32 bytes for each k: a half for each row.
  *   BF16     vector for two k: a pair of bfloat16 for each row. Subnormal weights are stored as zero.
  *
- *   Everything is in the order of use, so that a panel is a single stream from memory. Blocks with one scale come in pairs: 64
- *   bytes with the halves d[16] of the first and of the second, then the quants of both; a last one without partner has
- *   unused bytes in place of the second d.
+ *   Everything is in the order of use, so that a panel is a single stream from memory. Blocks with one scale come in
+ * pairs: 64 bytes with the halves d[16] of the first and of the second, then the quants of both; a last one without
+ * partner has unused bytes in place of the second d.
  *
  *   Blocks of 32 k ("Q32"), in pairs, or where there is a minimum with halves d[16], m[16] before each:
  *     bytes  8 vectors: 4 k each, q + 128
- *     nibble 4 vectors: low nibbles hold 4 k, high nibbles the next 4; for IQ4_NL and MXFP4 they are indices of levels, and
- *            MXFP4 has its scales as bfloat16
- *     5 bits a vector of fifth bits (bit i of a byte belongs to the i-th 4 k), then 4 nibble vectors
+ *     nibble 4 vectors: low nibbles hold 4 k, high nibbles the next 4; for IQ4_NL and MXFP4 they are indices of levels,
+ * and MXFP4 has its scales as bfloat16 5 bits a vector of fifth bits (bit i of a byte belongs to the i-th 4 k), then 4
+ * nibble vectors
  *
  *   Super-blocks of 256 k ("K"):
  *     Q4_K   halves d[16], dmin[16]; 3 vectors of 6-bit scales and minima; 8 groups of 4 nibble vectors
  *     Q5_K   the same with groups of 5 bits
- *     Q6_K   in pairs: 4 vectors of int8 scales (byte j of vector i is the group 4i + j of 16 k), then 16 groups of a vector
- *            of bits 4-5 (bits 2i and 2i + 1 of a byte belong to the i-th 4 k) and 2 nibble vectors
- *     Q3_K   in pairs: 3 vectors of 6-bit scales + 32 (groups 0-3, 4-7, 8-11, and in the top bits 12-15), then 8 times: a vector
- *            of bits 2 (of group 2i in bits 0-3 of a byte, of group 2i + 1 in bits 4-7) and for both groups a vector of bits
- *            0-1
- *     Q2_K   halves d[16], dmin[16]; 4 vectors with scales in low and minima in high nibbles; 16 vectors of 2 bits
- *     IQ4_XS in pairs: 2 vectors of int8 scales of 32 k, then 8 groups of 4 nibble vectors of indices
- *     CODEBOOK (IQ1, IQ2, IQ3)  floats d[16]; 4 vectors of int8 scales of 16 k; 16 groups of 2 nibble vectors of indices.
- *            Larger than the file's bits (4.6 for 1.6 to 3.4), in return for decoding without a codebook.
- *     TERNARY (TQ1_0, TQ2_0)  in pairs: 16 vectors of 2 bits, q + 1
+ *     Q6_K   in pairs: 4 vectors of int8 scales (byte j of vector i is the group 4i + j of 16 k), then 16 groups of a
+ * vector of bits 4-5 (bits 2i and 2i + 1 of a byte belong to the i-th 4 k) and 2 nibble vectors Q3_K   in pairs: 3
+ * vectors of 6-bit scales + 32 (groups 0-3, 4-7, 8-11, and in the top bits 12-15), then 8 times: a vector of bits 2 (of
+ * group 2i in bits 0-3 of a byte, of group 2i + 1 in bits 4-7) and for both groups a vector of bits 0-1 Q2_K   halves
+ * d[16], dmin[16]; 4 vectors with scales in low and minima in high nibbles; 16 vectors of 2 bits IQ4_XS in pairs: 2
+ * vectors of int8 scales of 32 k, then 8 groups of 4 nibble vectors of indices CODEBOOK (IQ1, IQ2, IQ3)  floats d[16];
+ * 4 vectors of int8 scales of 16 k; 16 groups of 2 nibble vectors of indices. Larger than the file's bits (4.6 for 1.6
+ * to 3.4), in return for decoding without a codebook. TERNARY (TQ1_0, TQ2_0)  in pairs: 16 vectors of 2 bits, q + 1
  *
- *   The vectors A, B, C of 6-bit numbers hold in the low 6 bits of a byte the scales 0-3, scales 4-7 and minima 0-3, and in the
- *   top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the minima 4-7. */
+ *   The vectors A, B, C of 6-bit numbers hold in the low 6 bits of a byte the scales 0-3, scales 4-7 and minima 0-3,
+ * and in the top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the minima 4-7. */
 #ifndef MR_COMPUTE_MATRIX_IMPL_H
 #define MR_COMPUTE_MATRIX_IMPL_H
 
@@ -137,17 +135,19 @@ static inline size_t mr_pair_quants(size_t b, size_t block_bytes) {
 
 size_t mr_panel_bytes(mr_layout layout, size_t n_in);
 
-/* The 16 levels that nibbles of a layout index; NULL when they are numbers themselves. Their magnitude is at most 127, for the
- * IQ1 to IQ3 layouts and MXFP4 at most 62. */
+/* The 16 levels that nibbles of a layout index; NULL when they are numbers themselves. Their magnitude is at most 127,
+ * for the IQ1 to IQ3 layouts and MXFP4 at most 62. */
 const int8_t *mr_layout_levels(mr_layout layout);
 
 /* The layout of a type; false when it has none. `block` is the number of k that n_in must be a multiple of. */
 bool mr_layout_of(mr_dtype type, mr_layout *layout, mr_acts_kind *kind, size_t *block);
 
-/* Packs n_rows (1 .. 16) rows of row_bytes each into one panel of mr_panel_bytes(); rows that are missing become zero. */
+/* Packs n_rows (1 .. 16) rows of row_bytes each into one panel of mr_panel_bytes(); rows that are missing become zero.
+ */
 void mr_pack_panel(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in);
 
-/* Memory for packed weights: aligned to 64 bytes, backed by huge pages where it is large enough; NULL when there is none. */
+/* Memory for packed weights: aligned to 64 bytes, backed by huge pages where it is large enough; NULL when there is
+ * none. */
 void *mr_pages_alloc(size_t n_bytes);
 void mr_pages_free(void *pages, size_t n_bytes);
 

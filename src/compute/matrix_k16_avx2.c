@@ -35,10 +35,18 @@ ALWAYS_INLINE void load_q3(const uint8_t *groups, size_t odd, __m256i w[4]) {
 
 ALWAYS_INLINE void load_group(k16_kind kind, const uint8_t *quants, size_t g, __m256i levels, __m256i w[4]) {
     switch (kind) {
-    case K16_Q6: load_q6(quants + g * 192, w); break;
-    case K16_Q3: load_q3(quants + g / 2 * 192, g % 2, w); break;
-    case K16_Q2: load_two_bits(quants + g * 64, w); break;
-    case K16_CODEBOOK: load_levels(quants + g * 128, 2, levels, w); break;
+    case K16_Q6:
+        load_q6(quants + g * 192, w);
+        break;
+    case K16_Q3:
+        load_q3(quants + g / 2 * 192, g % 2, w);
+        break;
+    case K16_Q2:
+        load_two_bits(quants + g * 64, w);
+        break;
+    case K16_CODEBOOK:
+        load_levels(quants + g * 128, 2, levels, w);
+        break;
     }
 }
 

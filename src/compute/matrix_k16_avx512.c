@@ -1,5 +1,5 @@
-/* Super-block types with groups of 16 values, with AVX-512 VNNI: Q6_K, Q3_K, Q2_K, the codebook types and the ternary ones. As
- * in matrix_k32_avx512.c, with four groups to a step. */
+/* Super-block types with groups of 16 values, with AVX-512 VNNI: Q6_K, Q3_K, Q2_K, the codebook types and the ternary
+ * ones. As in matrix_k32_avx512.c, with four groups to a step. */
 #include "compute/matrix_avx512.h"
 
 typedef enum k16_kind { K16_Q6, K16_Q3, K16_Q2, K16_CODEBOOK } k16_kind;
@@ -59,9 +59,15 @@ ALWAYS_INLINE void load_quad(k16_kind kind, const uint8_t *quants, size_t quad, 
             load_nibbles(quants + (4 * quad + g) * 192 + 64, 2, w + 4 * g);
             put_two_bits_over(w + 4 * g, _mm512_load_si512(quants + (4 * quad + g) * 192));
             break;
-        case K16_Q3: load_two_bits(quants + (2 * quad + g / 2) * 192 + 64 + g % 2 * 64, w + 4 * g); break;
-        case K16_Q2: load_two_bits(quants + (4 * quad + g) * 64, w + 4 * g); break;
-        case K16_CODEBOOK: load_levels(quants + (4 * quad + g) * 128, 2, levels, w + 4 * g); break;
+        case K16_Q3:
+            load_two_bits(quants + (2 * quad + g / 2) * 192 + 64 + g % 2 * 64, w + 4 * g);
+            break;
+        case K16_Q2:
+            load_two_bits(quants + (4 * quad + g) * 64, w + 4 * g);
+            break;
+        case K16_CODEBOOK:
+            load_levels(quants + (4 * quad + g) * 128, 2, levels, w + 4 * g);
+            break;
         }
     }
     if (kind == K16_Q3) {
@@ -91,8 +97,8 @@ ALWAYS_INLINE void k16_groups(k16_kind kind, const __m512i scales[4], const uint
             __m512i sum = quad == 0 ? _mm512_setzero_si512() : isum[t];
             fetch_share(&ahead, n_tokens);
             sum = add_scaled(sum, dot16(kind, w, q, neg_sum), dot16(kind, w + 8, q + 32, neg_sum + 2), even, narrow);
-            isum[t] = add_scaled(sum, dot16(kind, w + 4, q + 16, neg_sum + 1),
-                                 dot16(kind, w + 12, q + 48, neg_sum + 3), odd, narrow);
+            isum[t] = add_scaled(sum, dot16(kind, w + 4, q + 16, neg_sum + 1), dot16(kind, w + 12, q + 48, neg_sum + 3),
+                                 odd, narrow);
         }
     }
 }

@@ -1,5 +1,5 @@
-/* Super-block types with groups of 32 values, with AVX2: vpmaddubsw makes sums of two products, which are added up in 16 bits
- * as far as they fit and then scaled by vpmaddwd. */
+/* Super-block types with groups of 32 values, with AVX2: vpmaddubsw makes sums of two products, which are added up in
+ * 16 bits as far as they fit and then scaled by vpmaddwd. */
 #include "compute/matrix_avx2.h"
 
 typedef struct k_head {

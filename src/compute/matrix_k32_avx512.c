@@ -1,9 +1,9 @@
 /* Super-block types with groups of 32 values, with AVX-512 VNNI: Q4_K, Q5_K, IQ4_XS.
  *
- * A step takes the weights of two groups into 16 registers and multiplies all tokens of the tile with them, so that unpacking
- * is paid once. The multiplier ports are the limit; two group sums are therefore put into the halves of a dword and
- * scaled by one vpdpwssd where they fit 16 bits, which the peaks in the activations tell ("narrow"). The integers are the
- * same either way. */
+ * A step takes the weights of two groups into 16 registers and multiplies all tokens of the tile with them, so that
+ * unpacking is paid once. The multiplier ports are the limit; two group sums are therefore put into the halves of a
+ * dword and scaled by one vpdpwssd where they fit 16 bits, which the peaks in the activations tell ("narrow"). The
+ * integers are the same either way. */
 #include "compute/matrix_avx512.h"
 
 typedef struct k_head {
@@ -65,8 +65,8 @@ ALWAYS_INLINE void k_finish(const k_head *head, const __m512i *isum, const uint8
         const mr_q8_256_meta *meta = mr_q8_256_metas(x[t], n_in) + sb;
         __m512i msum = _mm512_setzero_si512();
         for (int i = 0; i < 4; i++) msum = _mm512_dpwssd_epi32(msum, head->min[i], four(meta->sum32 + 2 * i));
-        __m512 v = _mm512_fmsub_ps(head->d, _mm512_cvtepi32_ps(isum[t]),
-                                   _mm512_mul_ps(head->dmin, _mm512_cvtepi32_ps(msum)));
+        __m512 v =
+            _mm512_fmsub_ps(head->d, _mm512_cvtepi32_ps(isum[t]), _mm512_mul_ps(head->dmin, _mm512_cvtepi32_ps(msum)));
         add_tile_row(out + 16 * t, sb, _mm512_set1_ps(meta->d), v);
     }
 }

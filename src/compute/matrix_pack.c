@@ -1,4 +1,5 @@
-/* The layouts of the types, and packing of plain floats. The block types are in matrix_pack_q32.c and matrix_pack_k.c. */
+/* The layouts of the types, and packing of plain floats. The block types are in matrix_pack_q32.c and matrix_pack_k.c.
+ */
 #include "compute/matrix_pack.h"
 
 #include "compute/blocks.h"
@@ -34,7 +35,8 @@ static inline uint32_t flush_pair(uint32_t pair) {
     return pair;
 }
 
-static void pack_bf16(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
+static void pack_bf16(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes,
+                      size_t n_in) {
     (void)type;
     if (n_rows < 16) memset(panel, 0, mr_panel_bytes(MR_LAYOUT_BF16, n_in));
     for (size_t k = 0; k + 2 <= n_in; k += 2) {
@@ -105,40 +107,64 @@ const int8_t *mr_layout_levels(mr_layout layout) {
     static const int8_t iq3_s[16] = {-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15};
     switch (layout) {
     case MR_LAYOUT_IQ4_NL:
-    case MR_LAYOUT_IQ4_XS: return mr_iq4_values;
-    case MR_LAYOUT_MXFP4: return mr_mxfp4_values;
-    case MR_LAYOUT_IQ1: return iq1;
-    case MR_LAYOUT_IQ2: return iq2;
-    case MR_LAYOUT_IQ3_XXS: return iq3_xxs;
-    case MR_LAYOUT_IQ3_S: return iq3_s;
-    default: return NULL;
+    case MR_LAYOUT_IQ4_XS:
+        return mr_iq4_values;
+    case MR_LAYOUT_MXFP4:
+        return mr_mxfp4_values;
+    case MR_LAYOUT_IQ1:
+        return iq1;
+    case MR_LAYOUT_IQ2:
+        return iq2;
+    case MR_LAYOUT_IQ3_XXS:
+        return iq3_xxs;
+    case MR_LAYOUT_IQ3_S:
+        return iq3_s;
+    default:
+        return NULL;
     }
 }
 
 size_t mr_panel_bytes(mr_layout layout, size_t n_in) {
     switch (layout) {
-    case MR_LAYOUT_F32: return n_in * 64;
-    case MR_LAYOUT_F16: return mr_round64(n_in * 32);
-    case MR_LAYOUT_BF16: return (n_in + 1) / 2 * 64;
-    case MR_LAYOUT_Q8_0: return mr_pairs_bytes(n_in / 32, MR_Q8_0_BYTES);
+    case MR_LAYOUT_F32:
+        return n_in * 64;
+    case MR_LAYOUT_F16:
+        return mr_round64(n_in * 32);
+    case MR_LAYOUT_BF16:
+        return (n_in + 1) / 2 * 64;
+    case MR_LAYOUT_Q8_0:
+        return mr_pairs_bytes(n_in / 32, MR_Q8_0_BYTES);
     case MR_LAYOUT_Q4_0:
     case MR_LAYOUT_IQ4_NL:
-    case MR_LAYOUT_MXFP4: return mr_pairs_bytes(n_in / 32, MR_Q4_0_BYTES);
-    case MR_LAYOUT_Q5_0: return mr_pairs_bytes(n_in / 32, MR_Q5_0_BYTES);
-    case MR_LAYOUT_Q4_1: return n_in / 32 * MR_Q4_1_BYTES;
-    case MR_LAYOUT_Q5_1: return n_in / 32 * MR_Q5_1_BYTES;
-    case MR_LAYOUT_Q4_K: return n_in / 256 * MR_Q4_K_BYTES;
-    case MR_LAYOUT_Q5_K: return n_in / 256 * MR_Q5_K_BYTES;
-    case MR_LAYOUT_Q6_K: return mr_pairs_bytes(n_in / 256, MR_Q6_K_BYTES);
-    case MR_LAYOUT_Q3_K: return mr_pairs_bytes(n_in / 256, MR_Q3_K_BYTES);
-    case MR_LAYOUT_Q2_K: return n_in / 256 * MR_Q2_K_BYTES;
-    case MR_LAYOUT_IQ4_XS: return mr_pairs_bytes(n_in / 256, MR_IQ4_XS_BYTES);
+    case MR_LAYOUT_MXFP4:
+        return mr_pairs_bytes(n_in / 32, MR_Q4_0_BYTES);
+    case MR_LAYOUT_Q5_0:
+        return mr_pairs_bytes(n_in / 32, MR_Q5_0_BYTES);
+    case MR_LAYOUT_Q4_1:
+        return n_in / 32 * MR_Q4_1_BYTES;
+    case MR_LAYOUT_Q5_1:
+        return n_in / 32 * MR_Q5_1_BYTES;
+    case MR_LAYOUT_Q4_K:
+        return n_in / 256 * MR_Q4_K_BYTES;
+    case MR_LAYOUT_Q5_K:
+        return n_in / 256 * MR_Q5_K_BYTES;
+    case MR_LAYOUT_Q6_K:
+        return mr_pairs_bytes(n_in / 256, MR_Q6_K_BYTES);
+    case MR_LAYOUT_Q3_K:
+        return mr_pairs_bytes(n_in / 256, MR_Q3_K_BYTES);
+    case MR_LAYOUT_Q2_K:
+        return n_in / 256 * MR_Q2_K_BYTES;
+    case MR_LAYOUT_IQ4_XS:
+        return mr_pairs_bytes(n_in / 256, MR_IQ4_XS_BYTES);
     case MR_LAYOUT_IQ1:
     case MR_LAYOUT_IQ2:
     case MR_LAYOUT_IQ3_XXS:
-    case MR_LAYOUT_IQ3_S: return n_in / 256 * MR_CODEBOOK_BYTES;
-    case MR_LAYOUT_TERNARY: return mr_pairs_bytes(n_in / 256, MR_TERNARY_BYTES);
-    case MR_N_LAYOUTS: break;
+    case MR_LAYOUT_IQ3_S:
+        return n_in / 256 * MR_CODEBOOK_BYTES;
+    case MR_LAYOUT_TERNARY:
+        return mr_pairs_bytes(n_in / 256, MR_TERNARY_BYTES);
+    case MR_N_LAYOUTS:
+        break;
     }
     return 0;
 }

@@ -267,14 +267,29 @@ static float codebook_scales(mr_dtype type, const uint8_t *src, uint8_t scale[16
     for (int g = 0; g < 16; g++) {
         uint32_t s = 0;
         switch (type) {
-        case MR_IQ2_XXS: s = ((const mr_block_iq2_xxs *)src)->qs[g / 2][1] >> 28; break;
-        case MR_IQ2_XS: s = ((const mr_block_iq2_xs *)src)->scales[g / 2] >> 4 * (g % 2) & 15; break;
-        case MR_IQ2_S: s = ((const mr_block_iq2_s *)src)->scales[g / 2] >> 4 * (g % 2) & 15; break;
-        case MR_IQ3_XXS: s = ((const mr_block_iq3_xxs *)src)->scales_signs[g / 2] >> 28; break;
-        case MR_IQ3_S: s = ((const mr_block_iq3_s *)src)->scales[g / 4] >> 4 * (g / 2 % 2) & 15; break;
-        case MR_IQ1_S: s = ((const mr_block_iq1_s *)src)->qh[g / 2] >> 12 & 7; break;
-        case MR_IQ1_M: s = ((const mr_block_iq1_m *)src)->scales[g / 4] >> 3 * (g % 4) & 7; break;
-        default: break;
+        case MR_IQ2_XXS:
+            s = ((const mr_block_iq2_xxs *)src)->qs[g / 2][1] >> 28;
+            break;
+        case MR_IQ2_XS:
+            s = ((const mr_block_iq2_xs *)src)->scales[g / 2] >> 4 * (g % 2) & 15;
+            break;
+        case MR_IQ2_S:
+            s = ((const mr_block_iq2_s *)src)->scales[g / 2] >> 4 * (g % 2) & 15;
+            break;
+        case MR_IQ3_XXS:
+            s = ((const mr_block_iq3_xxs *)src)->scales_signs[g / 2] >> 28;
+            break;
+        case MR_IQ3_S:
+            s = ((const mr_block_iq3_s *)src)->scales[g / 4] >> 4 * (g / 2 % 2) & 15;
+            break;
+        case MR_IQ1_S:
+            s = ((const mr_block_iq1_s *)src)->qh[g / 2] >> 12 & 7;
+            break;
+        case MR_IQ1_M:
+            s = ((const mr_block_iq1_m *)src)->scales[g / 4] >> 3 * (g % 4) & 7;
+            break;
+        default:
+            break;
         }
         scale[g] = (uint8_t)(2 * s + 1);
     }
@@ -308,7 +323,8 @@ static void split_codebook(mr_dtype type, const mr_dtype_info *info, const uint8
     }
 }
 
-void mr_pack_codebook(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
+void mr_pack_codebook(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes,
+                      size_t n_in) {
     mr_layout layout;
     mr_acts_kind kind;
     size_t block;

@@ -7,8 +7,8 @@
 
 enum { HUGE_PAGE = 2 << 20, MAP_FROM = 256 << 10 };
 
-/* A mapping that begins on a huge page: the kernel then backs its whole huge pages as such, and no more than the rest of it with
- * small ones. */
+/* A mapping that begins on a huge page: the kernel then backs its whole huge pages as such, and no more than the rest
+ * of it with small ones. */
 static void *map_aligned(size_t n_bytes) {
     size_t reserved = n_bytes + HUGE_PAGE;
     if (reserved < n_bytes) return NULL;

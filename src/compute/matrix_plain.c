@@ -6,8 +6,8 @@
  *   Q32        for each block: s = fma(d * dx, sum q x, s) with the integer sum exact; where there is a minimum
  *              s = fma(dx, fma(d, sum q x, m * sum x), s).
  *   K          for each super-block: t = d * isum, or fma(d, isum, -(dmin * msum)) where the type has minima;
- *              s = fma(dx, t, s); isum = sum over groups of scale * sum q x, msum = sum of minimum * sum x, exact integers that
- *              are then rounded to float. */
+ *              s = fma(dx, t, s); isum = sum over groups of scale * sum q x, msum = sum of minimum * sum x, exact
+ * integers that are then rounded to float. */
 #include "compute/acts_rows.h"
 #include "compute/matrix_epilogue.h"
 
@@ -286,8 +286,8 @@ static float product_256(const block256 *block, int r, const int8_t *q, float dx
         isum += block->scale[r][g] * dot;
         if (block->has_min) msum += block->min[r][g] * sum;
     }
-    float t = block->has_min ? fmaf(block->d[r], (float)isum, -(block->dmin[r] * (float)msum))
-                             : block->d[r] * (float)isum;
+    float t =
+        block->has_min ? fmaf(block->d[r], (float)isum, -(block->dmin[r] * (float)msum)) : block->d[r] * (float)isum;
     return fmaf(dx, t, s);
 }
 
@@ -309,24 +309,60 @@ static void tile_256(const mr_tile *tile, void (*decode)(const uint8_t *, size_t
     }
 }
 
-static void tile_q8_0(const mr_tile *tile) { tile_32(tile, decode_q8_0); }
-static void tile_q4_0(const mr_tile *tile) { tile_32(tile, decode_q4_0); }
-static void tile_q4_k(const mr_tile *tile) { tile_256(tile, decode_q4_k); }
-static void tile_q5_k(const mr_tile *tile) { tile_256(tile, decode_q5_k); }
-static void tile_q6_k(const mr_tile *tile) { tile_256(tile, decode_q6_k); }
-static void tile_q4_1(const mr_tile *tile) { tile_32(tile, decode_q4_1); }
-static void tile_q5_0(const mr_tile *tile) { tile_32(tile, decode_q5_0); }
-static void tile_q5_1(const mr_tile *tile) { tile_32(tile, decode_q5_1); }
-static void tile_iq4_nl(const mr_tile *tile) { tile_32(tile, decode_iq4_nl); }
-static void tile_mxfp4(const mr_tile *tile) { tile_32(tile, decode_mxfp4); }
-static void tile_q2_k(const mr_tile *tile) { tile_256(tile, decode_q2_k); }
-static void tile_q3_k(const mr_tile *tile) { tile_256(tile, decode_q3_k); }
-static void tile_iq4_xs(const mr_tile *tile) { tile_256(tile, decode_iq4_xs); }
-static void tile_iq1(const mr_tile *tile) { tile_256(tile, decode_iq1); }
-static void tile_iq2(const mr_tile *tile) { tile_256(tile, decode_iq2); }
-static void tile_iq3_xxs(const mr_tile *tile) { tile_256(tile, decode_iq3_xxs); }
-static void tile_iq3_s(const mr_tile *tile) { tile_256(tile, decode_iq3_s); }
-static void tile_ternary(const mr_tile *tile) { tile_256(tile, decode_ternary); }
+static void tile_q8_0(const mr_tile *tile) {
+    tile_32(tile, decode_q8_0);
+}
+static void tile_q4_0(const mr_tile *tile) {
+    tile_32(tile, decode_q4_0);
+}
+static void tile_q4_k(const mr_tile *tile) {
+    tile_256(tile, decode_q4_k);
+}
+static void tile_q5_k(const mr_tile *tile) {
+    tile_256(tile, decode_q5_k);
+}
+static void tile_q6_k(const mr_tile *tile) {
+    tile_256(tile, decode_q6_k);
+}
+static void tile_q4_1(const mr_tile *tile) {
+    tile_32(tile, decode_q4_1);
+}
+static void tile_q5_0(const mr_tile *tile) {
+    tile_32(tile, decode_q5_0);
+}
+static void tile_q5_1(const mr_tile *tile) {
+    tile_32(tile, decode_q5_1);
+}
+static void tile_iq4_nl(const mr_tile *tile) {
+    tile_32(tile, decode_iq4_nl);
+}
+static void tile_mxfp4(const mr_tile *tile) {
+    tile_32(tile, decode_mxfp4);
+}
+static void tile_q2_k(const mr_tile *tile) {
+    tile_256(tile, decode_q2_k);
+}
+static void tile_q3_k(const mr_tile *tile) {
+    tile_256(tile, decode_q3_k);
+}
+static void tile_iq4_xs(const mr_tile *tile) {
+    tile_256(tile, decode_iq4_xs);
+}
+static void tile_iq1(const mr_tile *tile) {
+    tile_256(tile, decode_iq1);
+}
+static void tile_iq2(const mr_tile *tile) {
+    tile_256(tile, decode_iq2);
+}
+static void tile_iq3_xxs(const mr_tile *tile) {
+    tile_256(tile, decode_iq3_xxs);
+}
+static void tile_iq3_s(const mr_tile *tile) {
+    tile_256(tile, decode_iq3_s);
+}
+static void tile_ternary(const mr_tile *tile) {
+    tile_256(tile, decode_ternary);
+}
 
 static float flush_subnormal(float x) {
     return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x;
@@ -366,32 +402,24 @@ static void tile_float(const mr_tile *tile, float (*dot)(const uint8_t *, int, c
     }
 }
 
-static void tile_f32(const mr_tile *tile) { tile_float(tile, dot_f32); }
-static void tile_f16(const mr_tile *tile) { tile_float(tile, dot_f16); }
-static void tile_bf16(const mr_tile *tile) { tile_float(tile, dot_bf16); }
+static void tile_f32(const mr_tile *tile) {
+    tile_float(tile, dot_f32);
+}
+static void tile_f16(const mr_tile *tile) {
+    tile_float(tile, dot_f16);
+}
+static void tile_bf16(const mr_tile *tile) {
+    tile_float(tile, dot_bf16);
+}
 
 const mr_kernels mr_kernels_plain = {
-    .tile = {[MR_LAYOUT_F32] = tile_f32,
-             [MR_LAYOUT_F16] = tile_f16,
-             [MR_LAYOUT_BF16] = tile_bf16,
-             [MR_LAYOUT_Q8_0] = tile_q8_0,
-             [MR_LAYOUT_Q4_0] = tile_q4_0,
-             [MR_LAYOUT_Q4_K] = tile_q4_k,
-             [MR_LAYOUT_Q5_K] = tile_q5_k,
-             [MR_LAYOUT_Q6_K] = tile_q6_k,
-             [MR_LAYOUT_Q4_1] = tile_q4_1,
-             [MR_LAYOUT_Q5_0] = tile_q5_0,
-             [MR_LAYOUT_Q5_1] = tile_q5_1,
-             [MR_LAYOUT_IQ4_NL] = tile_iq4_nl,
-             [MR_LAYOUT_MXFP4] = tile_mxfp4,
-             [MR_LAYOUT_Q2_K] = tile_q2_k,
-             [MR_LAYOUT_Q3_K] = tile_q3_k,
-             [MR_LAYOUT_IQ4_XS] = tile_iq4_xs,
-             [MR_LAYOUT_IQ1] = tile_iq1,
-             [MR_LAYOUT_IQ2] = tile_iq2,
-             [MR_LAYOUT_IQ3_XXS] = tile_iq3_xxs,
-             [MR_LAYOUT_IQ3_S] = tile_iq3_s,
-             [MR_LAYOUT_TERNARY] = tile_ternary},
+    .tile = {[MR_LAYOUT_F32] = tile_f32,         [MR_LAYOUT_F16] = tile_f16,     [MR_LAYOUT_BF16] = tile_bf16,
+             [MR_LAYOUT_Q8_0] = tile_q8_0,       [MR_LAYOUT_Q4_0] = tile_q4_0,   [MR_LAYOUT_Q4_K] = tile_q4_k,
+             [MR_LAYOUT_Q5_K] = tile_q5_k,       [MR_LAYOUT_Q6_K] = tile_q6_k,   [MR_LAYOUT_Q4_1] = tile_q4_1,
+             [MR_LAYOUT_Q5_0] = tile_q5_0,       [MR_LAYOUT_Q5_1] = tile_q5_1,   [MR_LAYOUT_IQ4_NL] = tile_iq4_nl,
+             [MR_LAYOUT_MXFP4] = tile_mxfp4,     [MR_LAYOUT_Q2_K] = tile_q2_k,   [MR_LAYOUT_Q3_K] = tile_q3_k,
+             [MR_LAYOUT_IQ4_XS] = tile_iq4_xs,   [MR_LAYOUT_IQ1] = tile_iq1,     [MR_LAYOUT_IQ2] = tile_iq2,
+             [MR_LAYOUT_IQ3_XXS] = tile_iq3_xxs, [MR_LAYOUT_IQ3_S] = tile_iq3_s, [MR_LAYOUT_TERNARY] = tile_ternary},
     .store = store_tile,
     .store_glu = store_glu_tile,
     .acts_row = MR_ACTS_ROWS,

@@ -13,10 +13,16 @@ ALWAYS_INLINE void load_block(q32_kind kind, const uint8_t *block, __m256i level
     case Q32_BYTES:
         for (int i = 0; i < 8; i++) w[i] = _mm256_xor_si256(load256(block + 64 * i), _mm256_set1_epi8((char)0x80));
         break;
-    case Q32_NIBBLES: load_nibbles(block, 4, w); break;
-    case Q32_FIVE_BITS: load_five_bits(block, w); break;
+    case Q32_NIBBLES:
+        load_nibbles(block, 4, w);
+        break;
+    case Q32_FIVE_BITS:
+        load_five_bits(block, w);
+        break;
     case Q32_IQ4:
-    case Q32_MXFP4: load_levels(block, 4, levels, w); break;
+    case Q32_MXFP4:
+        load_levels(block, 4, levels, w);
+        break;
     }
 }
 
@@ -90,12 +96,12 @@ ALWAYS_INLINE void q5_0_half(const uint8_t *panel, size_t half, size_t n_in, con
 }
 
 ALWAYS_INLINE void iq4_nl_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
+                               float *out) {
     q32_half(Q32_IQ4, level_table(MR_LAYOUT_IQ4_NL), panel, half, n_in, x, n_tokens, out);
 }
 
 ALWAYS_INLINE void mxfp4_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
+                              float *out) {
     q32_half(Q32_MXFP4, level_table(MR_LAYOUT_MXFP4), panel, half, n_in, x, n_tokens, out);
 }
 

@@ -19,10 +19,16 @@ ALWAYS_INLINE void load_block(q32_kind kind, const uint8_t *block, __m512i level
     case Q32_BYTES:
         for (int i = 0; i < 8; i++) w[i] = _mm512_load_si512(block + 64 * i);
         break;
-    case Q32_NIBBLES: load_nibbles(block, 4, w); break;
-    case Q32_FIVE_BITS: load_five_bits(block, w); break;
+    case Q32_NIBBLES:
+        load_nibbles(block, 4, w);
+        break;
+    case Q32_FIVE_BITS:
+        load_five_bits(block, w);
+        break;
     case Q32_IQ4:
-    case Q32_MXFP4: load_levels(block, 4, levels, w); break;
+    case Q32_MXFP4:
+        load_levels(block, 4, levels, w);
+        break;
     }
 }
 

@@ -47,15 +47,42 @@ static void *make(size_t n_bytes) {
 static void float_fields(mr_dtype type, int offsets[3]) {
     offsets[0] = offsets[1] = offsets[2] = -1;
     switch (type) {
-    case MR_Q4_0: case MR_Q5_0: case MR_Q8_0: case MR_IQ4_NL: case MR_IQ4_XS: case MR_IQ2_XXS: case MR_IQ2_XS:
-    case MR_IQ2_S: case MR_IQ3_XXS: case MR_IQ3_S: case MR_IQ1_S: offsets[0] = 0; break;
-    case MR_Q4_1: case MR_Q5_1: case MR_Q4_K: case MR_Q5_K: offsets[0] = 0, offsets[1] = 2; break;
-    case MR_Q2_K: offsets[0] = 80, offsets[1] = 82; break;
-    case MR_Q3_K: offsets[0] = 108; break;
-    case MR_Q6_K: offsets[0] = 208; break;
-    case MR_TQ1_0: offsets[0] = 52; break;
-    case MR_TQ2_0: offsets[0] = 64; break;
-    default: break;
+    case MR_Q4_0:
+    case MR_Q5_0:
+    case MR_Q8_0:
+    case MR_IQ4_NL:
+    case MR_IQ4_XS:
+    case MR_IQ2_XXS:
+    case MR_IQ2_XS:
+    case MR_IQ2_S:
+    case MR_IQ3_XXS:
+    case MR_IQ3_S:
+    case MR_IQ1_S:
+        offsets[0] = 0;
+        break;
+    case MR_Q4_1:
+    case MR_Q5_1:
+    case MR_Q4_K:
+    case MR_Q5_K:
+        offsets[0] = 0, offsets[1] = 2;
+        break;
+    case MR_Q2_K:
+        offsets[0] = 80, offsets[1] = 82;
+        break;
+    case MR_Q3_K:
+        offsets[0] = 108;
+        break;
+    case MR_Q6_K:
+        offsets[0] = 208;
+        break;
+    case MR_TQ1_0:
+        offsets[0] = 52;
+        break;
+    case MR_TQ2_0:
+        offsets[0] = 64;
+        break;
+    default:
+        break;
     }
 }
 
@@ -70,8 +97,10 @@ static uint8_t *random_rows(mr_dtype type, size_t n_out, size_t n_in, size_t *ro
         for (size_t i = 0; i < n_out * n_in; i++) {
             float w = random_normal();
             uint16_t half = type == MR_F16 ? mr_f32_to_f16(w) : mr_f32_to_bf16(w);
-            if (type == MR_F32) memcpy(rows + 4 * i, &w, 4);
-            else memcpy(rows + 2 * i, &half, 2);
+            if (type == MR_F32)
+                memcpy(rows + 4 * i, &w, 4);
+            else
+                memcpy(rows + 2 * i, &half, 2);
         }
         return rows;
     }
@@ -121,8 +150,10 @@ typedef struct product {
 
 static void matmul_member(mr_worker *worker, void *arg) {
     product *p = arg;
-    if (p->glu.gate != NULL) mr_matmul_glu_items(worker, &p->glu, 1, p->n_tokens);
-    else mr_matmul(worker, &p->item, 1, p->n_tokens);
+    if (p->glu.gate != NULL)
+        mr_matmul_glu_items(worker, &p->glu, 1, p->n_tokens);
+    else
+        mr_matmul(worker, &p->item, 1, p->n_tokens);
 }
 
 static mr_matrix *pack(mr_dtype type, const uint8_t *rows, size_t n_out, size_t n_in, mr_team *team) {
@@ -160,9 +191,9 @@ static float *multiply(mr_team *team, const mr_matrix *w, const mr_acts *x, size
 }
 
 static const mr_dtype TYPES[] = {
-    MR_F32, MR_F16, MR_BF16, MR_Q8_0, MR_Q4_0, MR_Q4_K, MR_Q5_K, MR_Q6_K, MR_Q4_1, MR_Q5_0, MR_Q5_1, MR_Q2_K,
-    MR_Q3_K, MR_IQ4_NL, MR_IQ4_XS, MR_MXFP4, MR_IQ2_XXS, MR_IQ2_XS, MR_IQ2_S, MR_IQ3_XXS, MR_IQ3_S, MR_IQ1_S, MR_IQ1_M,
-    MR_TQ1_0, MR_TQ2_0,
+    MR_F32,   MR_F16,     MR_BF16,  MR_Q8_0,  MR_Q4_0,   MR_Q4_K,   MR_Q5_K,  MR_Q6_K,    MR_Q4_1,
+    MR_Q5_0,  MR_Q5_1,    MR_Q2_K,  MR_Q3_K,  MR_IQ4_NL, MR_IQ4_XS, MR_MXFP4, MR_IQ2_XXS, MR_IQ2_XS,
+    MR_IQ2_S, MR_IQ3_XXS, MR_IQ3_S, MR_IQ1_S, MR_IQ1_M,  MR_TQ1_0,  MR_TQ2_0,
 };
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
 
@@ -352,12 +383,19 @@ static void test_items(void **state) {
     mr_team_free(team);
 }
 
-static double reference_act(mr_glu act, double x) {
+static double reference_glu(mr_glu act, double x, double up) {
+    double y = x < 7.0 ? x : 7.0, clamped = up < -7.0 ? -7.0 : up > 7.0 ? 7.0 : up;
     switch (act) {
-    case MR_GLU_SILU: return x / (1.0 + exp(-x));
-    case MR_GLU_GELU_TANH: return 0.5 * x * (1.0 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x)));
-    case MR_GLU_GELU_ERF: return 0.5 * x * (1.0 + erf(x * 0.70710678118654752));
-    case MR_GLU_RELU2: return x > 0.0 ? x * x : 0.0;
+    case MR_GLU_SILU:
+        return x / (1.0 + exp(-x)) * up;
+    case MR_GLU_GELU_TANH:
+        return 0.5 * x * (1.0 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x))) * up;
+    case MR_GLU_GELU_ERF:
+        return 0.5 * x * (1.0 + erf(x * 0.70710678118654752)) * up;
+    case MR_GLU_RELU2:
+        return x > 0.0 ? x * x * up : 0.0;
+    case MR_GLU_SILU_CLAMPED:
+        return y / (1.0 + exp(-1.702 * y)) * (clamped + 1.0);
     }
     return 0.0;
 }
@@ -374,7 +412,7 @@ static void test_glu(void **state) {
         for (size_t i = 0; i < n_tokens * n_in; i++) x[i] *= 0.3f;
         mr_acts acts = acts_of(MR_Q4_K, x, n_tokens, n_in);
         float *g = multiply(team, gate, &acts, 0, n_tokens), *u = multiply(team, up, &acts, 0, n_tokens);
-        for (int act = MR_GLU_SILU; act <= MR_GLU_RELU2; act++) {
+        for (int act = MR_GLU_SILU; act <= MR_GLU_SILU_CLAMPED; act++) {
             float *first = NULL;
             for (int isa = MR_ISA_PLAIN; isa <= MR_ISA_NEON; isa++) {
                 if (!mr_isa_force((mr_isa)isa)) continue;
@@ -382,8 +420,8 @@ static void test_glu(void **state) {
                 product p = {.glu = {gate, up, (mr_glu)act, &acts, y, n_out, NULL, 0}, .n_tokens = n_tokens};
                 mr_team_run(team, matmul_member, &p);
                 for (size_t i = 0; i < n_tokens * n_out; i++) {
-                    double expected = reference_act((mr_glu)act, g[i]) * u[i];
-                    double scale = (fabs((double)g[i]) + 1e-3) * (fabs((double)u[i]) + 1e-3);
+                    double expected = reference_glu((mr_glu)act, g[i], u[i]);
+                    double scale = (fabs((double)g[i]) + 1e-3) * (fabs((double)u[i]) + 1.0);
                     if (act == MR_GLU_RELU2) scale *= fabs((double)g[i]) + 1.0;
                     if (!(fabs(y[i] - expected) <= 1e-6 * scale)) {
                         fail_msg("activation %d of %g times %g is %g, not %g", act, g[i], u[i], y[i], expected);
@@ -442,7 +480,8 @@ static void test_bf16_subnormal(void **state) {
     size_t n_in = 64, n_out = 64;
     uint16_t *rows = make(n_out * n_in * 2);
     float *x = make(8 * n_in * sizeof(float)), *expected = NULL;
-    for (size_t i = 0; i < n_out * n_in; i++) rows[i] = (uint16_t)((random_bits() & 0x8FFFu) | (random_bits() & 0x1000u));
+    for (size_t i = 0; i < n_out * n_in; i++)
+        rows[i] = (uint16_t)((random_bits() & 0x8FFFu) | (random_bits() & 0x1000u));
     for (size_t i = 0; i < 8 * n_in; i++) x[i] = ldexpf(random_float(), -(int)(random_bits() % 140));
     for (int isa = MR_ISA_PLAIN; isa <= MR_ISA_NEON; isa++) {
         if (!mr_isa_force((mr_isa)isa)) continue;
@@ -477,11 +516,16 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_against_decoded), cmocka_unit_test(test_avx2_is_plain),
-        cmocka_unit_test(test_avx512_is_plain),       cmocka_unit_test(test_neon_is_plain),
-        cmocka_unit_test(test_company_and_threads),   cmocka_unit_test(test_items),
-        cmocka_unit_test(test_glu),                   cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_bf16_subnormal),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_plain_against_decoded),
+        cmocka_unit_test(test_avx2_is_plain),
+        cmocka_unit_test(test_avx512_is_plain),
+        cmocka_unit_test(test_neon_is_plain),
+        cmocka_unit_test(test_company_and_threads),
+        cmocka_unit_test(test_items),
+        cmocka_unit_test(test_glu),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_bf16_subnormal),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
