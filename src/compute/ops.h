@@ -17,8 +17,12 @@ typedef struct mr_ops {
      * bias may be NULL; out may be x. */
     void (*layer_norm)(const float *x, const float *weight, const float *bias, size_t n, float eps, float *out);
 
-    /* out[i] = act(gate[i]) * up[i]; up NULL is all ones; out may be gate. */
+    /* out[i] = act(gate[i]) * up[i]; up NULL is without that factor; out may be gate. */
     void (*glu)(mr_glu act, const float *gate, const float *up, size_t n, float *out);
+
+    /* xIELU (Huang & Schlag, arXiv:2411.13010): x[i] = alpha_p x^2 + beta x above zero, alpha_n (e^min(x, eps) - 1 - x)
+     * + beta x otherwise. */
+    void (*xielu)(float *x, float alpha_p, float alpha_n, float beta, float eps, size_t n);
 
     /* x[i] += scale * y[i] */
     void (*add_scaled)(float *x, const float *y, float scale, size_t n);

@@ -74,7 +74,19 @@ static void glu(mr_glu act, const float *gate, const float *up, size_t n, float 
     FOR_EACH_VALUE(
         gate, out, n, 0.0f,
         up == NULL ? vf_activate(act, v)
-                   : vf_mul(vf_activate(act, v), i + LANES <= n ? vf_load(up + i) : load_tail(up + i, n - i, 0.0f)));
+                   : vf_glu(act, v, i + LANES <= n ? vf_load(up + i) : load_tail(up + i, n - i, 0.0f)));
+}
+
+static vf16 xielu_value(vf16 v, float alpha_p, float alpha_n, float beta, float eps) {
+    vf16 linear = vf_mul(v, vf_set1(beta));
+    vf16 above = vf_fma(vf_mul(v, v), vf_set1(alpha_p), linear);
+    vf16 expm1 = vf_sub(vf_exp(vf_min(v, vf_set1(eps))), vf_set1(1.0f));
+    vf16 below = vf_fma(vf_sub(expm1, v), vf_set1(alpha_n), linear);
+    return vf_select_lt(vf_set1(0.0f), v, above, below);
+}
+
+static void xielu(float *x, float alpha_p, float alpha_n, float beta, float eps, size_t n) {
+    FOR_EACH_VALUE(x, x, n, 0.0f, xielu_value(v, alpha_p, alpha_n, beta, eps));
 }
 
 static void add_scaled(float *x, const float *y, float factor, size_t n) {
@@ -120,6 +132,7 @@ static void rope(float *head, const float *cosines, const float *sines, size_t n
 const mr_ops MR_OPS = {.rms_norm = rms_norm,
                        .layer_norm = layer_norm,
                        .glu = glu,
+                       .xielu = xielu,
                        .add_scaled = add_scaled,
                        .scale = scale,
                        .softcap = softcap,

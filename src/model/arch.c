@@ -51,6 +51,21 @@ static const mr_arch ARCHS[] = {
     {.name = "seed_oss", .act = MR_GLU_SILU, .rope_neox = true, .post_attention_norm_is_ffn_norm = true},
     {.name = "hunyuan-dense", .act = MR_GLU_SILU, .rope_neox = true, .qk_norm_after_rope = true},
     {.name = "ernie4_5", .act = MR_GLU_SILU},
+    {.name = "ernie4_5-moe", .act = MR_GLU_SILU},
+    {.name = "hunyuan-moe", .act = MR_GLU_SILU, .rope_neox = true, .qk_norm_after_rope = true},
+    {.name = "phimoe", .norm = MR_NORM_LAYER, .act = MR_GLU_SILU, .rope_neox = true, .gating = MR_GATING_SPARSEMIXER},
+    {.name = "glm4moe",
+     .act = MR_GLU_SILU,
+     .rope_neox = true,
+     .post_attention_norm_is_ffn_norm = true,
+     .gating = MR_GATING_SIGMOID},
+    {.name = "gpt-oss",
+     .act = MR_GLU_SILU_CLAMPED,
+     .rope_neox = true,
+     .post_attention_norm_is_ffn_norm = true,
+     .full_period = 2,
+     .yarn_whole_pairs_off = true,
+     .gating = MR_GATING_SOFTMAX_CHOSEN},
 };
 
 enum { N_ARCHS = sizeof ARCHS / sizeof ARCHS[0] };
@@ -232,6 +247,24 @@ static void read_scales(key_reader *r, mr_hparams *h) {
     if (h->arch->logit_scale_divides && h->logit_scale != 0.0f) h->logit_scale = 1.0f / h->logit_scale;
 }
 
+static mr_status check_experts(const mr_hparams *h, mr_error *err) {
+    bool known = h->gating == MR_GATING_SOFTMAX || h->gating == MR_GATING_SIGMOID ||
+                 h->gating == MR_GATING_SOFTMAX_CHOSEN || h->gating == MR_GATING_SPARSEMIXER;
+    if (!known || h->n_expert_used > h->n_expert) {
+        return mr_fail(err, MR_ERR_INVALID,
+                       "the model uses %u of %u experts with gating function %u, which is not possible",
+                       h->n_expert_used, h->n_expert, (unsigned)h->gating);
+    }
+    uint32_t in_group = h->n_expert / h->n_expert_group;
+    if (in_group * h->n_expert_group != h->n_expert || h->n_group_used > h->n_expert_group ||
+        h->n_expert_used > h->n_group_used * in_group) {
+        return mr_fail(err, MR_ERR_INVALID,
+                       "the model chooses %u experts from %u of %u groups of its %u experts, which is not possible",
+                       h->n_expert_used, h->n_group_used, h->n_expert_group, h->n_expert);
+    }
+    return MR_OK;
+}
+
 static void read_experts(key_reader *r, mr_hparams *h) {
     char key[128];
     if (mr_gguf_find(r->gguf, full_key(r, "expert_count", key)) == NULL) return;
@@ -240,6 +273,9 @@ static void read_experts(key_reader *r, mr_hparams *h) {
     h->n_expert = need_u32(r, "expert_count", MAX_EXPERTS);
     h->n_expert_used = need_u32(r, "expert_used_count", MAX_EXPERTS_USED);
     h->n_ff_expert = get_u32(r, "expert_feed_forward_length", h->n_ff, MAX_WIDTH);
+    h->expert_period = get_u32(r, "interleave_moe_layer_step", 1, MR_MAX_LAYERS);
+    h->n_expert_group = get_u32(r, "expert_group_count", 1, MAX_EXPERTS);
+    h->n_group_used = get_u32(r, "expert_group_used_count", h->n_expert_group, MAX_EXPERTS);
     mr_gguf_u32(r->gguf, full_key(r, "leading_dense_block_count", key), &h->n_layer_dense);
     uint32_t gating = h->arch->gating != 0 ? h->arch->gating : MR_GATING_SOFTMAX;
     mr_gguf_u32(r->gguf, full_key(r, "expert_gating_func", key), &gating);
@@ -248,12 +284,7 @@ static void read_experts(key_reader *r, mr_hparams *h) {
     mr_gguf_bool(r->gguf, full_key(r, "expert_weights_norm", key), &h->experts_normed);
     h->expert_scale = get_f32(r, "expert_weights_scale", 1.0f);
     if (h->expert_scale == 0.0f) h->expert_scale = 1.0f;
-    if (r->status == MR_OK &&
-        (h->n_expert_used > h->n_expert || gating < MR_GATING_SOFTMAX || gating > MR_GATING_SOFTMAX_CHOSEN)) {
-        r->status = mr_fail(r->err, MR_ERR_INVALID,
-                            "the model uses %u of %u experts with gating function %u, which is not possible",
-                            h->n_expert_used, h->n_expert, gating);
-    }
+    if (r->status == MR_OK) r->status = check_experts(h, r->err);
 }
 
 static mr_status check_heads(const mr_hparams *h, mr_error *err) {
@@ -269,6 +300,21 @@ static mr_status check_heads(const mr_hparams *h, mr_error *err) {
     return MR_OK;
 }
 
+/* Some files have it under the other kind's name. */
+static float get_norm_eps(key_reader *r, mr_norm norm) {
+    static const char rms[] = "attention.layer_norm_rms_epsilon", layer[] = "attention.layer_norm_epsilon";
+    float other = get_f32(r, norm == MR_NORM_RMS ? layer : rms, 1e-5f);
+    return get_f32(r, norm == MR_NORM_RMS ? rms : layer, other);
+}
+
+/* Layers at the end that predict further tokens; they are not run. */
+static uint32_t n_prediction_layers(const key_reader *r, uint32_t n_layer) {
+    char key[128];
+    uint32_t n = 0;
+    mr_gguf_u32(r->gguf, full_key(r, "nextn_predict_layers", key), &n);
+    return n < n_layer ? n : 0;
+}
+
 mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     mr_gguf_str name;
     *h = (mr_hparams){0};
@@ -281,14 +327,14 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     h->n_ctx_train = need_u32(&r, "context_length", MAX_CONTEXT);
     h->n_embd = need_u32(&r, "embedding_length", MAX_WIDTH);
     h->n_layer = need_u32(&r, "block_count", MR_MAX_LAYERS);
+    h->n_layer -= n_prediction_layers(&r, h->n_layer);
     h->n_ff = need_u32(&r, "feed_forward_length", MAX_WIDTH);
     h->n_head = need_u32(&r, "attention.head_count", MAX_HEADS);
     h->n_head_kv = get_u32(&r, "attention.head_count_kv", h->n_head, MAX_HEADS);
     uint32_t even_share = h->n_head != 0 ? h->n_embd / h->n_head : 0;
     h->head_dim_k = get_u32(&r, "attention.key_length", even_share, MAX_HEAD_DIM);
     h->head_dim_v = get_u32(&r, "attention.value_length", h->head_dim_k, MAX_HEAD_DIM);
-    h->norm_eps = get_f32(
-        &r, h->arch->norm == MR_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-5f);
+    h->norm_eps = get_norm_eps(&r, h->arch->norm);
     read_window(&r, h);
     read_rope(&r, h);
     read_scales(&r, h);
@@ -302,6 +348,10 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
 
 bool mr_layer_has_window(const mr_hparams *h, uint32_t il) {
     return h->window != 0 && !h->layer_is_full[il];
+}
+
+bool mr_layer_has_experts(const mr_hparams *h, uint32_t il) {
+    return h->n_expert > 0 && il >= h->n_layer_dense && (il + 1) % h->expert_period == 0;
 }
 
 bool mr_layer_has_rope(const mr_hparams *h, uint32_t il) {

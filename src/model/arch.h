@@ -15,7 +15,12 @@ enum { MR_MAX_LAYERS = 1024 };
 typedef enum mr_norm { MR_NORM_RMS, MR_NORM_LAYER } mr_norm;
 
 /* How scores of experts become weights. */
-typedef enum mr_gating { MR_GATING_SOFTMAX = 1, MR_GATING_SIGMOID = 2, MR_GATING_SOFTMAX_CHOSEN = 3 } mr_gating;
+typedef enum mr_gating {
+    MR_GATING_SOFTMAX = 1,
+    MR_GATING_SIGMOID = 2,
+    MR_GATING_SOFTMAX_CHOSEN = 3, /* softmax over the chosen ones */
+    MR_GATING_SPARSEMIXER = 100   /* each chosen one among those close to it (Liu et al., arXiv:2409.12136) */
+} mr_gating;
 
 /* What the name of an architecture fixes; everything else is in the metadata, or shows in which tensors exist (biases,
  * norms of queries and keys, norms behind a block, fused matrices, experts). */
@@ -36,6 +41,8 @@ typedef struct mr_arch {
     bool local_rope_unscaled;   /* layers with a window rotate without the model's scaling */
     float local_rope_freq_base; /* rope base of layers with a window, where the metadata is silent; 0 = the model's */
     mr_gating gating;           /* of experts, where the metadata is silent; 0 = softmax */
+    bool yarn_whole_pairs_off;  /* YaRN's range of pairs is not rounded to whole ones */
+    bool yarn_scales_attention; /* yarn_log_multiplier scales the attention, too */
     bool experts_not_normed;    /* weights of the chosen experts keep their share of the whole softmax */
 } mr_arch;
 
@@ -75,7 +82,9 @@ typedef struct mr_hparams {
 
     uint32_t n_expert, n_expert_used; /* 0 = dense */
     uint32_t n_ff_expert;
-    uint32_t n_layer_dense; /* leading layers without experts */
+    uint32_t n_layer_dense;                /* leading layers without experts */
+    uint32_t expert_period;                /* every so-many-th layer has experts */
+    uint32_t n_expert_group, n_group_used; /* experts are chosen from the best groups only; 1 = no groups */
     mr_gating gating;
     bool experts_normed;
     float expert_scale;
@@ -87,6 +96,9 @@ mr_status mr_hparams_read(mr_hparams *hparams, const mr_gguf *gguf, mr_error *er
 /* Whether layer il attends through the sliding window, and whether it rotates queries and keys. */
 bool mr_layer_has_window(const mr_hparams *hparams, uint32_t il);
 bool mr_layer_has_rope(const mr_hparams *hparams, uint32_t il);
+
+/* Whether layer il has experts instead of a plain FFN. */
+bool mr_layer_has_experts(const mr_hparams *hparams, uint32_t il);
 
 /* Angular frequencies of the n_rot/2 pairs, inv_freq[n_rot/2], for a base, with the linear or YaRN scaling (Peng et
  * al., arXiv:2309.00071) of hparams applied when `scaled`; freq_factors ([n_rot/2] or NULL) divide them (Llama 3.1's

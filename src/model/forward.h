@@ -74,6 +74,9 @@ void mr_ffn_block(const mr_pass *p, mr_worker *worker, uint32_t il);
 void mr_experts_block(const mr_pass *p, mr_worker *worker, const mr_layer *layer);
 size_t mr_experts_scratch(const mr_hparams *hparams);
 
+/* The same for experts. */
+bool mr_experts_apart(const mr_experts *experts);
+
 /* Gate and up are fused unless a bias is there or their inputs differ. */
 bool mr_gate_up_apart(const mr_layer *layer);
 

@@ -103,6 +103,7 @@ static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint3
         .scale = h->attn_scale,
         .softcap = h->attn_softcap,
         .window = p->model->layers[il].window,
+        .sinks = p->model->layers[il].sinks != NULL ? p->model->layers[il].sinks + head : NULL,
         .scratch = (float *)(void *)(mr_private_data(p, worker) + b->private_attention),
     };
     mr_attention(&args);

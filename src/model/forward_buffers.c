@@ -60,6 +60,7 @@ static needs find_needs(const mr_model *model) {
         if (e == NULL) continue;
         const mr_matrix *of_experts[] = {e->router.w,      e->gate[0],     e->up[0],         e->down[0],
                                          e->shared_gate.w, e->shared_up.w, e->shared_down.w, e->shared_router.w};
+        if (mr_experts_apart(e)) n.h_up = true;
         for (size_t i = 0; i < sizeof of_experts / sizeof of_experts[0]; i++) need_kind(&n, of_experts[i]);
     }
     return n;
@@ -79,7 +80,7 @@ static bool alloc_tokens(mr_model *model, const needs *n) {
     b->h = alloc_rows(1, hidden_values);
     b->logits = alloc_rows(MR_LOGITS_ROWS, h->n_vocab);
     bool ok = b->x && b->q && b->k && b->v && b->attn && b->h && b->logits;
-    if (n->h_up) ok = (b->h_up = alloc_rows(T, h->n_ff)) && ok;
+    if (n->h_up) ok = (b->h_up = alloc_rows(1, hidden_values)) && ok;
     if (n->block) ok = (b->block = alloc_rows(n_slots + T, h->n_embd)) && ok;
     for (int i = 0; i < MR_N_ROPES; i++) {
         if (model->ropes[i].inv_freq == NULL) continue;

@@ -1,3 +1,4 @@
+#include "model/forward.h"
 #include "model/load.h"
 
 #include <stdio.h>
@@ -35,6 +36,8 @@ static mr_status load_attention(mr_loader *l, uint32_t il, mr_layer *layer) {
         if (status == MR_OK) status = mr_load_linear(l, in_layer(il, "attn_v", name), n_v, h->n_embd, &layer->v);
     }
     if (status == MR_OK) status = mr_load_linear(l, in_layer(il, "attn_output", name), h->n_embd, n_attn, &layer->o);
+    if (status == MR_OK && layer_has(l, il, "attn_sinks.weight"))
+        status = mr_load_vector(l, in_layer(il, "attn_sinks.weight", name), h->n_head, &layer->sinks);
     return status;
 }
 
@@ -106,6 +109,13 @@ static mr_status load_stack(mr_loader *l, uint32_t il, const char *what, size_t 
     return status;
 }
 
+/* Biases of all experts, [n_expert, n], where there are any. */
+static mr_status load_stack_bias(mr_loader *l, uint32_t il, const char *what, size_t n, float **bias) {
+    char name[NAME_BYTES];
+    if (!mr_load_has(l, in_layer(il, what, name))) return MR_OK;
+    return mr_load_floats(l, name, l->model->hparams.n_expert, n, bias);
+}
+
 static mr_status load_shared_expert(mr_loader *l, uint32_t il, mr_experts *e) {
     const mr_hparams *h = &l->model->hparams;
     char name[NAME_BYTES];
@@ -118,6 +128,9 @@ static mr_status load_shared_expert(mr_loader *l, uint32_t il, mr_experts *e) {
         mr_load_linear(l, in_layer(il, "ffn_gate_shexp", name), e->n_ff_shared, h->n_embd, &e->shared_gate);
     if (status == MR_OK)
         status = mr_load_linear(l, in_layer(il, "ffn_up_shexp", name), e->n_ff_shared, h->n_embd, &e->shared_up);
+    if (status == MR_OK && mr_kind_of(e->shared_gate.w) != mr_kind_of(e->shared_up.w)) {
+        return mr_fail(l->err, MR_ERR_UNSUPPORTED, "tensors %s and its gate have types that do not go together", name);
+    }
     if (status == MR_OK)
         status = mr_load_linear(l, in_layer(il, "ffn_down_shexp", name), h->n_embd, e->n_ff_shared, &e->shared_down);
     if (status == MR_OK && layer_has(l, il, "ffn_gate_inp_shexp.weight")) {
@@ -138,6 +151,9 @@ static mr_status load_experts(mr_loader *l, uint32_t il, mr_layer *layer) {
     if (status == MR_OK) status = load_stack(l, il, "ffn_gate", h->n_ff_expert, h->n_embd, &e->gate);
     if (status == MR_OK) status = load_stack(l, il, "ffn_up", h->n_ff_expert, h->n_embd, &e->up);
     if (status == MR_OK) status = load_stack(l, il, "ffn_down", h->n_embd, h->n_ff_expert, &e->down);
+    if (status == MR_OK) status = load_stack_bias(l, il, "ffn_gate_exps.bias", h->n_ff_expert, &e->gate_bias);
+    if (status == MR_OK) status = load_stack_bias(l, il, "ffn_up_exps.bias", h->n_ff_expert, &e->up_bias);
+    if (status == MR_OK) status = load_stack_bias(l, il, "ffn_down_exps.bias", h->n_embd, &e->down_bias);
     if (status == MR_OK) status = load_shared_expert(l, il, e);
     return status;
 }
@@ -152,7 +168,7 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
     mr_status status = load_norms(l, il, layer);
     if (status == MR_OK) status = load_attention(l, il, layer);
     if (status != MR_OK) return status;
-    if (h->n_expert > 0 && il >= h->n_layer_dense) return load_experts(l, il, layer);
+    if (mr_layer_has_experts(h, il)) return load_experts(l, il, layer);
     status = load_gate_up(l, il, h->n_ff, &layer->gate, &layer->up);
     return status == MR_OK ? mr_load_linear(l, in_layer(il, "ffn_down", name), h->n_embd, h->n_ff, &layer->down)
                            : status;
@@ -168,6 +184,9 @@ static void free_experts(mr_experts *e, uint32_t n_expert) {
     mr_linear *linears[] = {&e->router, &e->shared_gate, &e->shared_up, &e->shared_down, &e->shared_router};
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) mr_free_linear(linears[i]);
     free(e->choice_bias);
+    free(e->gate_bias);
+    free(e->up_bias);
+    free(e->down_bias);
     free_stack(e->gate, n_expert);
     free_stack(e->up, n_expert);
     free_stack(e->down, n_expert);
@@ -182,6 +201,7 @@ void mr_free_layer(mr_layer *layer, uint32_t n_expert) {
         free(norms[i]->weight);
         free(norms[i]->bias);
     }
+    free(layer->sinks);
     free(layer->q_norm.weight);
     free(layer->k_norm.weight);
     free_experts(layer->experts, n_expert);

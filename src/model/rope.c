@@ -13,8 +13,11 @@ float mr_rope_frequencies(const mr_hparams *h, float base, bool scaled, const fl
     double low = 0.0, high = 0.0;
     bool yarn = scaled && h->rope_scaling == MR_ROPE_SCALING_YARN;
     if (yarn) {
-        low = fmax(floor(yarn_pair_of(h, base, h->yarn_beta_fast)), 0.0);
-        high = fmin(ceil(yarn_pair_of(h, base, h->yarn_beta_slow)), h->n_rot - 1.0);
+        bool whole = !h->arch->yarn_whole_pairs_off;
+        low = yarn_pair_of(h, base, h->yarn_beta_fast);
+        high = yarn_pair_of(h, base, h->yarn_beta_slow);
+        low = fmax(whole ? floor(low) : low, 0.0);
+        high = fmin(whole ? ceil(high) : high, h->n_rot - 1.0);
         if (low == high) high += 0.001;
     }
     for (size_t i = 0; i < n_pairs; i++) {

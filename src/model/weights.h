@@ -31,6 +31,7 @@ typedef struct mr_experts {
     mr_linear router;                              /* [n_expert, n_embd] */
     float *choice_bias;                            /* [n_expert] added to scores for the choice only, or NULL */
     mr_matrix **gate, **up, **down;                /* [n_expert] each */
+    float *gate_bias, *up_bias, *down_bias;        /* [n_expert, n_out], or NULL */
     mr_linear shared_gate, shared_up, shared_down; /* an expert for all tokens; w NULL = none */
     mr_linear shared_router; /* [1, n_embd] scales the shared expert by a sigmoid; w NULL = none */
     uint32_t n_ff_shared;
@@ -42,6 +43,8 @@ typedef struct mr_layer {
     int rope;        /* index of the rotation, -1 = none */
     mr_norm_weights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
     mr_linear q, k, v, o;
+    float
+        *sinks; /* [n_head] logits that only take part in the softmax's sum (Xiao et al., arXiv:2309.17453), or NULL */
     mr_head_norm q_norm, k_norm;
     mr_linear gate, up, down;
     mr_experts *experts; /* NULL = dense */

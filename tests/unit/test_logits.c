@@ -77,6 +77,12 @@ static float *run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk) {
     return logits;
 }
 
+static double allowed_difference(const golden *g) {
+    float allowed = 1e-3f;
+    mr_gguf_f32(g->gguf, "mr.test.tolerance", &allowed);
+    return (double)allowed;
+}
+
 static size_t arg_max(const float *row, size_t n) {
     size_t best = 0;
     for (size_t i = 1; i < n; i++) best = row[i] > row[best] ? i : best;
@@ -93,7 +99,9 @@ static float compare(const golden *g, const char *name, const float *logits) {
             float difference = fabsf(reference[i] - logits[t * g->n_vocab + i]);
             if (!(difference <= worst)) worst = difference;
         }
-        if (arg_max(reference, g->n_vocab) != arg_max(logits + t * g->n_vocab, g->n_vocab)) {
+        /* The best may only change places with one that the allowed differences make as good. */
+        size_t best = arg_max(reference, g->n_vocab), ours = arg_max(logits + t * g->n_vocab, g->n_vocab);
+        if (best != ours && (float)(2.0 * allowed_difference(g)) < reference[best] - reference[ours]) {
             fail_msg("%s: the arg-max differs at position %zu", name, t);
         }
     }
@@ -125,12 +133,6 @@ static int each_golden(void (*check)(const char *name)) {
     qsort(names, n, NAME_BYTES, by_name);
     for (size_t i = 0; i < n; i++) check(names[i]);
     return (int)n;
-}
-
-static double allowed_difference(const golden *g) {
-    float allowed = 1e-3f;
-    mr_gguf_f32(g->gguf, "mr.test.tolerance", &allowed);
-    return (double)allowed;
 }
 
 /* tests/conformance/logits/table.py reads the lines that this prints. */

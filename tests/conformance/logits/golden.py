@@ -60,11 +60,13 @@ class Case:
     permute   rows of q and k go from halves to adjacent pairs, which the architecture's rotation asks for
     adjust    function(key of the state dict, random value) -> the value that the model gets
     n_ctx     context that the model is to be loaded for, 0: its own
+    tolerance largest difference of logits that is in order, where weights are quantized
     reference words for the table where it is not simply the class
     """
 
     def __init__(self, name, arch, model, config=None, n_tokens=40, names=None, keys=None, tensor=None, extra=None,
-                 permute=False, adjust=None, n_ctx=0, reference=None):
+                 permute=False, adjust=None, n_ctx=0, tolerance=None,
+                 reference=None):
         self.name, self.arch, self.n_tokens, self.n_ctx = name, arch, n_tokens, n_ctx
         if isinstance(model, str):
             model = (getattr(transformers, model + "Config"), getattr(transformers, model + "ForCausalLM"))
@@ -72,7 +74,7 @@ class Case:
         self.config = {**BASE, **(config or {})}
         self.names = {**LAYER_NAMES, **MODEL_NAMES, **(names or {})}
         self.keys, self.tensor, self.extra, self.permute = keys, tensor, extra, permute
-        self.adjust = adjust
+        self.adjust, self.tolerance = adjust, tolerance
         self.reference = reference or self.model_class.__name__
 
 
@@ -189,7 +191,10 @@ def gguf_name(case, key):
     if rest not in case.names:
         raise KeyError(f"{case.name}: no name for {key}")
     name = case.names[rest]
-    return None if name is None else "+".join(f"blk.{parts[2]}.{part}{suffix or '.weight'}" for part in name.split("+"))
+    if name is None:
+        return None
+    suffix = "" if name.endswith((".weight", ".bias")) else suffix or ".weight"
+    return "+".join(f"blk.{parts[2]}.{part}{suffix}" for part in name.split("+"))
 
 
 def gguf_tensors(case, config, state):
@@ -222,6 +227,8 @@ def write_gguf(case, config, model, tokens, logits):
     w.add("mr.test.reference", case.reference)
     w.add("mr.test.tokens", np.array(tokens, dtype=np.int32))
     w.add("mr.test.logits", logits.reshape(-1).astype(np.float32))
+    if case.tolerance:
+        w.add("mr.test.tolerance", case.tolerance)
     if case.n_ctx:
         w.add("mr.test.n_ctx", case.n_ctx)
     state = {key: value.detach().numpy().astype(np.float32) for key, value in model.state_dict().items()}
