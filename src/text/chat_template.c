@@ -149,11 +149,20 @@ static json_t *parse_arguments(json_t *arguments) {
     return NULL;
 }
 
+/* The JSON text of an arguments object, as a template's own tojson writes it. */
 static json_t *arguments_text(json_t *arguments) {
+    static const char source[] = "{{ a | tojson }}";
     if (!json_is_object(arguments)) return NULL;
-    char *text = json_dumps(arguments, 0);
-    json_t *string = text == NULL ? NULL : json_string(text);
-    free(text);
+    json_t *vars = json_object(), *string = NULL;
+    mr_jinja *jinja;
+    mr_buf text = {0};
+    mr_error ignored = {0};
+    if (json_object_set(vars, "a", arguments) == 0 && mr_jinja_parse(&jinja, source, sizeof source - 1, &ignored) == MR_OK) {
+        if (mr_jinja_render(jinja, vars, NULL, &text, &ignored) == MR_OK) string = json_stringn(mr_buf_cstr(&text), text.len);
+        mr_jinja_free(jinja);
+    }
+    mr_buf_free(&text);
+    json_decref(vars);
     return string;
 }
 

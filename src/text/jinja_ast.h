@@ -253,7 +253,6 @@ jj_node *mr_jj_parse_expression(jj_parse *p, bool with_condexpr);
 jj_node *mr_jj_parse_primary(jj_parse *p, bool with_namespace);
 typedef struct jj_tuple_rules {
     bool simplified, no_condexpr, explicit_parentheses, with_namespace;
-    const char *end_name; /* a name that ends the tuple, or NULL */
 } jj_tuple_rules;
 jj_node *mr_jj_parse_tuple(jj_parse *p, jj_tuple_rules rules);
 jj_node *mr_jj_parse_filter(jj_parse *p, jj_node *node, bool start_inline);

@@ -236,6 +236,21 @@ int mr_jj_big_compare(jj_value a, jj_value b) {
     return b.u.big->negative ? 1 : -1;
 }
 
+int mr_jj_big_compare_double(const jj_big *big, double f) {
+    char text[400];
+    snprintf(text, sizeof text, "%.0f", fabs(f));
+    mr_buf digits = {0};
+    mr_jj_big_puts(&digits, big);
+    const char *ours = mr_buf_cstr(&digits) + (big->negative ? 1 : 0);
+    size_t n = strlen(ours), m = strlen(text);
+    int sign = n != m ? (n < m ? -1 : 1) : strcmp(ours, text);
+    bool other_side = (f < 0) != big->negative;
+    mr_buf_free(&digits);
+    if (other_side || isinf(f)) return isinf(f) ? (f < 0 ? 1 : -1) : big->negative ? -1 : 1;
+    sign = sign < 0 ? -1 : sign > 0;
+    return big->negative ? -sign : sign;
+}
+
 bool mr_jj_big_puts(mr_buf *buf, const jj_big *big) {
     if (big->negative) mr_buf_putc(buf, '-');
     for (size_t i = big->n; i > 0; i--) mr_buf_printf(buf, i == big->n ? "%u" : "%09u", (unsigned)big->limbs[i - 1]);

@@ -111,9 +111,9 @@ bool mr_jj_is_same(jj_value a, jj_value b) {
 /* --- equality --- */
 
 static int compare_int_float(jj_value i, double f) {
-    if (f >= 9.3e18) return -1;
-    if (f <= -9.3e18) return 1;
-    if (i.kind == JJ_BIG) return i.u.big->negative ? -1 : 1;
+    if (i.kind == JJ_BIG) return mr_jj_big_compare_double(i.u.big, f);
+    if (f >= 9223372036854775808.0) return -1;
+    if (f < -9223372036854775808.0) return 1;
     int64_t whole = (int64_t)f, x = 0;
     mr_jj_index(i, &x);
     if (x != whole) return x < whole ? -1 : 1;
@@ -126,13 +126,7 @@ static int compare_numbers(jj_value a, jj_value b) {
     bool fa = a.kind == JJ_FLOAT, fb = b.kind == JJ_FLOAT;
     if ((fa && isnan(a.u.f)) || (fb && isnan(b.u.f))) return 2;
     if (fa && fb) return a.u.f < b.u.f ? -1 : a.u.f > b.u.f;
-    if (fb) {
-        if (a.kind == JJ_BIG && fabs(b.u.f) >= 9.3e18) {
-            double x = mr_jj_big_to_double(a.u.big);
-            return x < b.u.f ? -1 : x > b.u.f;
-        }
-        return compare_int_float(a, b.u.f);
-    }
+    if (fb) return compare_int_float(a, b.u.f);
     if (fa) return -compare_numbers(b, a);
     if (a.kind == JJ_BIG || b.kind == JJ_BIG) return mr_jj_big_compare(a, b);
     int64_t x = 0, y = 0;

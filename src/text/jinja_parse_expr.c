@@ -235,10 +235,9 @@ jj_node *mr_jj_parse_primary(jj_parse *p, bool with_namespace) {
     }
 }
 
-static bool is_tuple_end(const jj_parse *p, const char *end_name) {
-    const jj_token *t = mr_jj_current(p);
-    if (t->kind == JJ_T_VARIABLE_END || t->kind == JJ_T_BLOCK_END || t->kind == JJ_T_RPAREN) return true;
-    return end_name != NULL && mr_jj_is_name(t, end_name);
+static bool is_tuple_end(const jj_parse *p) {
+    uint8_t kind = mr_jj_current(p)->kind;
+    return kind == JJ_T_VARIABLE_END || kind == JJ_T_BLOCK_END || kind == JJ_T_RPAREN;
 }
 
 jj_node *mr_jj_parse_tuple(jj_parse *p, jj_tuple_rules rules) {
@@ -248,7 +247,7 @@ jj_node *mr_jj_parse_tuple(jj_parse *p, jj_tuple_rules rules) {
     char text[64];
     for (;;) {
         if (args.n > 0 && mr_jj_expect(p, JJ_T_COMMA) == NULL) return NULL;
-        if (is_tuple_end(p, rules.end_name)) break;
+        if (is_tuple_end(p)) break;
         jj_node *item = rules.simplified ? mr_jj_parse_primary(p, rules.with_namespace)
                                          : mr_jj_parse_expression(p, !rules.no_condexpr);
         if (!mr_jj_list_push(p, &args, item)) return NULL;

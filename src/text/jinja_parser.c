@@ -199,9 +199,8 @@ static bool mark_store(jj_parse *p, jj_node *target, uint8_t ctx) {
 }
 
 /* The target of set, for and with. */
-static jj_node *parse_target(jj_parse *p, const char *end_name, bool with_namespace) {
-    jj_node *target = mr_jj_parse_tuple(
-        p, (jj_tuple_rules){.simplified = true, .with_namespace = with_namespace, .end_name = end_name});
+static jj_node *parse_target(jj_parse *p, bool with_namespace) {
+    jj_node *target = mr_jj_parse_tuple(p, (jj_tuple_rules){.simplified = true, .with_namespace = with_namespace});
     if (target == NULL) return NULL;
     bool is_tuple = target->kind == JJ_N_TUPLE;
     if (!mark_store(p, target, 's')) {
@@ -234,7 +233,7 @@ static jj_node *parse_name_target(jj_parse *p) {
 
 static jj_node *parse_set(jj_parse *p, jj_node *node) {
     static const char *const ends[] = {"endset", NULL};
-    node->a = parse_target(p, NULL, true);
+    node->a = parse_target(p, true);
     if (node->a == NULL) return NULL;
     if (mr_jj_skip_kind(p, JJ_T_ASSIGN)) {
         node->kind = JJ_N_SET;
@@ -269,9 +268,9 @@ static jj_node *parse_for(jj_parse *p, jj_node *node) {
     jj_loop_info *loop = node->x.loop = mr_jj_parse_alloc(p, sizeof *loop);
     node->kind = JJ_N_FOR;
     if (loop == NULL) return NULL;
-    loop->target = parse_target(p, "in", false);
+    loop->target = parse_target(p, false);
     if (loop->target == NULL || mr_jj_expect_name(p, "in") == NULL) return NULL;
-    node->a = mr_jj_parse_tuple(p, (jj_tuple_rules){.no_condexpr = true, .end_name = "recursive"});
+    node->a = mr_jj_parse_tuple(p, (jj_tuple_rules){.no_condexpr = true});
     if (node->a == NULL) return NULL;
     if (mr_jj_skip_name(p, "if")) {
         loop->test = mr_jj_parse_expression(p, true);
@@ -312,7 +311,7 @@ static jj_node *parse_with(jj_parse *p, jj_node *node) {
     node->kind = JJ_N_WITH;
     while (mr_jj_current(p)->kind != JJ_T_BLOCK_END) {
         if (targets.n > 0 && mr_jj_expect(p, JJ_T_COMMA) == NULL) return NULL;
-        jj_node *target = parse_target(p, NULL, false);
+        jj_node *target = parse_target(p, false);
         if (target == NULL || !mark_store(p, target, 'p') || !mr_jj_list_push(p, &targets, target)) return NULL;
         if (mr_jj_expect(p, JJ_T_ASSIGN) == NULL) return NULL;
         if (!mr_jj_list_push(p, &values, mr_jj_parse_expression(p, true))) return NULL;

@@ -42,7 +42,7 @@ void mr_jj_leave(jj_rt *rt) { (void)rt; }
 void *mr_jj_alloc(jj_rt *rt, size_t n) {
     void *piece = mr_arena_alloc(&rt->arena, n);
     if (piece == NULL) {
-        bool bound = rt->arena.max_bytes != 0 && rt->arena.n_bytes + n > rt->arena.max_bytes;
+        bool bound = rt->arena.max_bytes != 0 && rt->arena.n_bytes + n + 32 > rt->arena.max_bytes;
         mr_jj_raise(rt, bound ? JJ_ERR_LIMIT : JJ_ERR_NOMEM,
                     bound ? "the template uses too much memory" : "no memory to render the template");
     }

@@ -335,6 +335,7 @@ int mr_jj_attribute(jj_rt *rt, jj_value obj, const jj_str *name, jj_value *out);
 bool mr_jj_big_parse(jj_rt *rt, const char *digits, size_t n, unsigned base, bool negative, jj_value *out);
 bool mr_jj_big_binary(jj_rt *rt, char op, jj_value a, jj_value b, jj_value *out); /* + - * f % p on JJ_INT and JJ_BIG */
 int mr_jj_big_compare(jj_value a, jj_value b); /* JJ_INT and JJ_BIG */
+int mr_jj_big_compare_double(const jj_big *big, double f); /* f is no NaN */
 bool mr_jj_big_puts(mr_buf *buf, const jj_big *big);
 double mr_jj_big_to_double(const jj_big *big);
 bool mr_jj_big_from_double(jj_rt *rt, double f, jj_value *out); /* trunc(f); f finite */
