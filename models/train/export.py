@@ -65,6 +65,7 @@ def write(model, path):
         w.add_tensor(p + "ffn_up.weight", f(b.up.weight), "Q8_0")
         w.add_tensor(p + "ffn_down.weight", f(b.down.weight), "Q8_0")
     w.add_tensor("output_norm.weight", f(model.norm))
+    w.add_tensor("output.weight", f(model.output.weight), "Q8_0")
     w.write(path)
 
 

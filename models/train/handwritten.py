@@ -1,7 +1,7 @@
 """Checks written by hand: tools, requests and chats that no generator makes."""
 
 
-def T(name, desc, required=None, **params):
+def T(name, desc, required=None, /, **params):
     props = {k: ({"type": v} if isinstance(v, str) else v) for k, v in params.items()}
     return {"type": "function", "function": {"name": name, "description": desc, "parameters": {
         "type": "object", "properties": props, "required": list(props) if required is None else required}}}

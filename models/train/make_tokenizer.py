@@ -16,8 +16,8 @@ from common import CONTROL, MARKERS, QWEN2_REGEX, WORK
 from make_data import documents
 from mr_gguf import byte_to_unicode
 
-VOCAB = 4096
-N_SPACED = 1300  # merges of a space with a piece
+VOCAB = 3072
+N_SPACED = 900  # merges of a space with a piece
 LETTERS_APART = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 
 @dataclass
 class Config:
-    n_vocab: int = 4096
+    n_vocab: int = 3072
     n_embd: int = 256
-    n_layer: int = 6
-    n_head: int = 8
-    n_head_kv: int = 4
-    n_ff: int = 704
+    n_layer: int = 5
+    n_head: int = 4
+    n_head_kv: int = 2
+    n_ff: int = 640
     n_ctx: int = 2048
-    rope_base: float = 10000.0
+    rope_base: float = 1000000.0
     eps: float = 1e-5
 
 
@@ -66,10 +66,12 @@ class Model(nn.Module):
         self.embed = nn.Embedding(cfg.n_vocab, cfg.n_embd)
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layer))
         self.norm = nn.Parameter(torch.ones(cfg.n_embd))
+        self.output = nn.Linear(cfg.n_embd, cfg.n_vocab, bias=False)
         cos, sin = rope_tables(cfg, cfg.n_ctx)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        nn.init.normal_(self.embed.weight, std=0.04)
+        nn.init.normal_(self.embed.weight, std=1.0)
+        nn.init.zeros_(self.output.weight)
         for b in self.blocks:
             for m in (b.q, b.k, b.v, b.gate, b.up):
                 nn.init.normal_(m.weight, std=cfg.n_embd ** -0.5)
@@ -85,4 +87,4 @@ class Model(nn.Module):
         return F.rms_norm(x, (self.cfg.n_embd,), self.norm.to(x.dtype), self.cfg.eps)
 
     def forward(self, ids):
-        return self.hidden(ids) @ self.embed.weight.T
+        return self.output(self.hidden(ids))

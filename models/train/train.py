@@ -4,16 +4,23 @@ bfloat16 copies of float32 master weights; Muon for the matrices, Adam for embed
 length, each document alone in its row; learning rate: warm-up, constant, then linear decay over the last part of the time.
 Progress is counted in time, so that a run ends when it was told to on a machine of any speed."""
 
-import argparse
-import json
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # each Python thread works on its own piece of a batch, with no barriers between them
+
+import argparse
+import concurrent.futures
+import json
+import queue
 import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+import induction
 from common import WORK, load_tokenizer
+from make_data import MIX
 from model import Config, Model
 
 
@@ -22,40 +29,52 @@ def load_data():
     return z["ids"], z["mask"], np.concatenate([[0], np.cumsum(z["lens"])]), z["kinds"]
 
 
-def batches(rng, lens, budget, short_first):
-    """Document numbers grouped by like length, in random order; the first groups of a run hold short documents only."""
-    order = rng.permutation(len(lens))
-    if short_first:
-        short = order[lens[order] < 200][:short_first]
-        order = np.concatenate([short, np.setdiff1d(order, short, assume_unique=True)[rng.permutation(len(order) - len(short))]])
-        chunks = [short] + np.array_split(order[len(short):], max(1, (len(order) - len(short)) // 3000))
-    else:
-        chunks = np.array_split(order, max(1, len(order) // 3000))
-    for chunk in chunks:
+def batches(rng, lens, order, budget):
+    """Document numbers grouped by like length, the groups in random order within chunks."""
+    order = rng.permutation(order)
+    for chunk in np.array_split(order, max(1, len(order) // 3000)):
         chunk = chunk[np.argsort(lens[chunk], kind="stable")]
-        out, cur, longest = [], [], 0
+        out, cur = [], []
         for i in chunk:
-            if cur and (len(cur) + 1) * max(longest, lens[i]) > budget:
+            if cur and (len(cur) + 1) * lens[i] > budget:
                 out.append(cur)
-                cur, longest = [], 0
+                cur = []
             cur.append(i)
-            longest = max(longest, lens[i])
         out.append(cur)
         for j in rng.permutation(len(out)):
             yield out[j]
 
 
-def make_batch(data, group):
-    ids, mask, off, _ = data
+def schedule(rng, lens, kinds, a, elapsed):
+    """First documents that are copied from the prompt, then short documents, then all."""
+    names = [m[0] for m in MIX]
+    copies = np.flatnonzero((kinds == names.index("copying")) & (lens < a.short_below))
+    short = np.flatnonzero(lens < a.short_below)
+    ends = (a.copy_minutes * 60, a.copy_minutes * 60 + a.short_minutes * 60, float("inf"))
+    for end, docs, budget in zip(ends, (copies, short, np.flatnonzero(lens <= a.longest)), (a.short_tokens, a.short_tokens, a.tokens_per_step)):
+        while elapsed() < end:
+            for group in batches(rng, lens, docs, budget):
+                if elapsed() > end:
+                    break
+                yield group
+
+
+def make_batch(data, group, rng, prompt_share):
+    """Inputs, targets, places of the targets, kind of document of each, and whether it is the assistant's own text.  Of the
+    tokens that the model need not write, a random share is learned as well."""
+    ids, mask, off, kinds = data
     n = max(off[i + 1] - off[i] for i in group)
     x = np.zeros((len(group), n), np.int64)
-    m = np.zeros((len(group), n), bool)
+    own, real = np.zeros((len(group), n), bool), np.zeros((len(group), n), bool)
     for r, i in enumerate(group):
         k = off[i + 1] - off[i]
         x[r, :k] = ids[off[i]:off[i + 1]]
-        m[r, :k] = mask[off[i]:off[i + 1]]
-    x, m = torch.from_numpy(x), torch.from_numpy(m)
-    return x[:, :-1], x[:, 1:][m[:, 1:]], m[:, 1:].reshape(-1)
+        own[r, :k] = mask[off[i]:off[i + 1]]
+        real[r, :k] = True
+    m = own | (real & (rng.random(real.shape) < prompt_share))
+    kind = np.broadcast_to(kinds[group][:, None], m.shape)[:, 1:][m[:, 1:]]
+    return (torch.from_numpy(x[:, :-1]), torch.from_numpy(x[:, 1:][m[:, 1:]]), torch.from_numpy(m[:, 1:].reshape(-1)),
+            kind, own[:, 1:][m[:, 1:]])
 
 
 def orthogonalize(g):
@@ -74,15 +93,24 @@ class Optimizer:
     def __init__(self, model, a):
         self.a = a
         named = list(model.named_parameters())
-        self.matrices = [p for n, p in named if p.ndim == 2 and not n.startswith("embed")]
+        self.matrices = [p for n, p in named if n.startswith("blocks") and p.ndim == 2]
         self.embed = [p for n, p in named if n.startswith("embed")]
+        self.output = [p for n, p in named if n.startswith("output")]
         self.norms = [p for n, p in named if p.ndim == 1]
         self.momentum = [torch.zeros_like(p) for p in self.matrices]
-        self.adam = torch.optim.AdamW([{"params": self.embed, "base": a.lr_embed}, {"params": self.norms, "base": a.lr_norm}],
+        self.adam = torch.optim.AdamW([{"params": self.embed, "base": a.lr_embed}, {"params": self.norms, "base": a.lr_norm},
+                                       {"params": self.output, "base": a.lr_output}],
                                       betas=(0.9, 0.98), eps=1e-8, weight_decay=0.0)
 
+    def update(self, shape, items, scale):
+        with torch.no_grad():
+            u = orthogonalize(torch.stack([g for _, g in items]))
+            lr = self.a.lr_matrix * scale * max(1.0, shape[0] / shape[1]) ** 0.5
+            for (p, _), v in zip(items, u):
+                p.mul_(1 - lr * self.a.decay).add_(v, alpha=-lr)
+
     @torch.no_grad()
-    def step(self, scale):
+    def step(self, scale, pool):
         for g in self.adam.param_groups:
             g["lr"] = g["base"] * scale
         self.adam.step()
@@ -90,11 +118,7 @@ class Optimizer:
         for p, m in zip(self.matrices, self.momentum):
             m.lerp_(p.grad, 0.05)
             groups.setdefault(tuple(p.shape), []).append((p, p.grad.lerp(m, 0.95)))
-        for shape, items in groups.items():
-            u = orthogonalize(torch.stack([g for _, g in items]))
-            lr = self.a.lr_matrix * scale * max(1.0, shape[0] / shape[1]) ** 0.5
-            for (p, _), v in zip(items, u):
-                p.mul_(1 - lr * self.a.decay).add_(v, alpha=-lr)
+        list(pool.map(lambda g: self.update(g[0], g[1], scale), groups.items()))
 
     def state(self):
         return {"momentum": self.momentum, "adam": self.adam.state_dict()}
@@ -120,7 +144,7 @@ def sample(model, tokenizer, prompt, n=60):
     out = []
     with torch.no_grad():
         for _ in range(n):
-            t = int((model.hidden(torch.tensor([ids + out]), torch.bfloat16)[0, -1] @ model.embed.weight.T).argmax())
+            t = int((model.output(model.hidden(torch.tensor([ids + out]), torch.bfloat16)[0, -1])).argmax())
             out.append(t)
             if t in end:
                 break
@@ -137,20 +161,25 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("name")
     ap.add_argument("--minutes", type=float, default=50)
-    ap.add_argument("--tokens-per-step", type=int, default=8192)
-    ap.add_argument("--small-steps", type=float, default=0.4, help="share of the time in which steps are half as large")
-    ap.add_argument("--layers", type=int, default=6)
-    ap.add_argument("--ff", type=int, default=704)
+    ap.add_argument("--tokens-per-step", type=int, default=5120)
+    ap.add_argument("--short-tokens", type=int, default=3072, help="tokens of a step in the first phase")
+    ap.add_argument("--copy-minutes", type=float, default=2, help="length of the phase of copying alone")
+    ap.add_argument("--short-minutes", type=float, default=8, help="length of the first phase")
+    ap.add_argument("--longest", type=int, default=448, help="longest documents taken")
+    ap.add_argument("--short-below", type=int, default=160, help="the first phase takes documents of fewer tokens")
+    ap.add_argument("--prompt-share", type=float, default=0.2, help="share of the prompt tokens that are learned too")
+    ap.add_argument("--layers", type=int, default=Config.n_layer)
+    ap.add_argument("--ff", type=int, default=Config.n_ff)
     ap.add_argument("--lr-matrix", type=float, default=0.02)
-    ap.add_argument("--lr-embed", type=float, default=0.004)
+    ap.add_argument("--lr-embed", type=float, default=0.02)
+    ap.add_argument("--lr-output", type=float, default=0.003)
     ap.add_argument("--lr-norm", type=float, default=0.004)
     ap.add_argument("--decay", type=float, default=0.02)
     ap.add_argument("--cooldown", type=float, default=0.4, help="share of the time in which the learning rate falls")
-    ap.add_argument("--short-first", type=int, default=4000, help="this many short documents come first")
     ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--resume")
     a = ap.parse_args()
-    torch.set_num_threads(2)
     torch.manual_seed(a.seed)
     rng = np.random.default_rng(a.seed)
     tok = load_tokenizer()
@@ -159,59 +188,72 @@ def main():
     cfg = Config(n_layer=a.layers, n_ff=a.ff)
     master = Model(cfg)
     tie_spaced_pieces(master, tok)
+    induction.start(master)
     opt = Optimizer(master, a)
     if a.resume:
         s = torch.load(os.path.join(WORK, a.resume))
         master.load_state_dict(s["model"])
         opt.load(s["optimizer"])
-        a.short_first = 0
-    work = Model(cfg)
-    work.load_state_dict(master.state_dict())
-    for p in work.parameters():
-        p.data = p.data.bfloat16()
-    pairs = list(zip(master.parameters(), work.parameters()))
+    copies = queue.SimpleQueue()
+    works = [Model(cfg) for _ in range(a.threads)]
+    for w in works:
+        w.load_state_dict(master.state_dict())
+        for p in w.parameters():
+            p.data = p.data.bfloat16()
+        copies.put(w)
+    pool = concurrent.futures.ThreadPoolExecutor(a.threads)
+
+    def piece(batch, total):
+        """Forward and backward of a piece of the batch, on whichever copy of the weights is free."""
+        x, target, where, kind, own = batch
+        w = copies.get()
+        h = w.hidden(x, torch.bfloat16).reshape(-1, cfg.n_embd)[where]
+        each = F.cross_entropy(w.output(h).float(), target, reduction="none")
+        (each.sum() / total).backward()
+        copies.put(w)
+        each = each.detach().numpy()
+        return np.bincount(kind[own], each[own], len(MIX)), np.bincount(kind[own], minlength=len(MIX)), x.numel()
+
     log = open(os.path.join(WORK, a.name + ".log"), "a")
     say = lambda s: (print(s, flush=True), log.write(s + "\n"), log.flush())
     say(f"# {json.dumps(vars(a))} {sum(p.numel() for p in master.parameters())} parameters")
-    start, step, seen, learned, epoch = time.time(), 0, 0, 0, 0
-    acc, acc_n, mark, saved, probed = 0.0, 0, time.time(), time.time(), time.time()
-    done = False
-    while not done:
-        for group in batches(rng, lens, a.tokens_per_step, a.short_first if epoch == 0 else 0):
-            x, target, where = make_batch(data, group)
-            h = work.hidden(x, torch.bfloat16).reshape(-1, cfg.n_embd)[where]
-            loss = F.cross_entropy((h @ work.embed.weight.T).float(), target)
-            loss.backward()
-            with torch.no_grad():
-                for m, w in pairs:
-                    m.grad = w.grad.float()
+    start, mark, saved, probed = (time.time(),) * 4
+    step = seen = learned = seen_mark = 0
+    sums, counts = np.zeros(len(MIX)), np.zeros(len(MIX))
+    for group in schedule(rng, lens, data[3], a, lambda: time.time() - start):
+        parts = [make_batch(data, g, rng, a.prompt_share) for g in np.array_split(group, min(len(group), 2 * a.threads))]
+        total = sum(len(p[1]) for p in parts)
+        for s, c, n in pool.map(lambda p: piece(p, total), parts):
+            sums, counts, seen, learned = sums + s, counts + c, seen + n, learned + int(c.sum())
+        with torch.no_grad():
+            for m, *ws in zip(master.parameters(), *(w.parameters() for w in works)):
+                grads = [w.grad.float() for w in ws if w.grad is not None]
+                m.grad = sum(grads)
+                for w in ws:
                     w.grad = None
-                torch.nn.utils.clip_grad_norm_(opt.embed + opt.norms, 1.0)
-            t = (time.time() - start) / (a.minutes * 60)
-            scale = min(1.0, (step + 1) / 30, max(0.02, (1 - t) / a.cooldown))
-            opt.step(scale)
-            with torch.no_grad():
-                for m, w in pairs:
+            torch.nn.utils.clip_grad_norm_(opt.embed + opt.norms + opt.output, 1.0)
+        t = (time.time() - start) / (a.minutes * 60)
+        scale = min(1.0, (step + 1) / 30, max(0.02, (1 - t) / a.cooldown))
+        opt.step(scale, pool)
+        with torch.no_grad():
+            for m, *ws in zip(master.parameters(), *(w.parameters() for w in works)):
+                for w in ws:
                     w.copy_(m)
-            step += 1
-            seen += x.numel()
-            learned += len(target)
-            acc += loss.item() * len(target)
-            acc_n += len(target)
-            if step % 20 == 0:
-                say(f"step {step} epoch {epoch} t {t:.3f} loss {acc / acc_n:.4f} lr x{scale:.2f} tokens {seen / 1e6:.2f}M learned {learned / 1e6:.2f}M {int(20 * a.tokens_per_step / (time.time() - mark))} tok/s")
-                acc, acc_n, mark = 0.0, 0, time.time()
-            done = t >= 1
-            if done or time.time() - saved > 240:
-                torch.save({"model": master.state_dict(), "optimizer": opt.state(), "config": vars(cfg), "step": step, "seen": seen, "args": vars(a)}, os.path.join(WORK, a.name + ".pt"))
-                saved = time.time()
-            if done or time.time() - probed > 150:
-                for p in PROBES:
-                    say("    > " + repr(sample(work, tok, p)))
-                probed = mark = time.time()
-            if done:
-                break
-        epoch += 1
+        step += 1
+        if step % 20 == 0:
+            by_kind = " ".join(f"{name} {s / c:.3f}" for (name, _, _), s, c in zip(MIX, sums, counts) if c)
+            say(f"step {step} t {t:.3f} loss {sums.sum() / counts.sum():.4f} ({by_kind}) lr x{scale:.2f} "
+                f"tokens {seen / 1e6:.2f}M learned {learned / 1e6:.2f}M {int((seen - seen_mark) / (time.time() - mark))} tok/s")
+            sums[:], counts[:], seen_mark, mark = 0, 0, seen, time.time()
+        if t >= 1 or time.time() - saved > 200:
+            torch.save({"model": master.state_dict(), "optimizer": opt.state(), "config": vars(cfg), "step": step, "seen": seen, "args": vars(a)}, os.path.join(WORK, a.name + ".pt"))
+            saved = time.time()
+        if t >= 1 or time.time() - probed > 150:
+            for p in PROBES:
+                say("    > " + repr(sample(works[0], tok, p)))
+            probed = time.time()
+        if t >= 1:
+            break
     say(f"# end: {step} steps, {seen} tokens, {learned} learned, {time.time() - start:.0f} s")
 
 
