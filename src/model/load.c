@@ -1,5 +1,7 @@
 #include "model/load.h"
 
+#include "model/quant_mix.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,14 +58,78 @@ mr_status mr_load_vector(mr_loader *l, const char *name, size_t n, float **vecto
     return mr_load_floats(l, name, 1, n, vector);
 }
 
+/* Rows of a float matrix on their way into a quantized one. */
+typedef struct quantizing {
+    const mr_dtype_info *from, *to;
+    const uint8_t *rows;
+    size_t n_rows, n_in, from_bytes, to_bytes; /* bytes of a row */
+    uint8_t *out;
+    float *scratch; /* [members, n_in] */
+} quantizing;
+
+static void quantize_body(mr_worker *worker, void *arg) {
+    const quantizing *q = arg;
+    float *row = q->scratch + (size_t)worker->ith * q->n_in;
+    mr_loop loop = mr_loop_begin(worker, q->n_rows, 4);
+    for (size_t i, end; mr_loop_next(&loop, &i, &end);) {
+        for (; i < end; i++) {
+            q->from->dequantize(q->rows + i * q->from_bytes, row, q->n_in);
+            q->to->quantize(row, q->out + i * q->to_bytes, q->n_in, NULL);
+        }
+    }
+}
+
+/* The type that the load's mix gives the tensor; its own where the mix leaves it as it is. */
+static mr_dtype target_type(const mr_loader *l, const mr_gguf_tensor *tensor) {
+    const mr_quant_mix *mix = l->options->quantize;
+    bool is_float = tensor->type == MR_F32 || tensor->type == MR_F16 || tensor->type == MR_BF16;
+    if (mix == NULL || !is_float || !mr_quant_allowed(tensor->name, tensor->n_dims)) return (mr_dtype)tensor->type;
+    const mr_hparams *h = &l->model->hparams;
+    mr_quant_tensor what = {.name = tensor->name,
+                            .n_dims = tensor->n_dims,
+                            .n_in = tensor->shape[0],
+                            .n_layer = h->n_layer,
+                            .n_gqa = h->n_head / h->n_head_kv,
+                            .n_expert = h->n_expert,
+                            .tied = mr_gguf_find_tensor(l->gguf, "output.weight") == NULL};
+    return mr_quant_mix_type(mix, &what);
+}
+
+/* Quantizes n_out rows of the tensor into *out, which the caller frees; one matrix at a time is held twice. */
+static mr_status quantize_rows(mr_loader *l, const mr_gguf_tensor *tensor, const uint8_t *rows, size_t n_out,
+                               size_t n_in, mr_dtype type, uint8_t **out) {
+    quantizing q = {
+        .from = mr_dtype_find(tensor->type), .to = mr_dtype_find(type), .rows = rows, .n_rows = n_out, .n_in = n_in};
+    if (q.to->quantize == NULL || !mr_dtype_row_bytes(q.from, n_in, &q.from_bytes) ||
+        !mr_dtype_row_bytes(q.to, n_in, &q.to_bytes)) {
+        return mr_fail(l->err, MR_ERR_UNSUPPORTED, "rows of %zu values cannot be quantized to %s", n_in, q.to->name);
+    }
+    q.out = *out = malloc(n_out * q.to_bytes);
+    q.scratch = malloc((size_t)mr_team_size(l->model->team) * n_in * sizeof(float));
+    mr_status status = MR_OK;
+    if (q.out == NULL || q.scratch == NULL)
+        status = mr_fail_nomem(l->err, n_out * q.to_bytes, "a quantized matrix");
+    else
+        mr_team_run(l->model->team, quantize_body, &q);
+    free(q.scratch);
+    return status;
+}
+
 mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows, size_t n_in,
                        mr_matrix **matrix) {
     const mr_gguf_tensor *tensor;
     mr_status status = find_tensor(l, name, total_rows, n_in, &tensor);
     if (status != MR_OK) return status;
     size_t row_bytes = tensor->n_bytes / total_rows, n_bytes = n_out * row_bytes;
-    status = mr_matrix_pack(matrix, (mr_dtype)tensor->type, tensor->data + first_row * row_bytes, n_out, n_in,
-                            l->model->team, l->err);
+    const uint8_t *rows = tensor->data + first_row * row_bytes;
+    mr_dtype type = target_type(l, tensor);
+    uint8_t *quantized = NULL;
+    if (type != (mr_dtype)tensor->type) status = quantize_rows(l, tensor, rows, n_out, n_in, type, &quantized);
+    if (status == MR_OK) {
+        status =
+            mr_matrix_pack(matrix, type, quantized != NULL ? quantized : rows, n_out, n_in, l->model->team, l->err);
+    }
+    free(quantized);
     if (status != MR_OK) {
         mr_fail_prefix(l->err, "tensor %s", name);
         return status;
@@ -71,7 +137,7 @@ mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t 
     if (first_row + n_out == total_rows) mr_gguf_drop_tensor_pages(l->gguf, tensor);
     l->model->info.weight_bytes += mr_matrix_bytes(*matrix);
     l->model->info.n_params += (uint64_t)n_out * n_in;
-    if (tensor->type < sizeof l->bytes_of_type / sizeof l->bytes_of_type[0]) l->bytes_of_type[tensor->type] += n_bytes;
+    if ((size_t)type < sizeof l->bytes_of_type / sizeof l->bytes_of_type[0]) l->bytes_of_type[type] += n_bytes;
     return mr_load_progress(l, n_bytes);
 }
 

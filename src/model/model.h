@@ -20,6 +20,8 @@ typedef bool (*mr_progress_fn)(void *ctx, float fraction);
 typedef struct mr_model_options {
     int n_threads;  /* 0 = physical cores */
     uint32_t n_ctx; /* positions that sequences may reach, 0 = the model's own context; LongRoPE depends on it */
+    const struct mr_quant_mix
+        *quantize;           /* how float matrices are quantized while they load (quant_mix.h); NULL = as stored */
     mr_progress_fn progress; /* may be NULL */
     void *progress_ctx;
     mr_cancel *cancel; /* may be NULL */

@@ -60,7 +60,7 @@ static mr_status load_model(void *ctx, mr_cancel *cancel, void **value, mr_error
         .n_paths = settings->n_paths,
         .tokenizer_folder = settings->tokenizer_folder,
         .chat_template = settings->chat_template,
-        .model = {.n_threads = (int)settings->threads, .cancel = cancel},
+        .model = {.n_threads = (int)settings->threads, .quantize = settings->quantize, .cancel = cancel},
         .engine = {.context_size = settings->context_size,
                    .max_concurrent = settings->max_concurrent,
                    .kv_type = settings->kv_type},

@@ -2,6 +2,8 @@
 #define MR_LOG_TARGET "mistral_runner::service"
 #include "service/settings.h"
 
+#include "model/quant_mix.h"
+
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -101,7 +103,7 @@ static mr_status add_path(mr_settings *settings, const char *folder, const char 
 static mr_status resolve_folder(mr_settings *settings, const char *folder, mr_error *err) {
     char *path;
     mr_status status = mr_model_path_find(folder, &path, err);
-    if (status != MR_OK) return mr_fail_prefix(err, "model_name_or_path without gguf_files");
+    if (status != MR_OK) return mr_fail_prefix(err, "model_name_or_path");
     status = keep(settings, &settings->paths[settings->n_paths++], path, err);
     free(path);
     return status;
@@ -138,14 +140,35 @@ static mr_status resolve_gguf(mr_settings *settings, const pb_gguf_model *pb, mr
     return MR_OK;
 }
 
-static mr_status resolve_text_model(const pb_text_model *pb, mr_error *err) {
+/* The mix of each isq_type; NULL where the type is not built in. */
+static const char *const ISQ_MIXES[] = {"Q4_K_M", "Q4_0",   "Q4_1",   "Q5_0", "Q5_1", "Q8_0", "Q8_0", "Q2_K",
+                                        "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", NULL,   NULL,   NULL};
+
+static mr_status resolve_isq(mr_settings *settings, const pb_text_model *pb, mr_error *err) {
+    size_t n = sizeof ISQ_MIXES / sizeof ISQ_MIXES[0];
+    if (!pb->has_isq_type) return MR_OK;
+    if ((size_t)pb->isq_type >= n)
+        return mr_fail(err, MR_ERR_INVALID, "isq_type %d is no known type", (int)pb->isq_type);
+    const char *name = ISQ_MIXES[pb->isq_type];
+    if (name == NULL) {
+        return mr_fail(err, MR_ERR_UNSUPPORTED,
+                       "isq_type %d (HQQ and FP8) is not built in; use Q2K to Q6K, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0",
+                       (int)pb->isq_type);
+    }
+    settings->quantize = mr_quant_mix_find(name);
+    return settings->quantize != NULL ? MR_OK : mr_fail(err, MR_ERR_INTERNAL, "the mix %s is missing", name);
+}
+
+static mr_status resolve_text_model(mr_settings *settings, const pb_text_model *pb, mr_error *err) {
     const char *name = pb->model_name_or_path != NULL ? pb->model_name_or_path : "";
     if (*name == '\0') {
         return mr_fail(err, MR_ERR_INVALID, "text_model names no model: set model_name_or_path to a model folder");
     }
-    if (!mr_path_is_dir(name) && !looks_like_hub_name(name)) return no_such_model(name, err);
-    return mr_fail(err, MR_ERR_UNSUPPORTED,
-                   "text_model \"%s\": safetensors models are not built in yet; use gguf_model with a GGUF file", name);
+    if (!mr_path_is_dir(name)) return no_such_model(name, err);
+    settings->paths = mr_arena_calloc(&settings->arena, 1, sizeof *settings->paths);
+    if (settings->paths == NULL) return no_memory(err);
+    mr_status status = resolve_folder(settings, name, err);
+    return status == MR_OK ? resolve_isq(settings, pb, err) : status;
 }
 
 /* --- the rest --- */
@@ -258,7 +281,7 @@ static mr_status make_key(mr_settings *settings, mr_error *err) {
     mr_buf key = {0};
     if (settings->n_paths == 0) mr_buf_puts(&key, "embedded;");
     for (size_t i = 0; i < settings->n_paths; i++) append_identity(&key, settings->paths[i]);
-    mr_buf_puts(&key, "tok=");
+    mr_buf_printf(&key, "isq=%s;tok=", settings->quantize != NULL ? mr_quant_mix_name(settings->quantize) : "");
     append_identity(&key, settings->tokenizer_folder);
     mr_buf_puts(&key, "tmpl=");
     append_identity(&key, settings->chat_template);
@@ -277,7 +300,7 @@ static mr_status resolve(mr_settings *settings, const pb_settings *pb, mr_error 
     if (choice.text != NULL) {
         settings->with_logging = choice.text->with_logging;
         chat_template = choice.text->chat_template;
-        status = resolve_text_model(choice.text, err);
+        status = resolve_text_model(settings, choice.text, err);
     } else if (choice.gguf != NULL) {
         settings->with_logging = choice.gguf->with_logging;
         chat_template = choice.gguf->chat_template;

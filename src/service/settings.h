@@ -15,9 +15,10 @@ typedef struct mr_settings {
     mr_arena arena;     /* owns every string below */
     const char **paths; /* GGUF files in order; n_paths 0 = the embedded model */
     size_t n_paths;
-    const char *tokenizer_folder; /* NULL: the model's own */
-    const char *chat_template;    /* NULL: the model's own */
-    uint32_t context_size;        /* 0: the engine's choice; likewise below */
+    const struct mr_quant_mix *quantize; /* how float weights are quantized while they load; NULL = as stored */
+    const char *tokenizer_folder;        /* NULL: the model's own */
+    const char *chat_template;           /* NULL: the model's own */
+    uint32_t context_size;               /* 0: the engine's choice; likewise below */
     uint32_t max_concurrent;
     uint32_t threads;
     mr_kv_type kv_type;

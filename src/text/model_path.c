@@ -64,11 +64,10 @@ static mr_status choose(const char *folder, const listing *l, char **found, mr_e
                        mr_buf_cstr(&l->names));
     }
     if (l->has_safetensors) {
-        return mr_fail(err, MR_ERR_UNSUPPORTED,
-                       "the folder %s holds a model as safetensors, which is not built in yet; convert it to GGUF",
-                       folder);
+        *found = strdup(folder);
+        return *found != NULL ? MR_OK : mr_fail_nomem(err, strlen(folder), "a path");
     }
-    return mr_fail(err, MR_ERR_NOT_FOUND, "the folder %s holds no .gguf file", folder);
+    return mr_fail(err, MR_ERR_NOT_FOUND, "the folder %s holds no .gguf file and no safetensors", folder);
 }
 
 mr_status mr_model_path_find(const char *path, char **found, mr_error *err) {

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 
-/* The GGUF file that `path` means: itself, or the one model in the folder (free() it). Errors: MR_ERR_NOT_FOUND,
- * MR_ERR_INVALID (several models, all named), MR_ERR_UNSUPPORTED (a folder in another format). */
+/* The model that `path` means (free() it): itself, the one GGUF file in the folder, or the folder where it holds safetensors
+ * and no GGUF file. Errors: MR_ERR_NOT_FOUND, MR_ERR_INVALID (several models, all named). */
 mr_status mr_model_path_find(const char *path, char **found, mr_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "model/default_model.h"
+#include "model/hf_model.h"
 #include "text/text_model_impl.h"
 
 #include <stdlib.h>
@@ -26,6 +27,10 @@ static mr_status open_files(mr_text_model *m, const mr_text_model_options *optio
     if (options->n_paths > 1) return mr_gguf_open(&m->gguf, options->paths, options->n_paths, err);
     char *path;
     mr_status status = mr_model_path_find(options->paths[0], &path, err);
+    if (status == MR_OK && mr_path_is_dir(path)) {
+        m->hf_folder = path;
+        return mr_hf_open(&m->gguf, path, err);
+    }
     if (status == MR_OK) status = mr_gguf_open(&m->gguf, (const char *const *)&path, 1, err);
     free(path);
     return status;
@@ -38,9 +43,9 @@ static const char *model_folder(const mr_text_model_options *options) {
 }
 
 static mr_status load_tokenizer(mr_text_model *m, const mr_text_model_options *options, mr_error *err) {
-    mr_status status = options->tokenizer_folder != NULL
-                           ? mr_tokenizer_from_folder(&m->tokenizer, options->tokenizer_folder, err)
-                           : mr_tokenizer_from_gguf(&m->tokenizer, m->gguf, err);
+    const char *folder = options->tokenizer_folder != NULL ? options->tokenizer_folder : m->hf_folder;
+    mr_status status = folder != NULL ? mr_tokenizer_from_folder(&m->tokenizer, folder, err)
+                                      : mr_tokenizer_from_gguf(&m->tokenizer, m->gguf, err);
     if (status != MR_OK) return status;
     size_t n_vocab = mr_tokenizer_n_vocab(m->tokenizer);
     for (size_t id = 0; id < n_vocab; id++) {
@@ -66,6 +71,8 @@ static mr_status load_chat_template(mr_text_model *m, const mr_text_model_option
     mr_status status;
     if (options->chat_template != NULL)
         status = mr_chat_template_from_file(&m->chat_template, options->chat_template, &specials, err);
+    else if (m->hf_folder != NULL)
+        status = mr_chat_template_from_folder(&m->chat_template, m->hf_folder, &specials, err);
     else
         status = mr_chat_template_from_gguf(&m->chat_template, m->gguf, &specials, err);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) free(texts[i]);
@@ -109,6 +116,7 @@ void mr_text_model_free(mr_text_model *model) {
     mr_tokenizer_free(model->tokenizer);
     mr_tokens_free(&model->eog);
     mr_gguf_close(model->gguf);
+    free(model->hf_folder);
     free(model);
 }
 

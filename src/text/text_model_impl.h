@@ -10,6 +10,7 @@ struct mr_text_model {
     mr_model *model;
     mr_engine *engine;
     mr_tokenizer *tokenizer;
+    char *hf_folder; /* the model's folder when it is one of Hugging Face files, else NULL */
     mr_chat_template *chat_template;
     mr_sampling sampling;
     mr_tokens eog; /* ids that end a generation */
