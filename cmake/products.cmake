@@ -16,3 +16,7 @@ if(cli_sources)
   set_target_properties(mistral-runner PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
   install(TARGETS mistral-runner RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+
+# Not shipped, built on demand: the speed of the matrix products.
+add_executable(bench_matrix EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/bench/bench_matrix.c)
+target_link_libraries(bench_matrix PRIVATE mr_compute)
