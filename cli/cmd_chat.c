@@ -3,6 +3,8 @@
 #include "cli.h"
 #include "commands.h"
 
+#include "service/prompt.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -72,18 +74,6 @@ static mr_status start_over(chat *c, mr_error *err) {
     return c->system != NULL ? add_message(c->messages, "system", c->system, strlen(c->system), err) : MR_OK;
 }
 
-static mr_status make_prompt(const chat *c, mr_tokens *tokens, mr_error *err) {
-    mr_buf text = {0};
-    const mr_tokenizer *tokenizer = mr_text_model_tokenizer(c->model);
-    mr_status status =
-        mr_chat_template_render(mr_text_model_chat_template(c->model), c->messages, NULL, NULL, true, &text, err);
-    if (status == MR_OK) {
-        status = mr_tokenizer_encode(tokenizer, mr_buf_cstr(&text), text.len, MR_ENCODE_SPECIAL_TEXT, tokens, err);
-    }
-    mr_buf_free(&text);
-    return status;
-}
-
 /* Streams the answer to stdout and appends it to *answer. */
 static mr_status stream_answer(mr_generation *generation, mr_cancel *cancel, mr_buf *answer, mr_error *err) {
     mr_status status = MR_OK;
@@ -98,13 +88,13 @@ static mr_status stream_answer(mr_generation *generation, mr_cancel *cancel, mr_
 }
 
 static mr_status answer(chat *c, mr_error *err) {
-    mr_tokens tokens = {0};
+    mr_prompt prompt = {0};
     mr_buf text = {0};
     mr_generation *generation = NULL;
     mr_cancel *cancel = mr_cancel_new();
-    mr_status status = make_prompt(c, &tokens, err);
-    mr_generation_params params = {.prompt = tokens.ids,
-                                   .n_prompt = tokens.n,
+    mr_status status = mr_prompt_chat(&prompt, c->model, c->messages, NULL, err);
+    mr_generation_params params = {.prompt = prompt.tokens.ids,
+                                   .n_prompt = prompt.tokens.n,
                                    .max_tokens = (uint32_t)c->n_predict,
                                    .sampling = c->options.sampling};
     mr_cli_on_interrupt(cancel);
@@ -117,7 +107,7 @@ static mr_status answer(chat *c, mr_error *err) {
     }
     mr_generation_free(generation);
     mr_cancel_unref(cancel);
-    mr_tokens_free(&tokens);
+    mr_prompt_free(&prompt);
     mr_buf_free(&text);
     return status;
 }

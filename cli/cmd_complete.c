@@ -3,6 +3,8 @@
 #include "cli.h"
 #include "commands.h"
 
+#include "service/prompt.h"
+
 #include <string.h>
 
 enum { MAX_STOPS = 32 };
@@ -78,23 +80,16 @@ static int parse_options(int argc, char **argv, complete_options *o) {
     return 0;
 }
 
-static mr_status encode_prompt(const complete_options *o, const mr_text_model *model, mr_tokens *tokens,
-                               mr_error *err) {
+static mr_status make_prompt(const complete_options *o, const mr_text_model *model, mr_prompt *prompt, mr_error *err) {
     mr_buf file_text = {0};
-    const char *text = o->prompt;
-    mr_status status = MR_OK;
-    if (o->file != NULL) {
-        status = mr_cli_read(o->file, &file_text, err);
-        text = mr_buf_cstr(&file_text);
-    }
-    const mr_tokenizer *tokenizer = mr_text_model_tokenizer(model);
-    if (status == MR_OK && !o->no_bos && mr_tokenizer_add_bos(tokenizer) && mr_tokenizer_bos(tokenizer) >= 0 &&
-        !mr_tokens_push(tokens, mr_tokenizer_bos(tokenizer))) {
-        status = mr_fail(err, MR_ERR_NOMEM, "there is no memory for the prompt");
-    }
-    if (status == MR_OK) {
-        size_t len = o->file != NULL ? file_text.len : strlen(text);
-        status = mr_tokenizer_encode(tokenizer, text, len, MR_ENCODE_SPECIAL_TEXT, tokens, err);
+    mr_status status = o->file != NULL ? mr_cli_read(o->file, &file_text, err) : MR_OK;
+    const char *text = o->file != NULL ? mr_buf_cstr(&file_text) : o->prompt;
+    size_t len = o->file != NULL ? file_text.len : strlen(text);
+    if (status == MR_OK && o->no_bos) {
+        const mr_tokenizer *tokenizer = mr_text_model_tokenizer(model);
+        status = mr_tokenizer_encode(tokenizer, text, len, MR_ENCODE_SPECIAL_TEXT, &prompt->tokens, err);
+    } else if (status == MR_OK) {
+        status = mr_prompt_text(prompt, model, text, len, err);
     }
     mr_buf_free(&file_text);
     return status;
@@ -123,12 +118,12 @@ static void print_stats(const mr_generation *generation) {
 }
 
 static mr_status complete(const complete_options *o, mr_text_model *model, mr_cancel *cancel, mr_error *err) {
-    mr_tokens tokens = {0};
+    mr_prompt prompt = {0};
     mr_generation *generation = NULL;
-    mr_status status = encode_prompt(o, model, &tokens, err);
+    mr_status status = make_prompt(o, model, &prompt, err);
     mr_generation_params params = {
-        .prompt = tokens.ids,
-        .n_prompt = tokens.n,
+        .prompt = prompt.tokens.ids,
+        .n_prompt = prompt.tokens.n,
         .max_tokens = (uint32_t)o->n_predict,
         .sampling = o->model.sampling,
         .stop = o->stops,
@@ -138,7 +133,7 @@ static mr_status complete(const complete_options *o, mr_text_model *model, mr_ca
     if (status == MR_OK) status = print_pieces(generation, cancel, err);
     if (status == MR_OK && o->stats) print_stats(generation);
     mr_generation_free(generation);
-    mr_tokens_free(&tokens);
+    mr_prompt_free(&prompt);
     return status;
 }
 
