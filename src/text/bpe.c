@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #define NONE UINT32_MAX
-enum { LINEAR_MAX = 24, MAX_PIECE = 0x7FFFFFFF };
+enum { MAX_UNMERGE_DEPTH = 1000, LINEAR_MAX = 24, MAX_PIECE = 0x7FFFFFFF };
 
 static const char SPACE_MARK[] = "\xE2\x96\x81"; /* U+2581, SentencePiece's space */
 
@@ -143,6 +143,7 @@ void mr_bpe_scratch_init(mr_bpe_scratch *scratch, size_t n_bytes) {
 void mr_bpe_scratch_free(mr_bpe_scratch *scratch) {
     free(scratch->symbols);
     free(scratch->heap);
+    free(scratch->unused);
     free(scratch->cache);
     *scratch = (mr_bpe_scratch){0};
 }
@@ -198,16 +199,31 @@ static uint64_t heap_pop(mr_bpe_scratch *s) {
 
 /* ---- merging ---- */
 
+static void note_unused(mr_bpe_scratch *s, mr_token id, uint32_t left_len) {
+    if (s->n_unused == s->cap_unused) {
+        size_t cap = s->cap_unused == 0 ? 64 : s->cap_unused * 2;
+        mr_unused_merge *unused = realloc(s->unused, cap * sizeof *unused);
+        if (unused == NULL) {
+            s->failed = true;
+            return;
+        }
+        s->unused = unused;
+        s->cap_unused = cap;
+    }
+    s->unused[s->n_unused++] = (mr_unused_merge){.id = id, .left_len = left_len};
+}
+
 /* Sets the pair that begins at symbol a (with its next); what cannot merge has rank UINT32_MAX. */
-static void look_up_pair(const mr_bpe *bpe, mr_symbol *symbols, mr_symbol *a, const char *text) {
+static void look_up_pair(const mr_bpe *bpe, mr_bpe_scratch *s, mr_symbol *a, const char *text) {
     a->pair_rank = NONE;
     if (a->next == NONE) return;
-    const mr_symbol *b = &symbols[a->next];
+    const mr_symbol *b = &s->symbols[a->next];
     if (bpe->by_score) {
         mr_token id = mr_vocab_find(bpe->vocab, text + a->start, (size_t)a->len + b->len);
         if (id < 0) return;
         a->pair_rank = bpe->rank[id];
         a->pair_id = id;
+        if ((bpe->vocab->attr[id] & MR_TOKEN_UNUSED) != 0) note_unused(s, id, a->len);
         return;
     }
     const mr_merge_slot *slot = &bpe->merges[slot_of(bpe, (uint64_t)(uint32_t)a->id << 32 | (uint32_t)b->id)];
@@ -217,20 +233,21 @@ static void look_up_pair(const mr_bpe *bpe, mr_symbol *symbols, mr_symbol *a, co
 }
 
 /* Merges symbol a with its next and looks up the pairs on both sides. */
-static void merge_at(const mr_bpe *bpe, mr_symbol *symbols, uint32_t at, const char *text) {
-    mr_symbol *a = &symbols[at], *b = &symbols[a->next];
+static void merge_at(const mr_bpe *bpe, mr_bpe_scratch *s, uint32_t at, const char *text) {
+    mr_symbol *symbols = s->symbols, *a = &symbols[at], *b = &symbols[a->next];
     a->id = a->pair_id;
     a->len += b->len;
     a->next = b->next;
     b->len = 0;
     b->pair_rank = NONE;
     if (b->next != NONE) symbols[b->next].prev = at;
-    look_up_pair(bpe, symbols, a, text);
-    if (a->prev != NONE) look_up_pair(bpe, symbols, &symbols[a->prev], text);
+    look_up_pair(bpe, s, a, text);
+    if (a->prev != NONE) look_up_pair(bpe, s, &symbols[a->prev], text);
 }
 
 /* For a few symbols a scan for the best pair is faster than a heap. */
-static void merge_linear(const mr_bpe *bpe, mr_symbol *symbols, const char *text) {
+static void merge_linear(const mr_bpe *bpe, mr_bpe_scratch *s, const char *text) {
+    const mr_symbol *symbols = s->symbols;
     for (;;) {
         uint32_t best = NONE, best_rank = NONE;
         for (uint32_t i = 0; i != NONE; i = symbols[i].next) {
@@ -240,7 +257,7 @@ static void merge_linear(const mr_bpe *bpe, mr_symbol *symbols, const char *text
             }
         }
         if (best == NONE) return;
-        merge_at(bpe, symbols, best, text);
+        merge_at(bpe, s, best, text);
     }
 }
 
@@ -259,7 +276,7 @@ static bool merge_heap(const mr_bpe *bpe, mr_bpe_scratch *s, size_t n, const cha
         uint32_t at = (uint32_t)key;
         mr_symbol *a = &s->symbols[at];
         if (a->len == 0 || a->pair_rank != (uint32_t)(key >> 32)) continue; /* the pair is gone */
-        merge_at(bpe, s->symbols, at, text);
+        merge_at(bpe, s, at, text);
         if (!push_pair(s, at) || (a->prev != NONE && !push_pair(s, a->prev))) return false;
     }
     return true;
@@ -374,9 +391,20 @@ static mr_status no_memory(const mr_bpe_scratch *s, mr_error *err) {
     return mr_fail_nomem(err, s->cap * sizeof *s->symbols + s->cap_heap * sizeof *s->heap, "tokenizing a text");
 }
 
-static bool push_symbol(const mr_bpe *bpe, const mr_symbol *symbol, const char *text, mr_tokens *out) {
-    if (symbol->id >= 0) return mr_tokens_push(out, symbol->id);
-    return push_unknown(bpe, text + symbol->start, symbol->len, out);
+/* A final symbol: its token, bytes, or, for a token marked unused, the symbols whose merge made it. */
+static bool push_symbol(const mr_bpe *bpe, const mr_bpe_scratch *s, mr_token id, const char *text, size_t len,
+                        unsigned depth, mr_tokens *out) {
+    if (id < 0) return push_unknown(bpe, text, len, out);
+    if ((bpe->vocab->attr[id] & MR_TOKEN_UNUSED) == 0 || !bpe->by_score || depth > MAX_UNMERGE_DEPTH) {
+        return mr_tokens_push(out, id);
+    }
+    size_t i = s->n_unused;
+    while (i > 0 && s->unused[i - 1].id != id) i--;
+    if (i == 0) return push_unknown(bpe, text, len, out);
+    size_t left = s->unused[i - 1].left_len;
+    return push_symbol(bpe, s, mr_vocab_find(bpe->vocab, text, left), text, left, depth + 1, out) &&
+           push_symbol(bpe, s, mr_vocab_find(bpe->vocab, text + left, len - left), text + left, len - left, depth + 1,
+                       out);
 }
 
 /* The plain way, without whole-word lookup and cache. */
@@ -393,15 +421,18 @@ static mr_status encode_merging(const mr_bpe *bpe, mr_bpe_scratch *s, const char
         split_chars(bpe, &list, text, len);
     }
     if (list.n == 0) return MR_OK;
+    s->n_unused = 0;
     list.symbols[list.n - 1].next = NONE;
-    for (size_t i = 0; i + 1 < list.n; i++) look_up_pair(bpe, list.symbols, &list.symbols[i], text);
+    for (size_t i = 0; i + 1 < list.n; i++) look_up_pair(bpe, s, &list.symbols[i], text);
     if (list.n <= LINEAR_MAX) {
-        merge_linear(bpe, list.symbols, text);
+        merge_linear(bpe, s, text);
     } else if (!merge_heap(bpe, s, list.n, text)) {
         return no_memory(s, err);
     }
+    if (s->failed) return no_memory(s, err);
     for (uint32_t i = 0; i != NONE; i = list.symbols[i].next) {
-        if (!push_symbol(bpe, &list.symbols[i], text, out)) return no_memory(s, err);
+        const mr_symbol *symbol = &list.symbols[i];
+        if (!push_symbol(bpe, s, symbol->id, text + symbol->start, symbol->len, 0, out)) return no_memory(s, err);
     }
     return MR_OK;
 }

@@ -66,11 +66,20 @@ typedef struct mr_word_entry {
     mr_token ids[8];
 } mr_word_entry;
 
+/* How a token marked unused came about: the last merge of it that was seen. */
+typedef struct mr_unused_merge {
+    mr_token id;
+    uint32_t left_len;
+} mr_unused_merge;
+
 typedef struct mr_bpe_scratch {
     mr_symbol *symbols;
     size_t cap;
     uint64_t *heap;
     size_t n_heap, cap_heap;
+    mr_unused_merge *unused;
+    size_t n_unused, cap_unused;
+    bool failed;          /* memory ran out where no status could be returned */
     mr_word_entry *cache; /* NULL: none */
     size_t cache_mask;
 } mr_bpe_scratch;

@@ -270,6 +270,60 @@ static void feed_ctc(mr_detokenizer *d, size_t k, const char *text, size_t len, 
     if (out->len > 0) feed(d, k + 1, out->data, out->len);
 }
 
+/* Gives out the characters that the held bytes make; a byte that belongs to none is a U+FFFD. With `all` nothing is
+ * kept back for bytes to come. */
+static void release_characters(mr_detokenizer *d, size_t k, bool all) {
+    op_state *state = &d->states[k];
+    size_t at = 0, n = state->held.len;
+    while (at < n) {
+        uint32_t c;
+        bool valid;
+        const char *bytes = state->held.data + at;
+        size_t width = mr_utf8_decode_checked(bytes, n - at, &c, &valid);
+        if (!valid && !all && mr_utf8_incomplete_tail(bytes, n - at) == n - at) break;
+        if (valid) {
+            feed(d, k + 1, bytes, width);
+        } else {
+            feed(d, k + 1, "\xEF\xBF\xBD", 3);
+        }
+        at += valid ? width : 1;
+        state->stripped = SIZE_MAX;
+    }
+    if (at == 0) return;
+    memmove(state->held.data, state->held.data + at, n - at);
+    state->held.len = n - at;
+}
+
+static void feed_sentencepiece(mr_detokenizer *d, size_t k, const char *text, size_t len) {
+    const mr_decoder_op *op = &d->tokenizer->decoder.ops[k];
+    op_state *state = &d->states[k];
+    int byte = mr_byte_token_value(text, len);
+    if (byte >= 0) {
+        char c = (char)byte;
+        hold(d, state, &c, 1);
+        release_characters(d, k, false);
+        return;
+    }
+    release_characters(d, k, true);
+    bool at_start = state->stripped != SIZE_MAX, mark = len >= op->len && memcmp(text, op->text, op->len) == 0;
+    if (at_start && mark && (op->strip_one || op->strip_all)) {
+        text += op->len;
+        len -= op->len;
+        if (!op->strip_all) state->stripped = SIZE_MAX;
+    }
+    if (len == 0) return;
+    state->stripped = SIZE_MAX;
+    mr_buf *out = &d->work[k];
+    mr_buf_clear(out);
+    for (size_t i = 0; i < len;) {
+        mark = len - i >= op->len && memcmp(text + i, op->text, op->len) == 0;
+        mr_buf_putc(out, mark ? ' ' : text[i]);
+        i += mark ? op->len : 1;
+    }
+    d->failed = d->failed || out->failed;
+    feed(d, k + 1, mr_buf_cstr(out), out->len);
+}
+
 /* Whether operation k receives one text in parts instead of tokens. */
 static bool is_fused(const mr_decoder *decoder, size_t k) {
     return k > 0 && decoder->ops[k - 1].kind == MR_DECODE_FUSE;
@@ -316,16 +370,9 @@ static void feed(mr_detokenizer *d, size_t k, const char *text, size_t len) {
         }
         break;
     }
-    case MR_DECODE_RAW_BYTES: {
-        int byte = mr_byte_token_value(text, len);
-        char c = (char)byte;
-        if (byte < 0) {
-            feed(d, k + 1, text, len);
-        } else {
-            feed(d, k + 1, &c, 1);
-        }
+    case MR_DECODE_SENTENCEPIECE:
+        feed_sentencepiece(d, k, text, len);
         break;
-    }
     case MR_DECODE_FUSE:
         if (can_stream(decoder, k)) {
             feed(d, k + 1, text, len);
@@ -346,14 +393,6 @@ static void feed(mr_detokenizer *d, size_t k, const char *text, size_t len) {
         if (!first) feed(d, k + 1, " ", 1);
         feed(d, k + 1, text, len);
         break;
-    case MR_DECODE_CLEAN_SPACES: {
-        mr_buf *out = &d->work[k];
-        mr_buf_clear(out);
-        mr_buf_append(out, text, len);
-        mr_decoder_cleanup(out);
-        feed(d, k + 1, mr_buf_cstr(out), out->len);
-        break;
-    }
     }
 }
 
@@ -383,6 +422,9 @@ static void flush(mr_detokenizer *d) {
         case MR_DECODE_BYTE_FALLBACK:
             release_bytes(d, k);
             break;
+        case MR_DECODE_SENTENCEPIECE:
+            release_characters(d, k, true);
+            break;
         case MR_DECODE_FUSE:
         case MR_DECODE_BYTE_LEVEL:
             if (d->states[k].holding) release_fused(d, k);
@@ -403,12 +445,18 @@ void mr_decoder_piece(const mr_decoder *decoder, const char *text, size_t len, m
         int byte;
         switch (op->kind) {
         case MR_DECODE_METASPACE:
+        case MR_DECODE_SENTENCEPIECE:
         case MR_DECODE_REPLACE:
+            if (op->kind == MR_DECODE_SENTENCEPIECE && (byte = mr_byte_token_value(mr_buf_cstr(out), out->len)) >= 0) {
+                mr_buf_clear(out);
+                mr_buf_putc(out, (char)byte);
+                break;
+            }
             if (op->regex != NULL || op->len == 0) break;
             mr_buf_clear(&next);
             for (size_t i = 0; i < out->len;) {
                 if (out->len - i >= op->len && memcmp(out->data + i, op->text, op->len) == 0) {
-                    bool mark = op->kind == MR_DECODE_METASPACE;
+                    bool mark = op->kind != MR_DECODE_REPLACE;
                     mr_buf_append(&next, mark ? " " : op->content, mark ? 1 : op->content_len);
                     i += op->len;
                 } else {
@@ -433,7 +481,6 @@ void mr_decoder_piece(const mr_decoder *decoder, const char *text, size_t len, m
             replace_shrinking(out, op->text, op->len, " ", op->len > 0 ? 1 : 0);
             break;
         case MR_DECODE_BYTE_FALLBACK:
-        case MR_DECODE_RAW_BYTES:
             byte = mr_byte_token_value(mr_buf_cstr(out), out->len);
             if (byte >= 0) {
                 mr_buf_clear(out);
@@ -462,7 +509,7 @@ void mr_decoder_piece(const mr_decoder *decoder, const char *text, size_t len, m
 static void push_id(mr_detokenizer *d, mr_token id) {
     const mr_tokenizer *t = d->tokenizer;
     if (id < 0 || (size_t)id >= t->vocab.n) return;
-    uint8_t attr = t->vocab.attr[id];
+    uint16_t attr = t->vocab.attr[id];
     if ((attr & MR_TOKEN_EXISTS) == 0 || (d->skip_special && (attr & MR_TOKEN_SPECIAL) != 0)) return;
     size_t len;
     const char *text = mr_vocab_text(&t->vocab, id, &len);

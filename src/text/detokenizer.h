@@ -19,13 +19,12 @@ typedef enum mr_decoder_kind {
     MR_DECODE_WORDPIECE,
     MR_DECODE_BPE,           /* the suffix of a word's last piece becomes a space */
     MR_DECODE_BYTE_FALLBACK, /* runs of "<0x..>" become characters, or U+FFFD for each byte */
-    MR_DECODE_RAW_BYTES,     /* each "<0x..>" becomes its byte */
     MR_DECODE_FUSE,
     MR_DECODE_STRIP,
     MR_DECODE_REPLACE,
     MR_DECODE_CTC,
-    MR_DECODE_JOIN_SPACE,   /* a space between tokens: what the reference does without a decoder */
-    MR_DECODE_CLEAN_SPACES, /* llama.cpp's clean-up of spaces in front of punctuation (WordPiece vocabularies) */
+    MR_DECODE_JOIN_SPACE,    /* a space between tokens: what the reference does without a decoder */
+    MR_DECODE_SENTENCEPIECE, /* U+2581 becomes a space, byte tokens characters, spaces in front go */
 } mr_decoder_kind;
 
 typedef struct mr_decoder_op {
@@ -38,7 +37,9 @@ typedef struct mr_decoder_op {
     const char *content; /* REPLACE content, CTC word delimiter */
     size_t content_len;
     size_t start, stop; /* STRIP: most characters cut at each end */
-    mr_regex *regex;    /* REPLACE: owned */
+    bool strip_one,
+        strip_all;   /* SENTENCEPIECE: one mark at the start goes; or that of each token until there is text */
+    mr_regex *regex; /* REPLACE: owned */
 } mr_decoder_op;
 
 typedef struct mr_decoder {

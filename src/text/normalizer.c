@@ -2,6 +2,7 @@
 #include "text/normalizer.h"
 
 #include "base/utf8.h"
+#include "text/tokenizer_added.h"
 #include "text/tokenizer_vocab.h"
 #include "text/unicode.h"
 
@@ -179,38 +180,39 @@ static void precompiled(const mr_charsmap *map, const char *text, size_t len, mr
 
 static const char SPACE_MARK[] = "\xE2\x96\x81";
 
-/* SentencePiece: the longest key at each place, a character otherwise; runs of spaces become one and go at the ends; a
- * space comes in front; spaces become U+2581 (sentencepiece, normalizer.cc). */
+/* What the text at text[0..len) begins with becomes: a kept text itself, the longest key its replacement, else one
+ * character itself. */
+static const char *next_piece(const mr_step *step, const char *text, size_t len, size_t *used, size_t *n) {
+    size_t kept = step->keep == NULL ? 0 : mr_added_trie_match(&step->keep->normalized, text, len);
+    if (kept > 0) {
+        *used = *n = kept;
+        return text;
+    }
+    const char *to = mr_charsmap_find(&step->map, text, len, true, used, n);
+    if (to != NULL) return to;
+    uint32_t c;
+    *used = *n = mr_utf8_decode(text, len, &c);
+    return text;
+}
+
+/* SentencePiece: runs of spaces become one and go at the ends, a space comes in front, spaces become U+2581
+ * (https://github.com/google/sentencepiece, normalizer.cc). */
 static void sentencepiece(const mr_step *step, const char *text, size_t len, mr_buf *out) {
     const char *space = step->escape_spaces ? SPACE_MARK : " ";
     size_t n_space = strlen(space), at = 0, used, n;
-    const char *piece;
-    if (step->remove_extra_spaces) {
-        for (; at < len; at += used) { /* what normalizes to one space in front of the text */
-            piece = mr_charsmap_find(&step->map, text + at, len - at, true, &used, &n);
-            if (piece == NULL) {
-                piece = text + at;
-                uint32_t c;
-                used = n = mr_utf8_decode(text + at, len - at, &c);
-            }
-            if (n != 1 || piece[0] != ' ') break;
-        }
+    for (; step->remove_extra_spaces && at < len; at += used) { /* what becomes a space in front of the text */
+        const char *piece = next_piece(step, text + at, len - at, &used, &n);
+        if (n != 1 || piece[0] != ' ') break;
     }
     if (at >= len) return;
     if (step->add_dummy_prefix && !step->suffix_space) mr_buf_append(out, space, n_space);
     bool after_space = step->remove_extra_spaces;
     for (; at < len; at += used) {
-        piece = mr_charsmap_find(&step->map, text + at, len - at, true, &used, &n);
-        if (piece == NULL) {
-            piece = text + at;
-            uint32_t c;
-            used = n = mr_utf8_decode(text + at, len - at, &c);
-        }
+        const char *piece = next_piece(step, text + at, len - at, &used, &n);
         while (after_space && n > 0 && piece[0] == ' ') {
             piece++;
             n--;
         }
-        if (n == 0) continue;
         for (size_t i = 0; i < n; i++) {
             if (piece[i] == ' ') {
                 mr_buf_append(out, space, n_space);
@@ -218,7 +220,7 @@ static void sentencepiece(const mr_step *step, const char *text, size_t len, mr_
                 mr_buf_putc(out, piece[i]);
             }
         }
-        after_space = step->remove_extra_spaces && piece[n - 1] == ' ';
+        if (n > 0) after_space = step->remove_extra_spaces && piece[n - 1] == ' ';
     }
     if (step->remove_extra_spaces) {
         while (out->len >= n_space && memcmp(out->data + out->len - n_space, space, n_space) == 0) out->len -= n_space;

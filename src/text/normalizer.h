@@ -57,6 +57,7 @@ typedef struct mr_step {
     size_t pattern_len, content_len;
     bool clean, chinese, strip_accents, lowercase; /* BERT */
     mr_charsmap map;
+    const struct mr_added_tokens *keep; /* SENTENCEPIECE: texts that pass unchanged; NULL: none */
     bool add_dummy_prefix, remove_extra_spaces, escape_spaces, suffix_space; /* SENTENCEPIECE */
 } mr_step;
 

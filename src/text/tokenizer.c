@@ -107,7 +107,7 @@ static void mark_end_of_generation(mr_tokenizer *t) {
     mr_token end = mr_tokenizer_find_special(t, "<|end|>", 7);
     bool harmony =
         mr_tokenizer_find_special(t, "<|return|>", 10) >= 0 && mr_tokenizer_find_special(t, "<|call|>", 8) >= 0;
-    if (end >= 0 && harmony && end != t->eos) t->vocab.attr[end] &= (uint8_t)~MR_TOKEN_EOG;
+    if (end >= 0 && harmony && end != t->eos) t->vocab.attr[end] &= (uint16_t)~MR_TOKEN_EOG;
 }
 
 static mr_status build_tries(mr_tokenizer *t, mr_error *err) {
@@ -118,7 +118,8 @@ static mr_status build_tries(mr_tokenizer *t, mr_error *err) {
         const char *pattern = token->text;
         size_t len = token->len;
         bool at_start = true;
-        if (token->normalized) status = mr_normalizer_run(&t->normalizer, &scratch, &pattern, &len, &at_start, err);
+        if (token->normalized && !token->verbatim)
+            status = mr_normalizer_run(&t->normalizer, &scratch, &pattern, &len, &at_start, err);
         if (status != MR_OK) break;
         mr_added_trie *trie = token->normalized ? &t->added.normalized : &t->added.raw;
         status = mr_added_trie_insert(trie, pattern, len, (int32_t)i, err);
@@ -188,7 +189,8 @@ static mr_status encode_part(mr_encoder *e, const char *text, size_t len, bool a
     const mr_tokenizer *t = e->tokenizer;
     mr_status status = mr_normalizer_run(&t->normalizer, &e->normalizer, &text, &len, &at_start, e->err);
     if (status != MR_OK) return status;
-    if (t->added.normalized.n == 0) return len == 0 ? MR_OK : mr_pretokenizer_run(e, text, len, at_start);
+    if (t->added.normalized.n == 0 || t->added.keep_only)
+        return len == 0 ? MR_OK : mr_pretokenizer_run(e, text, len, at_start);
     mr_added_walk walk;
     size_t begin, end;
     const mr_added_token *token;
@@ -314,7 +316,7 @@ bool mr_tokenizer_add_eos(const mr_tokenizer *t) {
     return t->add_eos;
 }
 
-static bool has_attr(const mr_tokenizer *t, mr_token id, uint8_t attr) {
+static bool has_attr(const mr_tokenizer *t, mr_token id, uint16_t attr) {
     return id >= 0 && (size_t)id < t->vocab.n && (t->vocab.attr[id] & attr) != 0;
 }
 

@@ -31,7 +31,8 @@ bool mr_tokens_push(mr_tokens *tokens, mr_token id); /* false when memory runs o
 mr_status mr_tokenizer_from_gguf(mr_tokenizer **tokenizer, const mr_gguf *gguf, mr_error *err);
 
 /* Loads tokenizer.json (preferred) or tokenizer.model from a Hugging Face model folder, with tokenizer_config.json,
- * special_tokens_map.json and generation_config.json beside it where they exist. */
+ * special_tokens_map.json and generation_config.json beside it where they exist. `folder` may also name one of the two
+ * files itself. */
 mr_status mr_tokenizer_from_folder(mr_tokenizer **tokenizer, const char *folder, mr_error *err);
 
 void mr_tokenizer_free(mr_tokenizer *tokenizer);

@@ -68,6 +68,17 @@ mr_status mr_added_trie_insert(mr_added_trie *trie, const char *pattern, size_t 
     return MR_OK;
 }
 
+size_t mr_added_trie_match(const mr_added_trie *trie, const char *text, size_t len) {
+    size_t longest = 0;
+    uint32_t node = len > 0 ? trie->root[(uint8_t)text[0]] : 0;
+    for (size_t i = 1; node != 0; i++) {
+        if (trie->nodes[node].token >= 0) longest = i;
+        if (i >= len) break;
+        node = child_of(trie, node, (uint8_t)text[i]);
+    }
+    return longest;
+}
+
 void mr_added_walk_start(mr_added_walk *walk, const mr_added_tokens *added, const mr_added_trie *trie,
                          bool special_text, const char *text, size_t len) {
     *walk = (mr_added_walk){.added = added, .trie = trie, .text = text, .len = len, .special_text = special_text};

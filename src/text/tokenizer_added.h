@@ -18,6 +18,7 @@ typedef struct mr_added_token {
     bool lstrip, rstrip; /* takes the white space before / behind it along */
     bool normalized;     /* searched in the normalized text */
     bool special;
+    bool verbatim; /* the text to search is the token's own, not its normalized form */
 } mr_added_token;
 
 typedef struct mr_trie_node {
@@ -33,17 +34,22 @@ typedef struct mr_added_trie {
     uint32_t root[256];
 } mr_added_trie;
 
-typedef struct mr_added_tokens {
+typedef struct mr_added_tokens mr_added_tokens;
+struct mr_added_tokens {
     mr_added_token *tokens;
     size_t n, cap;
     mr_added_trie raw, normalized;
-} mr_added_tokens;
+    bool keep_only; /* the normalized set is only for the normalizer, the model finds its tokens itself */
+};
 
 /* Appends a token (text is not copied). */
 mr_status mr_added_push(mr_added_tokens *added, mr_added_token token, mr_error *err);
 
 /* Puts tokens[index] into a trie under pattern[0..len), which may be its normalized text. */
 mr_status mr_added_trie_insert(mr_added_trie *trie, const char *pattern, size_t len, int32_t index, mr_error *err);
+
+/* The longest pattern of the trie that begins text[0..len): its length, 0 when there is none. */
+size_t mr_added_trie_match(const mr_added_trie *trie, const char *text, size_t len);
 
 void mr_added_free(mr_added_tokens *added);
 

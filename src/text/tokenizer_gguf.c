@@ -70,7 +70,7 @@ static void default_id(const loader *l, const char *key, mr_token fallback, mr_t
 
 static void attributes(loader *l) {
     for (size_t i = 0; i < l->n; i++) {
-        uint8_t attr = 0;
+        uint16_t attr = 0;
         switch (l->types[i]) {
         case TYPE_UNKNOWN:
             attr = MR_TOKEN_UNKNOWN | MR_TOKEN_SPECIAL | MR_TOKEN_ADDED | MR_TOKEN_HIDDEN;
@@ -198,16 +198,8 @@ static mr_status add_space_steps(loader *l, bool prefix) {
 }
 
 static mr_status add_space_decoder(loader *l, bool prefix) {
-    mr_decoder *d = &l->t->decoder;
-    mr_status status = mr_decoder_add(
-        d, (mr_decoder_op){.kind = MR_DECODE_REPLACE, .text = SPACE_MARK, .len = 3, .content = " ", .content_len = 1},
-        l->err);
-    if (status == MR_OK) status = mr_decoder_add(d, (mr_decoder_op){.kind = MR_DECODE_RAW_BYTES}, l->err);
-    if (status == MR_OK) status = mr_decoder_add(d, (mr_decoder_op){.kind = MR_DECODE_FUSE}, l->err);
-    if (status == MR_OK && prefix) {
-        status = mr_decoder_add(d, (mr_decoder_op){.kind = MR_DECODE_STRIP, .text = " ", .len = 1, .start = 1}, l->err);
-    }
-    return status;
+    mr_decoder_op op = {.kind = MR_DECODE_SENTENCEPIECE, .text = SPACE_MARK, .len = 3, .strip_one = prefix};
+    return mr_decoder_add(&l->t->decoder, op, l->err);
 }
 
 static mr_status load_spm(loader *l) {

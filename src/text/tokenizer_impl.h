@@ -52,7 +52,7 @@ struct mr_tokenizer {
     mr_template around;
     mr_decoder decoder;
     mr_piece_list pieces; /* empty: the vocabulary's strings are the pieces */
-    mr_renamed *renamed; /* in the arena */
+    mr_renamed *renamed;  /* in the arena */
     size_t n_renamed;
     mr_token bos, eos, unk, pad;
     bool add_bos, add_eos;

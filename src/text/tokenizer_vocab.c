@@ -33,11 +33,11 @@ mr_status mr_vocab_build(mr_vocab *vocab, const mr_vocab_item *items, size_t n, 
     vocab->mask = n_slots - 1;
     vocab->bytes = malloc(total + 1);
     vocab->offset = malloc((n + 1) * sizeof *vocab->offset);
-    vocab->attr = calloc(n + 1, 1);
+    vocab->attr = calloc(n + 1, sizeof *vocab->attr);
     vocab->slots = malloc(n_slots * sizeof *vocab->slots);
     if (vocab->bytes == NULL || vocab->offset == NULL || vocab->attr == NULL || vocab->slots == NULL) {
         mr_vocab_free(vocab);
-        return mr_fail_nomem(err, total + n * 9 + n_slots * sizeof *vocab->slots, "the vocabulary");
+        return mr_fail_nomem(err, total + n * 10 + n_slots * sizeof *vocab->slots, "the vocabulary");
     }
     memset(vocab->slots, 0xFF, n_slots * sizeof *vocab->slots);
     uint32_t at = 0;

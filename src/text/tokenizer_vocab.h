@@ -13,14 +13,15 @@
 enum { MR_VOCAB_MAX = 1 << 22 }; /* more ids than any model has; bounds what a hostile file can ask for */
 
 enum {
-    MR_TOKEN_EXISTS = 1,  /* the id has a string */
-    MR_TOKEN_SPECIAL = 2, /* control: left out of answers */
-    MR_TOKEN_ADDED = 4,   /* matched in the text before the model sees it */
-    MR_TOKEN_BYTE = 8,    /* stands for one byte, "<0x0A>" */
-    MR_TOKEN_HIDDEN = 16, /* not found by mr_vocab_find (the model must not make it) */
-    MR_TOKEN_EOG = 32,    /* ends a generation */
+    MR_TOKEN_EXISTS = 1,   /* the id has a string */
+    MR_TOKEN_SPECIAL = 2,  /* control: left out of answers */
+    MR_TOKEN_ADDED = 4,    /* matched in the text before the model sees it */
+    MR_TOKEN_BYTE = 8,     /* stands for one byte, "<0x0A>" */
+    MR_TOKEN_HIDDEN = 16,  /* not found by mr_vocab_find (the model must not make it) */
+    MR_TOKEN_EOG = 32,     /* ends a generation */
     MR_TOKEN_RENAMED = 64, /* decodes to another text than the model knows it by */
     MR_TOKEN_UNKNOWN = 128,
+    MR_TOKEN_UNUSED = 256, /* SentencePiece: merges may pass through it, but it is taken apart again at the end */
 };
 
 typedef struct mr_vocab_slot {
@@ -32,7 +33,7 @@ typedef struct mr_vocab {
     size_t n;
     char *bytes;
     uint32_t *offset; /* n + 1; string of id: bytes[offset[id] .. offset[id + 1]) */
-    uint8_t *attr;    /* MR_TOKEN_… */
+    uint16_t *attr;   /* MR_TOKEN_… */
     mr_vocab_slot *slots;
     size_t mask;
     size_t max_len; /* of the strings that can be found */
@@ -42,7 +43,7 @@ typedef struct mr_vocab {
 typedef struct mr_vocab_item {
     const char *text; /* NULL: the id is unused */
     uint32_t len;
-    uint8_t attr;
+    uint16_t attr;
 } mr_vocab_item;
 
 /* Copies items[0..n) into *vocab; where strings are equal the last id is found. */

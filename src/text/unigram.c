@@ -89,11 +89,22 @@ static void offer(const mr_unigram *u, mr_unigram_cell *cells, size_t start, siz
     *cell = (mr_unigram_cell){.score = sum, .id = id, .start = (uint32_t)start};
 }
 
+/* Sums of a long text would lose their precision: SentencePiece starts again from 0 when they get large. */
+static void keep_small(mr_unigram_cell *cells, size_t at, size_t frontier) {
+    float offset = (float)cells[at].score;
+    if (offset >= -100000.0f && offset <= 100000.0f) return;
+    for (size_t i = at; i <= frontier; i++) {
+        if (i == at || cells[i].start != UNREACHED) cells[i].score = (double)((float)cells[i].score - offset);
+    }
+}
+
 /* Fills cells: for each end of a piece the best path up to it. False when the unknown token is needed and missing. */
 static bool fill(const mr_unigram *u, mr_unigram_cell *cells, const char *text, size_t len) {
     for (size_t i = 0; i <= len; i++) cells[i] = (mr_unigram_cell){.start = UNREACHED};
+    size_t frontier = 0; /* the farthest end reached */
     for (size_t at = 0; at < len;) {
         uint32_t c, node = 0;
+        if (u->in_float) keep_small(cells, at, frontier);
         size_t width = mr_utf8_decode(text + at, len - at, &c);
         bool single = false;
         for (size_t i = at; i < len; i++) {
@@ -103,11 +114,13 @@ static bool fill(const mr_unigram *u, mr_unigram_cell *cells, const char *text, 
             mr_token id = u->token_of[node];
             if (id < 0) continue;
             offer(u, cells, at, i + 1, id, u->score[id]);
+            if (i + 1 > frontier) frontier = i + 1;
             single = single || i + 1 - at == width;
         }
         if (!single) {
             if (u->unk < 0) return false;
             offer(u, cells, at, at + width, u->unk, u->unk_score);
+            if (at + width > frontier) frontier = at + width;
         }
         at += width;
     }
