@@ -34,6 +34,7 @@ typedef struct mr_arch {
     bool embd_scale_sqrt;     /* embeddings are multiplied by sqrt(n_embd) */
     bool logit_scale_divides; /* the metadata's logit_scale divides the logits instead of multiplying them */
     bool qk_norm_after_rope;
+    bool mla;                             /* keys and values are kept compressed (DeepSeek-V2, arXiv:2405.04434) */
     bool post_attention_norm_is_ffn_norm; /* that tensor name holds the norm before the FFN */
     bool full_layers_no_rope;             /* with a window: layers without it do not rotate */
     uint8_t full_period;        /* with a window, where the metadata is silent: every so-many-th layer is without it */
@@ -69,8 +70,15 @@ typedef struct mr_hparams {
     float attn_scale, attn_softcap, logit_softcap;
     float embd_scale, residual_scale, logit_scale;
 
-    uint32_t n_rot; /* values of a head that are rotated */
-    bool rope_neox; /* as the architecture, unless the metadata's rope.halves says otherwise */
+    /* Compressed keys and values: what is kept of a token is one vector of kv_lora_rank values for all heads, which is
+     * key and value at once, and n_rot values that are rotated; so n_head_kv is 1, head_dim_k the sum and head_dim_v
+     * kv_lora_rank. Heads outside are of n_nope + n_rot values (keys) and mla_dim_v values. */
+    uint32_t kv_lora_rank, q_lora_rank; /* 0 = not compressed */
+    uint32_t n_nope, mla_dim_v;
+
+    uint32_t n_rot;    /* values of a head that are rotated */
+    uint32_t rot_from; /* the first of them */
+    bool rope_neox;    /* as the architecture, unless the metadata's rope.halves says otherwise */
     float rope_freq_base;
     mr_rope_scaling rope_scaling;
     float rope_factor;          /* context extension factor, 1 = none */

@@ -63,6 +63,13 @@ void mr_add_block(const mr_pass *p, mr_worker *worker, const mr_inputs *in, cons
 /* x += attention of layer il. In models whose FFN runs in parallel it also computes the FFN's hidden values. */
 void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il);
 
+/* The parts of attention with compressed keys and values around the attention itself: queries as they meet the
+ * compressed keys, [n_head, head_dim_k] of each token in buffers.q, and what is kept, not yet normed and rotated, in
+ * buffers.k; then the heads' outputs in buffers.v_heads. Both end with a barrier. Their private memory in bytes. */
+void mr_mla_queries(const mr_pass *p, mr_worker *worker, const mr_layer *layer);
+void mr_mla_values(const mr_pass *p, mr_worker *worker, const mr_layer *layer);
+size_t mr_mla_scratch(const mr_hparams *hparams);
+
 /* h = act(gate x) * up x (or act(up x)) for the prepared inputs; no barrier before, one inside where it is needed, none
  * behind. */
 void mr_ffn_hidden(const mr_pass *p, mr_worker *worker, const mr_inputs *in, const mr_layer *layer);

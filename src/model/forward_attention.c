@@ -58,6 +58,10 @@ static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, ui
     const float *v = b->v + (token * h->n_head_kv + head_kv) * h->head_dim_v;
     float *q = b->q + (token * h->n_head + head_kv * n_group) * h->head_dim_k;
     bool late = h->arch->qk_norm_after_rope;
+    if (layer->mla != NULL) {
+        model->ops->rms_norm(k, layer->mla->kv_norm, h->kv_lora_rank, h->norm_eps, k);
+        v = k;
+    }
     for (int step = 0; step < 2; step++) {
         if ((step == 1) == late) {
             if (norms_head(&layer->q_norm, h)) norm_heads(model, &layer->q_norm, q, head_kv * n_group, n_group);
@@ -66,9 +70,9 @@ static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, ui
             const float *cosines = b->cosines[layer->rope] + token * n_pairs,
                         *sines = b->sines[layer->rope] + token * n_pairs;
             for (size_t g = 0; g < n_group; g++) {
-                model->ops->rope(q + g * h->head_dim_k, cosines, sines, n_pairs, h->rope_neox);
+                model->ops->rope(q + g * h->head_dim_k + h->rot_from, cosines, sines, n_pairs, h->rope_neox);
             }
-            model->ops->rope(k, cosines, sines, n_pairs, h->rope_neox);
+            model->ops->rope(k + h->rot_from, cosines, sines, n_pairs, h->rope_neox);
         }
     }
     uint32_t pos = run->pos0 + t;
@@ -149,26 +153,36 @@ static void attention_prefill(const mr_pass *p, mr_worker *worker, const mr_laye
         }
     }
     mr_barrier(worker);
-    uint32_t n_group = h->n_head / h->n_head_kv;
+    /* Large groups of query heads are shared out, too. */
+    enum { GROUP_PART = 16 };
+    uint32_t n_group = h->n_head / h->n_head_kv, n_parts = (n_group + GROUP_PART - 1) / GROUP_PART;
+    size_t n_heads = (size_t)h->n_head_kv * n_parts;
     for (size_t run = p->n_runs; run-- > 0;) {
         uint32_t n_tokens = p->runs[run].n_tokens;
         size_t n_stretches = (n_tokens + STRETCH - 1) / STRETCH;
-        mr_loop loop = mr_loop_begin(worker, n_stretches * h->n_head_kv, 1);
+        mr_loop loop = mr_loop_begin(worker, n_stretches * n_heads, 1);
         for (size_t i, end; mr_loop_next(&loop, &i, &end);) {
             /* The last tokens see the most positions: they go first, so that the members end together. */
-            uint32_t t0 = (uint32_t)(n_stretches - 1 - i / h->n_head_kv) * STRETCH;
+            uint32_t t0 = (uint32_t)(n_stretches - 1 - i / n_heads) * STRETCH;
+            uint32_t head_kv = (uint32_t)(i % n_heads / n_parts), g0 = (uint32_t)(i % n_parts) * GROUP_PART;
+            uint32_t n_g = n_group - g0 < GROUP_PART ? n_group - g0 : GROUP_PART;
             uint32_t n = n_tokens - t0 < STRETCH ? n_tokens - t0 : STRETCH;
-            attend(p, worker, il, (uint32_t)(i % h->n_head_kv), run, t0, n, 0, n_group);
+            attend(p, worker, il, head_kv, run, t0, n, g0, n_g);
         }
         /* The ring of loop counters holds 64 loops between two barriers. */
         if (run % 32 == 31) mr_barrier(worker);
     }
 }
 
-void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
+/* Queries, keys and values of all tokens; and in models whose FFN runs in parallel its hidden values. Ends with a
+ * barrier. */
+static void project(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
     const mr_forward_buffers *b = &p->model->buffers;
     const mr_hparams *h = &p->model->hparams;
-    const mr_layer *layer = &p->model->layers[il];
+    if (layer->mla != NULL) {
+        mr_mla_queries(p, worker, layer);
+        return;
+    }
     mr_inputs in = {0};
     mr_want_input(&in, layer->q.w);
     mr_want_input(&in, layer->k.w);
@@ -183,16 +197,23 @@ void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
     mr_matmul(worker, qkv, 3, p->n_tokens);
     if (h->arch->ffn_parallel) mr_ffn_hidden(p, worker, &in, layer);
     mr_barrier(worker);
-
     norm_whole_tokens(p, worker, layer);
+}
+
+void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
+    const mr_forward_buffers *b = &p->model->buffers;
+    const mr_layer *layer = &p->model->layers[il];
+    project(p, worker, layer);
     if (p->one_token_runs)
         attention_decode(p, worker, layer, il);
     else
         attention_prefill(p, worker, layer, il);
     mr_barrier(worker);
+    if (layer->mla != NULL) mr_mla_values(p, worker, layer);
 
     mr_inputs out = {0};
     mr_want_input(&out, layer->o.w);
-    mr_prepare_inputs(p, worker, &out, b->attn, (size_t)h->n_head * h->head_dim_v, NULL, p->n_tokens, NULL);
+    mr_prepare_inputs(p, worker, &out, layer->mla != NULL ? b->v_heads : b->attn, mr_matrix_n_in(layer->o.w), NULL,
+                      p->n_tokens, NULL);
     mr_add_block(p, worker, &out, &layer->o, &layer->attn_post_norm);
 }

@@ -10,6 +10,8 @@ static size_t widest_input(const mr_model *model) {
     if (n_attn > widest) widest = n_attn;
     if (h->n_ff > widest) widest = h->n_ff;
     if (h->n_ff_expert > widest) widest = h->n_ff_expert;
+    if (h->q_lora_rank > widest) widest = h->q_lora_rank;
+    if (h->kv_lora_rank > 0 && (size_t)h->n_head * h->mla_dim_v > widest) widest = (size_t)h->n_head * h->mla_dim_v;
     for (uint32_t il = 0; il < h->n_layer; il++) {
         const mr_experts *e = model->layers[il].experts;
         if (e != NULL && e->n_ff_shared > widest) widest = e->n_ff_shared;
@@ -45,6 +47,11 @@ static void need_kind(needs *n, const mr_matrix *w) {
     if (w != NULL) n->kinds[mr_kind_of(w)] = true;
 }
 
+static void need_mla(needs *n, const mr_mla *mla) {
+    const mr_matrix *matrices[] = {mla->q_down.w, mla->q_up.w, mla->kv_down.w, mla->k_up[0], mla->v_up[0]};
+    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) need_kind(n, matrices[i]);
+}
+
 static needs find_needs(const mr_model *model) {
     needs n = {.block = model->hparams.residual_scale != 1.0f};
     need_kind(&n, model->output.w);
@@ -53,6 +60,7 @@ static needs find_needs(const mr_model *model) {
         const mr_linear *linears[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
                                       &layer->gate, &layer->up, &layer->down};
         for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) need_kind(&n, linears[i]->w);
+        if (layer->mla != NULL) need_mla(&n, layer->mla);
         if (layer->gate.w != NULL && mr_gate_up_apart(layer)) n.h_up = true;
         if (layer->attn_post_norm.weight != NULL || layer->ffn_post_norm.weight != NULL || layer->experts != NULL)
             n.block = true;
@@ -87,6 +95,11 @@ static bool alloc_tokens(mr_model *model, const needs *n) {
         ok = (b->cosines[i] = alloc_rows(T, h->n_rot / 2)) && ok;
         ok = (b->sines[i] = alloc_rows(T, h->n_rot / 2)) && ok;
     }
+    if (h->kv_lora_rank > 0) {
+        ok = (b->q_latent = alloc_rows(T, h->q_lora_rank)) && ok;
+        ok = (b->q_heads = alloc_rows(T, (size_t)h->n_head * (h->n_nope + h->n_rot))) && ok;
+        ok = (b->v_heads = alloc_rows(T, (size_t)h->n_head * h->mla_dim_v)) && ok;
+    }
     if (h->n_expert > 0) {
         ok = (b->router = alloc_rows(T, h->n_expert)) && ok;
         ok = (b->shared_weight = alloc_rows(T, 1)) && ok;
@@ -94,6 +107,13 @@ static bool alloc_tokens(mr_model *model, const needs *n) {
         ok = (b->chosen_weight = alloc_rows(T, h->n_expert_used)) && ok;
     }
     return ok;
+}
+
+/* One token's activations of all heads apart, for attention with compressed keys and values. */
+static size_t head_acts_bytes(const mr_hparams *h, mr_acts_kind kind) {
+    if (h->kv_lora_rank == 0) return 0;
+    uint32_t n = h->kv_lora_rank > h->n_nope ? h->kv_lora_rank : h->n_nope;
+    return h->n_head * mr_acts_stride(kind, n);
 }
 
 /* Activations: shared for a batch, and for one token in each member's private memory. */
@@ -109,7 +129,9 @@ static bool alloc_acts(mr_model *model, const needs *n) {
         size_t stride = mr_acts_stride((mr_acts_kind)kind, widest);
         size_t n_bytes = MR_BATCH_MAX * stride;
         size_t slot_bytes = h->n_expert > 0 ? n_slots * mr_acts_stride((mr_acts_kind)kind, h->n_ff_expert) : 0;
-        ok = (b->acts[kind] = alloc_bytes(n_bytes > slot_bytes ? n_bytes : slot_bytes)) && ok;
+        size_t head_bytes = MR_BATCH_MAX * head_acts_bytes(h, (mr_acts_kind)kind);
+        if (slot_bytes > n_bytes) n_bytes = slot_bytes;
+        ok = (b->acts[kind] = alloc_bytes(n_bytes > head_bytes ? n_bytes : head_bytes)) && ok;
         b->private_acts[kind] = at;
         at += stride * MR_PRIVATE_TOKENS;
     }
@@ -118,7 +140,8 @@ static bool alloc_acts(mr_model *model, const needs *n) {
     b->private_attention = at;
     at += (mr_attention_scratch(&layout, h->n_head / h->n_head_kv) + 63) / 64 * 64;
     b->private_experts = at;
-    b->private_bytes = (at + mr_experts_scratch(h) + 4095) / 4096 * 4096;
+    b->private_mla = at + (mr_experts_scratch(h) + 63) / 64 * 64;
+    b->private_bytes = (b->private_mla + mr_mla_scratch(h) + 4095) / 4096 * 4096;
     b->private_data = alloc_bytes(b->private_bytes * (size_t)mr_team_size(model->team));
     return ok && b->private_data != NULL;
 }
@@ -133,8 +156,9 @@ mr_status mr_forward_buffers_init(mr_model *model, mr_error *err) {
 
 void mr_forward_buffers_free(mr_model *model) {
     mr_forward_buffers *b = &model->buffers;
-    float *floats[] = {b->x,    b->q,     b->k,      b->v,      b->attn,          b->h,
-                       b->h_up, b->block, b->logits, b->router, b->shared_weight, b->chosen_weight};
+    float *floats[] = {b->q_latent,     b->q_heads, b->v_heads, b->x,     b->q,      b->k,      b->v,
+                       b->attn,         b->h,       b->h_up,    b->block, b->logits, b->router, b->shared_weight,
+                       b->chosen_weight};
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) free(floats[i]);
     for (int i = 0; i < MR_N_ROPES; i++) free(b->cosines[i]), free(b->sines[i]);
     for (int kind = 0; kind < MR_N_ACTS_KINDS; kind++) free(b->acts[kind]);

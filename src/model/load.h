@@ -43,6 +43,13 @@ mr_status mr_load_norm(mr_loader *l, const char *name, size_t n, bool required, 
 mr_status mr_load_layer(mr_loader *l, uint32_t il);
 
 void mr_free_linear(mr_linear *linear);
-void mr_free_layer(mr_layer *layer, uint32_t n_expert);
+void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert);
+
+/* Attention of a layer with compressed keys and values. */
+mr_status mr_load_mla(mr_loader *l, uint32_t il, mr_layer *layer);
+void mr_free_mla(mr_mla *mla, uint32_t n_head);
+
+/* Frees n matrices and their list (NULL is ignored). */
+void mr_free_stack(mr_matrix **matrices, uint32_t n);
 
 #endif

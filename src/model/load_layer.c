@@ -20,6 +20,7 @@ static bool layer_has(const mr_loader *l, uint32_t il, const char *name) {
 
 static mr_status load_attention(mr_loader *l, uint32_t il, mr_layer *layer) {
     const mr_hparams *h = &l->model->hparams;
+    if (h->kv_lora_rank > 0) return mr_load_mla(l, il, layer);
     size_t n_q = (size_t)h->n_head * h->head_dim_k, n_k = (size_t)h->n_head_kv * h->head_dim_k;
     size_t n_v = (size_t)h->n_head_kv * h->head_dim_v, n_attn = (size_t)h->n_head * h->head_dim_v,
            n_qkv = n_q + n_k + n_v;
@@ -174,7 +175,7 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
                            : status;
 }
 
-static void free_stack(mr_matrix **matrices, uint32_t n) {
+void mr_free_stack(mr_matrix **matrices, uint32_t n) {
     for (uint32_t i = 0; matrices != NULL && i < n; i++) mr_matrix_free(matrices[i]);
     free(matrices);
 }
@@ -187,13 +188,14 @@ static void free_experts(mr_experts *e, uint32_t n_expert) {
     free(e->gate_bias);
     free(e->up_bias);
     free(e->down_bias);
-    free_stack(e->gate, n_expert);
-    free_stack(e->up, n_expert);
-    free_stack(e->down, n_expert);
+    mr_free_stack(e->gate, n_expert);
+    mr_free_stack(e->up, n_expert);
+    mr_free_stack(e->down, n_expert);
     free(e);
 }
 
-void mr_free_layer(mr_layer *layer, uint32_t n_expert) {
+void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert) {
+    mr_free_mla(layer->mla, n_head);
     mr_linear *linears[] = {&layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) mr_free_linear(linears[i]);
     mr_norm_weights *norms[] = {&layer->attn_norm, &layer->attn_post_norm, &layer->ffn_norm, &layer->ffn_post_norm};

@@ -161,7 +161,7 @@ mr_status mr_model_load(mr_model **out, const mr_gguf *gguf, const mr_model_opti
 void mr_model_free(mr_model *model) {
     if (model == NULL) return;
     for (uint32_t il = 0; model->layers != NULL && il < model->hparams.n_layer; il++) {
-        mr_free_layer(&model->layers[il], model->hparams.n_expert);
+        mr_free_layer(&model->layers[il], model->hparams.n_head, model->hparams.n_expert);
     }
     free(model->layers);
     free(model->output_norm.weight);

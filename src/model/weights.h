@@ -37,14 +37,25 @@ typedef struct mr_experts {
     uint32_t n_ff_shared;
 } mr_experts;
 
+/* Attention with compressed keys and values. A query q of a head meets the compressed c by (k_up^T q) . c, and what the
+ * head gathers of c becomes its output through v_up; so neither keys nor values are ever made. */
+typedef struct mr_mla {
+    mr_linear q_down, q_up; /* [q_lora_rank, n_embd], [n_head * (n_nope + n_rot), q_lora_rank]; w NULL: layer.q alone */
+    mr_norm_weights q_norm; /* [q_lora_rank] */
+    mr_linear kv_down;      /* [kv_lora_rank + n_rot, n_embd] */
+    float *kv_norm;         /* [kv_lora_rank] */
+    mr_matrix **k_up;       /* [n_head] transposed: [kv_lora_rank, n_nope] */
+    mr_matrix **v_up;       /* [n_head] [mla_dim_v, kv_lora_rank] */
+} mr_mla;
+
 /* A layer; parts that its model lacks are NULL. */
 typedef struct mr_layer {
     uint32_t window; /* positions attended to, 0 = all */
     int rope;        /* index of the rotation, -1 = none */
     mr_norm_weights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
     mr_linear q, k, v, o;
-    float
-        *sinks; /* [n_head] logits that only take part in the softmax's sum (Xiao et al., arXiv:2309.17453), or NULL */
+    mr_mla *mla;  /* in place of q (but for models without q_lora_rank), k and v, or NULL */
+    float *sinks; /* [n_head] logits in the softmax's sum only (Xiao et al., arXiv:2309.17453), or NULL */
     mr_head_norm q_norm, k_norm;
     mr_linear gate, up, down;
     mr_experts *experts; /* NULL = dense */
@@ -62,12 +73,14 @@ enum { MR_N_ACTS_KINDS = MR_ACTS_Q8_256 + 1 };
 
 /* Buffers of one forward pass, for MR_BATCH_MAX tokens. */
 typedef struct mr_forward_buffers {
-    float *x;     /* residual stream [tokens, n_embd] */
-    float *q;     /* [tokens, n_head * head_dim_k] */
-    float *k, *v; /* [tokens, n_head_kv * head_dim] */
-    float *attn;  /* [tokens, n_head * head_dim_v] */
-    float *h;     /* [ffn rows, widest FFN] */
-    float *h_up;  /* the same; only where gate and up can't be fused */
+    float *x;                            /* residual stream [tokens, n_embd] */
+    float *q;                            /* [tokens, n_head * head_dim_k] */
+    float *k, *v;                        /* [tokens, n_head_kv * head_dim] */
+    float *attn;                         /* [tokens, n_head * head_dim_v] */
+    float *q_latent, *q_heads, *v_heads; /* [tokens, q_lora_rank], [tokens, n_head * (n_nope + n_rot)],
+                                            [tokens, n_head * mla_dim_v]; compressed keys and values only */
+    float *h;                            /* [ffn rows, widest FFN] */
+    float *h_up;                         /* the same; only where gate and up can't be fused */
     float *block; /* [ffn rows, n_embd] output of a block before it is normed or scaled; only where that happens */
     float *cosines[MR_N_ROPES], *sines[MR_N_ROPES]; /* [tokens, n_rot / 2] */
     float *logits;                                  /* [MR_LOGITS_ROWS, n_vocab] */
@@ -82,6 +95,7 @@ typedef struct mr_forward_buffers {
     size_t private_norm;                  /* one token's floats */
     size_t private_attention;             /* attention scratch */
     size_t private_experts;               /* lists of an expert layer */
+    size_t private_mla;                   /* lists of a layer with compressed keys and values */
 } mr_forward_buffers;
 
 /* Rows of logits that are computed at once. */
