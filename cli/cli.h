@@ -43,6 +43,7 @@ bool mr_cli_print_json(const json_t *json, size_t flags);
 /* Interrupts. After mr_cli_catch_interrupts (call it before any other thread exists), Ctrl-C and SIGTERM request
  * `cancel` where one is set and end the process where none is; a second one always ends it. */
 void mr_cli_catch_interrupts(void);
+void mr_cli_release_interrupts(void);        /* ends the thread that waits for them */
 void mr_cli_on_interrupt(mr_cancel *cancel); /* NULL: end the process. Not owned. */
 
 /* A model named on the command line, with its sampling. */

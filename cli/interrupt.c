@@ -13,6 +13,8 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static mr_cancel *current;
 static sigset_t interrupts;
+static pthread_t waiter;
+static bool waiting, stopping;
 
 /* Takes the signals that all other threads have blocked: a cancel takes locks, which no signal handler may. */
 static void *wait_for_signals(void *unused) {
@@ -22,24 +24,32 @@ static void *wait_for_signals(void *unused) {
         if (sigwait(&interrupts, &number) != 0) continue;
         pthread_mutex_lock(&lock);
         mr_cancel *cancel = mr_cancel_ref(current);
+        bool stop = stopping;
         pthread_mutex_unlock(&lock);
+        if (stop) return NULL;
         if (cancel == NULL || mr_cancel_is_set(cancel)) _exit(MR_EXIT_CANCELLED);
         mr_cancel_request(cancel);
         mr_cancel_unref(cancel);
     }
-    return NULL;
 }
 
 void mr_cli_catch_interrupts(void) {
-    pthread_t thread;
     sigemptyset(&interrupts);
     sigaddset(&interrupts, SIGINT);
     sigaddset(&interrupts, SIGTERM);
     if (pthread_sigmask(SIG_BLOCK, &interrupts, NULL) != 0) return;
-    if (pthread_create(&thread, NULL, wait_for_signals, NULL) == 0)
-        pthread_detach(thread);
-    else
-        pthread_sigmask(SIG_UNBLOCK, &interrupts, NULL);
+    waiting = pthread_create(&waiter, NULL, wait_for_signals, NULL) == 0;
+    if (!waiting) pthread_sigmask(SIG_UNBLOCK, &interrupts, NULL);
+}
+
+void mr_cli_release_interrupts(void) {
+    if (!waiting) return;
+    pthread_mutex_lock(&lock);
+    stopping = true;
+    pthread_mutex_unlock(&lock);
+    pthread_kill(waiter, SIGTERM);
+    pthread_join(waiter, NULL);
+    waiting = false;
 }
 
 void mr_cli_on_interrupt(mr_cancel *cancel) {

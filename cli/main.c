@@ -58,7 +58,9 @@ int main(int argc, char **argv) {
         if (strcmp(name, commands[i].name) != 0) continue;
         setenv("RUST_LOG", "warn", 0); /* a person is watching: what went well needs no log line */
         mr_cli_catch_interrupts();
-        return commands[i].run(argc - 1, argv + 1);
+        int status = commands[i].run(argc - 1, argv + 1);
+        mr_cli_release_interrupts();
+        return status;
     }
     fprintf(stderr, "mistral-runner: there is no command \"%s\"\n\n", name);
     help(stderr);
