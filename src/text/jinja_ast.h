@@ -165,6 +165,8 @@ struct jj_node {
     bool flag;        /* JJ_N_BLOCK: scoped; JJ_N_TUPLE: store */
     bool flag2;       /* JJ_N_BLOCK: required */
     bool toplevel;    /* SET, SET_BLOCK, MACRO: also sets the context's variable */
+    bool constant;    /* an expression without variables and calls */
+    bool folds;       /* a constant expression with a slice in it: see mr_jj_eval */
     uint32_t line, column;
     uint32_t name_id; /* NAME, NSREF, MACRO */
     jj_ref ref;       /* NAME, NSREF, MACRO */

@@ -275,3 +275,10 @@ static const jj_builtin globals[] = {
 const jj_builtin *mr_jj_find_global(const char *name, size_t len) {
     return mr_jj_find_in(globals, sizeof globals / sizeof *globals, name, len);
 }
+
+const char *mr_jj_class_name(const jj_builtin *fn) {
+    if (fn->fn == global_dict) return "dict";
+    if (fn->fn == global_namespace) return "jinja2.utils.Namespace";
+    if (fn->fn == global_cycler) return "jinja2.utils.Cycler";
+    return fn->fn == global_joiner ? "jinja2.utils.Joiner" : NULL;
+}

@@ -8,7 +8,11 @@ jj_value *mr_jj_slot(jj_frame *f, jj_ref ref) {
     return &f->slots[ref.slot];
 }
 
+/* What ends the folding of an expression that turns out not to be constant. */
+static bool not_constant(jj_rt *rt) { return mr_jj_raise(rt, JJ_ERR_RUNTIME, "not constant"); }
+
 static bool eval_name(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *out) {
+    if (rt->folding) return not_constant(rt);
     *out = *mr_jj_slot(f, node->ref);
     if (out->kind != JJ_MISSING) return true;
     return mr_jj_undefined_name(rt, mr_jj_str_static(node->name), out);
@@ -139,7 +143,10 @@ static bool eval_getitem(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *
             return false;
         }
         rt->at = node;
-        return mr_jj_slice(rt, obj, &slice, out);
+        if (mr_jj_slice(rt, obj, &slice, out)) return true;
+        if (!rt->folding || rt->error != JJ_ERR_TYPE) return false;
+        rt->error = JJ_ERR_NONE;
+        return mr_jj_undefined_attr(rt, obj, mr_jj_none(), out);
     }
     if (!mr_jj_eval(rt, f, node->b, &key)) return false;
     rt->at = node;
@@ -220,6 +227,7 @@ bool mr_jj_eval_args(jj_rt *rt, jj_frame *f, const jj_call_args *args, jj_value 
 bool mr_jj_eval_call(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value caller, jj_value *out) {
     jj_value callee;
     jj_args args;
+    if (rt->folding) return not_constant(rt);
     if (!mr_jj_eval(rt, f, node->a, &callee) || !mr_jj_eval_args(rt, f, node->x.args, caller, &args)) return false;
     rt->at = node;
     return mr_jj_call(rt, callee, &args, out);
@@ -227,6 +235,7 @@ bool mr_jj_eval_call(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value calle
 
 bool mr_jj_eval_filter(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value subject, jj_value *out) {
     jj_args given, args;
+    if (rt->folding && !node->constant) return not_constant(rt);
     if (!mr_jj_eval_args(rt, f, node->x.args, (jj_value){0}, &given)) return false;
     rt->at = node;
     if (node->builtin == NULL) {
@@ -269,10 +278,53 @@ static bool eval_getattr(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *
     return mr_jj_getattr(rt, obj, node->value, out);
 }
 
+/* Whether Jinja's compiler can write the value into its code. */
+static bool is_literal(jj_rt *rt, jj_value v) {
+    if (!mr_jj_enter(rt)) return false;
+    switch (v.kind) {
+    case JJ_NONE:
+    case JJ_BOOL:
+    case JJ_INT:
+    case JJ_BIG:
+    case JJ_FLOAT:
+    case JJ_STR:
+    case JJ_RANGE: return true;
+    case JJ_LIST:
+    case JJ_TUPLE:
+        for (size_t i = 0; i < v.u.l->n; i++) {
+            if (!is_literal(rt, v.u.l->items[i])) return false;
+        }
+        return true;
+    case JJ_DICT:
+        for (size_t i = 0; i < v.u.d->n; i++) {
+            if (!is_literal(rt, v.u.d->entries[i].key) || !is_literal(rt, v.u.d->entries[i].value)) return false;
+        }
+        return true;
+    default: return false;
+    }
+}
+
+/* Jinja evaluates constant expressions when it compiles, and there a slice that is not possible is an undefined value. If
+ * that leads to a value, it stands; if not, the expression is evaluated as any other, where such a slice is an error.
+ * Returns whether *out is set. */
+static bool fold(jj_rt *rt, jj_frame *f, const jj_node *node, bool printed, jj_value *out) {
+    rt->folding = true;
+    bool ok = mr_jj_eval(rt, f, node, out) && (printed || is_literal(rt, *out));
+    rt->folding = false;
+    if (!ok && rt->error != JJ_ERR_LIMIT && rt->error != JJ_ERR_NOMEM) rt->error = JJ_ERR_NONE;
+    return ok;
+}
+
+bool mr_jj_eval_output(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *out) {
+    if (node->folds && fold(rt, f, node, true, out)) return true;
+    return mr_jj_eval(rt, f, node, out);
+}
+
 bool mr_jj_eval(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *out) {
     jj_value subject;
-    rt->at = node;
     if (!mr_jj_enter(rt)) return false;
+    if (node->folds && !rt->folding && fold(rt, f, node, false, out)) return true;
+    rt->at = node;
     switch (node->kind) {
     case JJ_N_CONST: *out = node->value; return true;
     case JJ_N_NAME: return eval_name(rt, f, node, out);

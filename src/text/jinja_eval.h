@@ -28,6 +28,8 @@ struct jj_loop {
 typedef enum jj_flow { JJ_FLOW_NEXT, JJ_FLOW_BREAK, JJ_FLOW_CONTINUE, JJ_FLOW_ERROR } jj_flow;
 
 bool mr_jj_eval(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *out);
+/* The same for an expression whose value is printed. */
+bool mr_jj_eval_output(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *out);
 /* Evaluates the arguments of a call; caller (not MISSING) is added as a keyword. */
 bool mr_jj_eval_args(jj_rt *rt, jj_frame *f, const jj_call_args *args, jj_value caller, jj_args *out);
 /* A filter or test with its subject already there. */

@@ -188,7 +188,7 @@ static bool exec_output(jj_rt *rt, jj_frame *f, const jj_node *node) {
         jj_value v = item->value;
         if (item->kind == JJ_N_DATA) {
             if (!mr_jj_emit(rt, v.u.s->data, v.u.s->len)) return false;
-        } else if (!mr_jj_eval(rt, f, item, &v) || !emit_value(rt, v)) {
+        } else if (!mr_jj_eval_output(rt, f, item, &v) || !emit_value(rt, v)) {
             return false;
         }
     }

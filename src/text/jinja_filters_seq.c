@@ -54,7 +54,11 @@ static bool f_reverse(jj_rt *rt, const jj_call *c, jj_value *out) {
     if (got != 0) return got > 0;
     if (!mr_jj_is_iterable(c->a[0])) return mr_jj_raise(rt, JJ_ERR_FILTER_ARGUMENT, "argument must be iterable");
     jj_vec vec;
-    if (!mr_jj_to_vec(rt, c->a[0], &vec)) return false;
+    if (!mr_jj_to_vec(rt, c->a[0], &vec)) {
+        if (rt->error != JJ_ERR_TYPE) return false;
+        rt->error = JJ_ERR_NONE;
+        return mr_jj_raise(rt, JJ_ERR_FILTER_ARGUMENT, "argument must be iterable");
+    }
     for (size_t i = 0, k = vec.n; i + 1 < k; i++, k--) {
         jj_value swap = vec.items[i];
         vec.items[i] = vec.items[k - 1];
@@ -410,7 +414,8 @@ typedef struct mapper {
     bool is_map, negate, by_attribute;
     jj_iter *inner;
     /* set up when the first item is asked for: */
-    const jj_builtin *fn; /* NULL: the attribute (map) or the item's truth (select) */
+    const jj_builtin *fn; /* NULL: the attribute (map) or the item's truth (select), or there is none of that name */
+    bool named;
     jj_path path;
     jj_value fallback;
     jj_args fn_args;
@@ -452,12 +457,10 @@ static bool setup(jj_rt *rt, mapper *m) {
     }
     if (m->args.n_pos <= at) return !m->is_map || setup_attribute_map(rt, m);
     jj_value name = m->args.pos[at];
-    uint64_t hash;
-    if (!mr_jj_hash(rt, name, &hash)) return false;
+    m->named = true;
     if (name.kind == JJ_STR) {
         m->fn = m->is_map ? mr_jj_find_filter(name.u.s->data, name.u.s->len) : mr_jj_find_test(name.u.s->data, name.u.s->len);
     }
-    if (m->fn == NULL) return no_such(rt, m->is_map ? "filter" : "test", name);
     m->fn_args = m->args;
     m->fn_args.pos = m->args.pos + at; /* the name's place is taken by each item */
     m->fn_args.n_pos = m->args.n_pos - at;
@@ -465,9 +468,13 @@ static bool setup(jj_rt *rt, mapper *m) {
 }
 
 static bool apply(jj_rt *rt, mapper *m, jj_value item, jj_value *out) {
-    if (m->fn == NULL) {
+    if (!m->named) {
         *out = item;
         return true;
+    }
+    uint64_t hash;
+    if (m->fn == NULL) {
+        return mr_jj_hash(rt, m->fn_args.pos[0], &hash) && no_such(rt, m->is_map ? "filter" : "test", m->fn_args.pos[0]);
     }
     jj_args args = m->fn_args;
     jj_value *pos = mr_jj_calloc(rt, args.n_pos, sizeof *pos);

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+__extension__ typedef unsigned __int128 u128;
+
 bool mr_jj_is_number(jj_value v) {
     return v.kind == JJ_BOOL || v.kind == JJ_INT || v.kind == JJ_BIG || v.kind == JJ_FLOAT;
 }
@@ -380,6 +382,19 @@ static bool small_binary(char op, int64_t a, int64_t b, int64_t *r) {
     }
 }
 
+/* a / b correctly rounded (b is not 0). */
+static double divide_integers(int64_t a, int64_t b) {
+    uint64_t x = a < 0 ? 0 - (uint64_t)a : (uint64_t)a, y = b < 0 ? 0 - (uint64_t)b : (uint64_t)b;
+    if (x < (uint64_t)1 << 53 && y < (uint64_t)1 << 53) return (double)a / (double)b;
+    if (x == 0) return 0;
+    /* 65 bits of quotient, the last one also standing for everything below it. */
+    int shift = 64 + __builtin_clzll(x) - __builtin_clzll(y);
+    u128 numerator = (u128)x << shift, q = numerator / y;
+    if (numerator % y != 0) q |= 1;
+    double r = ldexp((double)q, -shift);
+    return (a < 0) != (b < 0) ? -r : r;
+}
+
 static bool integer_binary(jj_rt *rt, char op, jj_value a, jj_value b, jj_value *out) {
     int64_t x = 0, y = 0, r;
     bool small = mr_jj_index(a, &x);
@@ -389,7 +404,7 @@ static bool integer_binary(jj_rt *rt, char op, jj_value a, jj_value b, jj_value 
         return mr_jj_raise(rt, JJ_ERR_ZERO_DIVISION, op == '/' ? "division by zero" : "integer division or modulo by zero");
     }
     if (op == '/') {
-        double q = mr_jj_to_double(a) / mr_jj_to_double(b);
+        double q = small ? divide_integers(x, y) : mr_jj_to_double(a) / mr_jj_to_double(b);
         if (!isfinite(q)) return mr_jj_raise(rt, JJ_ERR_OVERFLOW, "integer division result too large for a float");
         *out = mr_jj_float(q);
         return true;

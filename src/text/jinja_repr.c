@@ -179,7 +179,9 @@ static bool put_repr(jj_rt *rt, mr_buf *buf, jj_value v, repr how) {
     case JJ_LOOP: return put_loop(rt, buf, v);
     case JJ_MACRO: return put_macro(rt, buf, v.u.macro);
     case JJ_SELF: return mr_buf_puts(buf, "<TemplateReference None>");
-    case JJ_BUILTIN: return mr_buf_printf(buf, "<function %s>", v.u.builtin->name);
+    case JJ_BUILTIN:
+        if (mr_jj_class_name(v.u.builtin) != NULL) return mr_buf_printf(buf, "<class '%s'>", mr_jj_class_name(v.u.builtin));
+        return mr_buf_printf(buf, "<function %s>", v.u.builtin->name);
     case JJ_METHOD: return mr_buf_printf(buf, "<built-in method %s of %s object>", v.u.method->fn->name,
                                          mr_jj_type_name(v.u.method->self));
     case JJ_ITER: return mr_buf_printf(buf, "<%s object>", v.u.iter->name);

@@ -452,9 +452,74 @@ static bool visit_cond(resolver *r, frame *f, jj_node *node) {
     return ok;
 }
 
+/* Whether the filter's or test's result depends on its arguments alone. */
+static bool is_pure(const jj_node *node) {
+    static const char *const impure[] = {"map", "select", "reject", "selectattr", "rejectattr", "random"};
+    for (size_t i = 0; node->kind == JJ_N_FILTER && i < sizeof impure / sizeof *impure; i++) {
+        if (mr_jj_str_is(node->name, impure[i])) return false;
+    }
+    return node->builtin != NULL && node->a != NULL;
+}
+
+typedef struct constness {
+    bool constant, folds;
+} constness;
+
+static void join_constness(constness *c, const jj_node *part) {
+    if (part == NULL) return;
+    c->constant = c->constant && part->constant;
+    c->folds = c->folds || part->folds;
+}
+
+static void join_all(constness *c, const jj_body *parts) {
+    for (size_t i = 0; i < parts->n; i++) join_constness(c, parts->nodes[i]);
+}
+
+/* Marks constant expressions, after their parts have been marked. */
+static void mark_constant(jj_node *node) {
+    constness c = {.constant = true};
+    switch (node->kind) {
+    case JJ_N_NAME:
+    case JJ_N_NSREF:
+    case JJ_N_CALL: return;
+    case JJ_N_AND:
+    case JJ_N_OR:
+        node->constant = node->a->constant; /* the rest may not be needed */
+        node->folds = node->constant && (node->a->folds || node->b->folds);
+        return;
+    case JJ_N_COND:
+        node->constant = node->a->constant && node->c != NULL && (node->b->constant || node->c->constant);
+        node->folds = node->constant && (node->a->folds || node->b->folds || node->c->folds);
+        return;
+    case JJ_N_FILTER:
+    case JJ_N_TEST:
+        c.constant = is_pure(node);
+        join_all(&c, &node->x.args->pos);
+        join_all(&c, &node->x.args->kw);
+        join_constness(&c, node->x.args->dyn_args);
+        join_constness(&c, node->x.args->dyn_kwargs);
+        break;
+    case JJ_N_GETITEM: c.folds = node->b->kind == JJ_N_SLICE; break;
+    default: break;
+    }
+    join_constness(&c, node->a);
+    join_constness(&c, node->b);
+    join_constness(&c, node->c);
+    join_all(&c, &node->items);
+    node->constant = c.constant;
+    node->folds = c.constant && c.folds;
+}
+
+static bool visit_parts(resolver *r, frame *f, jj_node *node);
+
 static bool visit_expr(resolver *r, frame *f, jj_node *node) {
     if (node == NULL) return true;
-    if (!work(r, 1 + f->sym.n_refs / 16, node)) return false;
+    if (!work(r, 1 + f->sym.n_refs / 16, node) || !visit_parts(r, f, node)) return false;
+    if (node->kind < JJ_N_DATA) mark_constant(node);
+    return true;
+}
+
+static bool visit_parts(resolver *r, frame *f, jj_node *node) {
     switch (node->kind) {
     case JJ_N_NAME:
     case JJ_N_NSREF: return bind(r, f, node);

@@ -179,7 +179,9 @@ bool mr_jj_filter_tojson(jj_rt *rt, const jj_call *call, jj_value *out) {
     mr_buf buf = {0};
     if (call->a[1].kind != JJ_MISSING && !mr_jj_truth(rt, call->a[1], &style.ensure_ascii)) return false;
     if (call->a[4].kind != JJ_MISSING && !mr_jj_truth(rt, call->a[4], &style.sort_keys)) return false;
-    if (!set_indent(rt, call->a[2], &style) || !set_separators(rt, call->a[3], &style)) return false;
+    /* A text alone has no use for the indentation, so even a wrong one goes unnoticed. */
+    if (call->a[0].kind != JJ_STR && !set_indent(rt, call->a[2], &style)) return false;
+    if (!set_separators(rt, call->a[3], &style)) return false;
     bool ok = put_value(rt, &buf, call->a[0], &style, 0);
     if (!ok && buf.failed) mr_jj_raise(rt, JJ_ERR_NOMEM, "no memory to render the template");
     ok = ok && mr_jj_str_buf(rt, &buf, out);

@@ -326,12 +326,21 @@ static const char *owner_text(jj_value v) {
     case JJ_JOINER: return "jinja2.utils.Joiner object";
     case JJ_SELF: return "jinja2.runtime.TemplateReference object";
     case JJ_BLOCK: return "jinja2.runtime.BlockReference object";
-    case JJ_ITER: return "generator object";
+    case JJ_BUILTIN: return mr_jj_class_name(v.u.builtin) != NULL ? "type object" : "function object";
+    case JJ_METHOD: return "builtin_function_or_method object";
+    case JJ_SLICE: return "slice object";
     default: return "function object";
     }
 }
 
 bool mr_jj_undefined_attr(jj_rt *rt, jj_value owner, jj_value name, jj_value *out) {
+    if (owner.kind == JJ_ITER) {
+        size_t size = strlen(owner.u.iter->name) + 8;
+        char *text = mr_jj_alloc(rt, size);
+        if (text == NULL) return false;
+        snprintf(text, size, "%s object", owner.u.iter->name);
+        return new_undefined(rt, (jj_undef){.owner = text, .name = keep(rt, name)}, out);
+    }
     return new_undefined(rt, (jj_undef){.owner = owner_text(owner), .name = keep(rt, name)}, out);
 }
 
@@ -375,7 +384,7 @@ const char *mr_jj_type_name(jj_value v) {
     case JJ_RANGE: return "range";
     case JJ_NAMESPACE: return "Namespace";
     case JJ_ITER: return v.u.iter->name;
-    case JJ_BUILTIN: return "function";
+    case JJ_BUILTIN: return mr_jj_class_name(v.u.builtin) != NULL ? "type" : "function";
     case JJ_METHOD: return "builtin_function_or_method";
     case JJ_MACRO: return "Macro";
     case JJ_LOOP: return "LoopContext";

@@ -238,6 +238,7 @@ struct jj_rt {
     mr_buf captures[8]; /* reused buffers of nested captures; deeper ones are made as needed */
     unsigned n_captures;
     bool autoescape;
+    bool folding; /* inside of a constant expression that may be folded */
     jj_value *globals; /* the variables of the context by name id */
     struct jj_context *context;
     uint64_t random;
@@ -304,6 +305,9 @@ bool mr_jj_undefined_name(jj_rt *rt, jj_value name, jj_value *out);
 bool mr_jj_undefined_attr(jj_rt *rt, jj_value owner, jj_value name, jj_value *out);
 bool mr_jj_undefined_unsafe(jj_rt *rt, jj_value owner, jj_value name, jj_value *out);
 bool mr_jj_raise_undefined(jj_rt *rt, jj_value undefined); /* always false */
+
+/* The name of the Python class that a global function is ("dict", "jinja2.utils.Namespace", …), NULL for a function. */
+const char *mr_jj_class_name(const jj_builtin *fn);
 
 /* The name Python gives the type: "str", "NoneType", … */
 const char *mr_jj_type_name(jj_value v);
