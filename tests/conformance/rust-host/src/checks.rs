@@ -3,6 +3,7 @@
 use crate::abi::{FfiOption, LIVE};
 use crate::plugin::*;
 use crate::schema::{self, MethodJsonSchema, MethodSchema};
+use crate::Options;
 use prost::Message;
 use prost_reflect::MessageDescriptor;
 use serde_json::{json, Value};
@@ -27,7 +28,8 @@ pub struct Context {
     pub settings: MessageDescriptor,
     pub chat: Method,
     pub completion: Method,
-    pub model: Option<String>,
+    /// The encoded settings that every check loads.
+    pub worker: Vec<u8>,
     pub n_cancels: usize,
     pub n_prefill: usize,
 }
@@ -62,24 +64,26 @@ fn method(instance: &Instance, name: &'static str, args: &str, result: &str) -> 
 
 impl Context {
     /// Asks the plugin for its schemas. An error here ends the program: nothing else could be run.
-    pub fn new(plugin: Plugin, model: Option<String>, n_cancels: usize, n_prefill: usize) -> Result<Self, String> {
+    pub fn new(plugin: Plugin, options: &Options) -> Result<Self, String> {
         let instance = plugin.instance();
         let settings = schema::first_message(&instance.text(instance.vtable().runner_settings_proto))?;
         let chat = method(&instance, "chat", "LLMChatArgs", "LLMChatResult")?;
         let completion = method(&instance, "completion", "LLMCompletionArgs", "LLMCompletionResult")?;
-        Ok(Context { plugin, settings, chat, completion, model, n_cancels, n_prefill })
-    }
-
-    fn settings(&self) -> Vec<u8> {
-        match &self.model {
-            Some(path) => schema::encode(&self.settings, json!({"gguf_model": {"model_name_or_path": path}})),
-            None => Vec::new(),
+        let mut json = serde_json::Map::new();
+        if let Some(path) = &options.model {
+            json.insert("gguf_model".into(), json!({"model_name_or_path": path}));
         }
+        if options.context_size > 0 {
+            json.insert("context_size".into(), options.context_size.into());
+        }
+        let worker = schema::encode(&settings, json.into());
+        let (n_cancels, n_prefill) = (options.n_cancels, options.n_prefill);
+        Ok(Context { plugin, settings, worker, chat, completion, n_cancels, n_prefill })
     }
 
     async fn loaded(&self) -> Result<Instance, String> {
         let instance = self.plugin.instance();
-        instance.load(self.settings()).await?;
+        instance.load(self.worker.clone()).await?;
         Ok(instance)
     }
 
@@ -185,7 +189,7 @@ pub async fn load_errors(c: &Context) -> Check {
     let text = err_of(instance.load(schema::encode(&c.settings, missing)).await, "missing.gguf")?;
     err_of(instance.load(vec![0xff, 0xff, 0xff]).await, "settings")?;
     err_of(instance.run(c.chat_args("Hi", 4), &Vec::new(), None).await.result, "load")?;
-    instance.load(c.settings()).await?; /* an instance survives its errors */
+    instance.load(c.worker.clone()).await?; /* an instance survives its errors */
     Ok(text)
 }
 
@@ -369,7 +373,7 @@ pub async fn drops_futures(c: &Context) -> Check {
     let instance = c.loaded().await?;
     let none = Vec::new();
     drop(instance.run_future(c.long_args(0), &none, Some("completion")));
-    drop(c.plugin.instance().load_future(c.settings()));
+    drop(c.plugin.instance().load_future(c.worker.clone()));
     for round in 0..12u64 {
         let time = Duration::from_micros(300 * round * round);
         drop_after(instance.run_future(c.long_args(round as usize), &none, Some("completion")), time).await;
@@ -380,7 +384,7 @@ pub async fn drops_futures(c: &Context) -> Check {
         ensure(started.elapsed() < time + Duration::from_secs(5), "dropping a future waited")?;
         while chunks.recv().await.is_some() {} /* ends only when the sink was dropped */
         let fresh = c.plugin.instance();
-        drop_after(fresh.load_future(c.settings()), time / 4).await;
+        drop_after(fresh.load_future(c.worker.clone()), time / 4).await;
     }
     let orphan = instance.run_future(c.long_args(99), &none, Some("completion"));
     drop_after(orphan, Duration::from_millis(5)).await;
@@ -504,7 +508,7 @@ pub async fn nothing_left(_: &Context) -> Check {
 pub async fn polls_are_short(c: &Context) -> Check {
     let instance = c.plugin.instance();
     let pending = {
-        let mut load = pin!(instance.load_future(c.settings()));
+        let mut load = pin!(instance.load_future(c.worker.clone()));
         std::future::poll_fn(|cx| std::task::Poll::Ready(load.as_mut().poll(cx).is_pending())).await
     };
     ensure(pending, "the first poll of a load waited for the load")?;

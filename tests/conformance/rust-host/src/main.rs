@@ -10,26 +10,35 @@ mod schema;
 use checks::Context;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: rust-host PLUGIN.so [--model FILE.gguf] [--cancels N] [--prefill WORDS] [--only WORD]\n\
+const USAGE: &str =
+    "usage: rust-host PLUGIN.so [--model FILE.gguf] [--cancels N] [--prefill WORDS] [--context TOKENS] [--only WORD]\n\
                      Without --model the plugin's built-in model answers.";
 
-struct Options {
-    plugin: String,
-    model: Option<String>,
-    n_cancels: usize,
-    n_prefill: usize,
-    only: String,
+pub struct Options {
+    pub plugin: String,
+    pub model: Option<String>,
+    pub n_cancels: usize,
+    pub n_prefill: usize,
+    pub context_size: u32,
+    pub only: String,
 }
 
 fn parse_options() -> Option<Options> {
     let mut args = std::env::args().skip(1);
-    let mut options =
-        Options { plugin: String::new(), model: None, n_cancels: 100, n_prefill: 400, only: String::new() };
+    let mut options = Options {
+        plugin: String::new(),
+        model: None,
+        n_cancels: 100,
+        n_prefill: 400,
+        context_size: 0,
+        only: String::new(),
+    };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--model" => options.model = Some(args.next()?),
             "--cancels" => options.n_cancels = args.next()?.parse().ok()?,
             "--prefill" => options.n_prefill = args.next()?.parse().ok()?,
+            "--context" => options.context_size = args.next()?.parse().ok()?,
             "--only" => options.only = args.next()?,
             path if !path.starts_with('-') && options.plugin.is_empty() => options.plugin = arg,
             _ => return None,
@@ -79,8 +88,7 @@ async fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let context = plugin::Plugin::open(&options.plugin)
-        .and_then(|plugin| Context::new(plugin, options.model, options.n_cancels, options.n_prefill));
+    let context = plugin::Plugin::open(&options.plugin).and_then(|plugin| Context::new(plugin, &options));
     let context: &'static Context = match context {
         Ok(context) => Box::leak(Box::new(context)),
         Err(why) => {
@@ -88,7 +96,7 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut report = Report { only: options.only, n_passed: 0, n_failed: 0 };
+    let mut report = Report { only: options.only.clone(), n_passed: 0, n_failed: 0 };
     check_all!(report, context:
         versions_and_texts, json_schemas, no_client_streams, load_errors, bad_jobs, runs, streams, cancels_mid_stream,
         cancels_a_prefill,
