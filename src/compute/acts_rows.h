@@ -79,7 +79,6 @@ static void row_q8_32(const float *x, size_t n_in, uint8_t *row) {
 }
 
 static inline void q8_256_sums(mr_q8_256 *block, mr_q8_256_meta *meta) {
-    static const uint8_t ORDER[8] = {0, 2, 1, 3, 4, 6, 5, 7};
     int sum[16], abs_sum[16];
     for (int g = 0; g < 16; g++) {
         int s = 0, a = 0;
@@ -102,7 +101,7 @@ static inline void q8_256_sums(mr_q8_256 *block, mr_q8_256_meta *meta) {
     }
     meta->peak16 = (uint16_t)peak16;
     meta->peak32 = (uint16_t)peak32;
-    for (int i = 0; i < 8; i++) meta->sum32[i] = (int16_t)(sum[2 * ORDER[i]] + sum[2 * ORDER[i] + 1]);
+    for (int i = 0; i < 8; i++) meta->sum32[i] = (int16_t)(sum[2 * i] + sum[2 * i + 1]);
     meta->unused[0] = meta->unused[1] = 0;
 }
 

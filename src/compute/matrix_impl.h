@@ -29,8 +29,9 @@
  * 4 vectors of int8 scales of 16 k; 16 groups of 2 nibble vectors of indices. Larger than the file's bits (4.6 for 1.6
  * to 3.4), in return for decoding without a codebook. TERNARY (TQ1_0, TQ2_0)  in pairs: 16 vectors of 2 bits, q + 1
  *
- *   The vectors A, B, C of 6-bit numbers hold in the low 6 bits of a byte the scales 0-3, scales 4-7 and minima 0-3,
- * and in the top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the minima 4-7. */
+ *   Three vectors A, B, C of 6-bit numbers hold in the low 6 bits of their bytes the first 12 numbers of each row, and in the
+ *   top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the last 4. The numbers are for Q4_K and Q5_K the scales 0-7 and the minima
+ *   0-7, for Q3_K the scales 0-15. Numbers of groups of 32 are in the order 0 2 1 3 4 6 5 7 (mr_group_byte). */
 #ifndef MR_COMPUTE_MATRIX_IMPL_H
 #define MR_COMPUTE_MATRIX_IMPL_H
 
@@ -86,7 +87,7 @@ typedef struct mr_q8_256_meta {
     float d;
     uint16_t peak16;  /* largest sum of |q| of 16 */
     uint16_t peak32;  /* largest sum of the positive, or of the negative, q of 32 */
-    int16_t sum32[8]; /* sums of 32, in the order 0 2 1 3 4 6 5 7 */
+    int16_t sum32[8]; /* sums of 32 */
     int32_t unused[2];
 } mr_q8_256_meta;
 
@@ -115,6 +116,12 @@ enum {
     MR_CODEBOOK_BYTES = 2368,
     MR_TERNARY_BYTES = 1024, /* without d */
 };
+
+/* Where a vector of numbers for groups of 32 keeps group g: byte mr_group_byte(g % 4) of a row's dword. The low bytes of its
+ * 16-bit halves are then neighbours, and so are the high ones. */
+static inline size_t mr_group_byte(size_t g) {
+    return (size_t)((const uint8_t[4]){0, 2, 1, 3})[g];
+}
 
 static inline size_t mr_round64(size_t n) {
     return (n + 63) & ~(size_t)63;

@@ -5,7 +5,7 @@
 typedef struct k_head {
     __m256 d, dmin;
     __m256i scale[8]; /* of a group, in both halves of a row's dword */
-    __m256i min[4];   /* pairs (0 2) (1 3) (4 6) (5 7) */
+    __m256i min[4];   /* pairs (0 1) (2 3) (4 5) (6 7) */
 } k_head;
 
 ALWAYS_INLINE void split_pairs(__m256i bytes, __m256i pairs[2]) {
@@ -18,7 +18,7 @@ ALWAYS_INLINE void load_k_head(const uint8_t *p, size_t half, k_head *head) {
     load_six_bits(p + 64 + 32 * half, v);
     head->d = load_halves(p + 16 * half);
     head->dmin = load_halves(p + 32 + 16 * half);
-    for (size_t g = 0; g < 8; g++) head->scale[g] = both_scales(v[g / 4], g % 4);
+    for (size_t g = 0; g < 8; g++) head->scale[g] = both_scales(v[g / 4], mr_group_byte(g % 4));
     split_pairs(v[2], head->min);
     split_pairs(v[3], head->min + 2);
 }
@@ -88,7 +88,7 @@ ALWAYS_INLINE void iq4_xs_half(const uint8_t *panel, size_t half, size_t n_in, c
         __m256i isum[MR_TILE_TOKENS];
         __m256 d = load_halves(panel + mr_pair_scales(sb, MR_IQ4_XS_BYTES) + 16 * half);
         for (size_t g = 0; g < 8; g++) {
-            __m256i w[8], scale = both_scales(load256(p + g / 4 * 64), g % 4);
+            __m256i w[8], scale = both_scales(load256(p + g / 4 * 64), mr_group_byte(g % 4));
             load_levels(p + 128 + g * 256, 4, levels, w);
             for (size_t t = 0; t < n_tokens; t++) {
                 const int8_t *q = (const int8_t *)x[t] + sb * sizeof(mr_q8_256) + 32 * g;

@@ -8,7 +8,7 @@
 
 typedef struct k_head {
     __m512 d, dmin;
-    __m512i scale[4], min[4]; /* pairs (0 2) (1 3) (4 6) (5 7) */
+    __m512i scale[4], min[4]; /* pairs (0 1) (2 3) (4 5) (6 7) */
 } k_head;
 
 ALWAYS_INLINE void split_pairs(__m512i bytes, __m512i pairs[2]) {
@@ -44,17 +44,16 @@ ALWAYS_INLINE void k_groups(const uint8_t *groups, int bits, const k_head *head,
                             size_t x_offset, size_t n_tokens, bool narrow, __m512i *isum) {
     const size_t group_bytes = bits == 4 ? 256 : 320;
     const __m512i zero = _mm512_setzero_si512();
-    for (size_t pair = 0; pair < 4; pair++) {
-        size_t g = pair / 2 * 4 + pair % 2;
+    for (size_t pair = 0; pair < 4; pair++, groups += 2 * group_bytes) {
         __m512i w[16];
-        fetch ahead = fetch_start(groups + 2 * pair * group_bytes, 2 * group_bytes + 64);
-        load_group(groups + g * group_bytes, bits, w);
-        load_group(groups + (g + 2) * group_bytes, bits, w + 8);
+        fetch ahead = fetch_start(groups, 2 * group_bytes + 64);
+        load_group(groups, bits, w);
+        load_group(groups + group_bytes, bits, w + 8);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *q = pinned(x[t] + x_offset + 32 * g);
+            const int8_t *q = pinned(x[t] + x_offset + 64 * pair);
             __m512i before = pair == 0 ? zero : isum[t];
             fetch_share(&ahead, n_tokens);
-            isum[t] = add_scaled(before, dot32(w, q, zero), dot32(w + 8, q + 64, zero), head->scale[pair], narrow);
+            isum[t] = add_scaled(before, dot32(w, q, zero), dot32(w + 8, q + 32, zero), head->scale[pair], narrow);
         }
     }
 }
@@ -111,19 +110,18 @@ ALWAYS_INLINE void iq4_xs_groups(const uint8_t *p, __m512i levels, const uint8_t
     for (size_t pair = 0; pair < 4; pair++) {
         __m512i w[16], scales = _mm512_load_si512(p + pair / 2 * 64);
         __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(scales, 8), 8), odd = _mm512_srai_epi16(scales, 8);
-        size_t g = pair / 2 * 4 + pair % 2;
         fetch ahead = fetch_start(p + 128 + 512 * pair, 576);
-        load_levels(p + 128 + g * 256, 4, levels, w);
-        load_levels(p + 128 + (g + 2) * 256, 4, levels, w + 8);
+        load_levels(p + 128 + 512 * pair, 4, levels, w);
+        load_levels(p + 384 + 512 * pair, 4, levels, w + 8);
         for (size_t t = 0; t < n_tokens; t++) {
             const mr_q8_256 *block = (const mr_q8_256 *)(x[t] + x_offset);
-            const int32_t *neg_sum = block->neg_sum + 2 * g;
+            const int32_t *neg_sum = block->neg_sum + 4 * pair;
             __m512i before = pair == 0 ? _mm512_setzero_si512() : isum[t];
             fetch_share(&ahead, n_tokens);
             __m512i a = _mm512_add_epi32(four(neg_sum), four(neg_sum + 1));
-            __m512i b = _mm512_add_epi32(four(neg_sum + 4), four(neg_sum + 5));
-            a = dot32(w, block->q + 32 * g, _mm512_slli_epi32(a, 7));
-            b = dot32(w + 8, block->q + 32 * g + 64, _mm512_slli_epi32(b, 7));
+            __m512i b = _mm512_add_epi32(four(neg_sum + 2), four(neg_sum + 3));
+            a = dot32(w, block->q + 64 * pair, _mm512_slli_epi32(a, 7));
+            b = dot32(w + 8, block->q + 64 * pair + 32, _mm512_slli_epi32(b, 7));
             isum[t] = add_scaled(before, a, b, pair % 2 ? odd : even, false);
         }
     }

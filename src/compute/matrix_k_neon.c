@@ -20,11 +20,10 @@ ALWAYS_INLINE void add_rows(float32x4_t d, const int32x4_t *isum, const uint8_t 
 
 /* -- Groups of 32: Q4_K, Q5_K, IQ4_XS. */
 
-/* Sum of minima and sums of 32; the sums are in the order 0 2 1 3 4 6 5 7. */
+/* Sum of minimum * sum of 32. */
 ALWAYS_INLINE int32x4_t min_sum32(const int8x16_t mins[2], const int16_t sum32[8]) {
-    static const uint8_t AT[8] = {0, 2, 1, 3, 4, 6, 5, 7};
     int32x4_t sum = vdupq_n_s32(0);
-    for (size_t g = 0; g < 8; g++) sum = vmlaq_n_s32(sum, byte_of(mins[g / 4], g % 4), sum32[AT[g]]);
+    for (size_t g = 0; g < 8; g++) sum = vmlaq_n_s32(sum, byte_of(mins[g / 4], mr_group_byte(g % 4)), sum32[g]);
     return sum;
 }
 
@@ -38,7 +37,7 @@ ALWAYS_INLINE void k_quarter(const uint8_t *p, int bits, size_t quarter, size_t 
     for (size_t g = 0; g < 8; g++) {
         int8x16_t w[8];
         const uint8_t *group = p + 256 + g * group_bytes + 16 * quarter;
-        int32x4_t scale = byte_of(numbers[g / 4], g % 4);
+        int32x4_t scale = byte_of(numbers[g / 4], mr_group_byte(g % 4));
         if (bits == 4) {
             load_nibbles(group, 4, w);
         } else {
@@ -71,7 +70,7 @@ ALWAYS_INLINE void iq4_xs_quarter(const uint8_t *p, int8x16_t levels, const uint
     set_zero(isum, n_tokens);
     for (size_t g = 0; g < 8; g++) {
         int8x16_t w[8];
-        int32x4_t scale = byte_of(as_signed(load_bytes(p + g / 4 * 64)), g % 4);
+        int32x4_t scale = byte_of(as_signed(load_bytes(p + g / 4 * 64)), mr_group_byte(g % 4));
         load_levels(p + 128 + g * 256, 4, levels, w);
         for (size_t t = 0; t < n_tokens; t++) isum[t] = vmlaq_s32(isum[t], dot32(w, quants(x[t], sb) + 32 * g), scale);
     }

@@ -43,7 +43,10 @@ static inline void split_pair_runs(const uint8_t qs[64], uint8_t q[256]) {
 }
 
 static void split_scale_min(const uint8_t scales[12], int r, rows256 *out) {
-    for (int g = 0; g < 8; g++) mr_k_scale_min(scales, g, &out->scale[r][g], &out->min[r][g]);
+    for (int g = 0; g < 8; g++) {
+        size_t at = (size_t)(g & 4) + mr_group_byte((size_t)g % 4);
+        mr_k_scale_min(scales, g, &out->scale[r][at], &out->min[r][at]);
+    }
 }
 
 static void split_q4_k(const uint8_t *src, int r, rows256 *out) {
@@ -104,7 +107,7 @@ static void split_iq4_xs(const uint8_t *src, int r, rows256 *out) {
     out->d[r] = block->d;
     for (int g = 0; g < 8; g++) {
         int low = block->scales_l[g / 2] >> 4 * (g % 2) & 15, high = block->scales_h >> 2 * g & 3;
-        out->scale[r][g] = (uint8_t)((low | high << 4) - 32);
+        out->scale[r][(size_t)(g & 4) + mr_group_byte((size_t)g % 4)] = (uint8_t)((low | high << 4) - 32);
         for (int i = 0; i < 16; i++) {
             out->q[r][32 * g + i] = block->qs[16 * g + i] & 15;
             out->q[r][32 * g + 16 + i] = block->qs[16 * g + i] >> 4;

@@ -126,7 +126,7 @@ static void decode_k_head(const uint8_t *p, block256 *out) {
     out->has_min = true;
     for (int r = 0; r < 16; r++) {
         for (int g = 0; g < 16; g++) {
-            int i = 4 * r + g / 2 % 4;
+            int i = 4 * r + (int)mr_group_byte((size_t)g / 2 % 4);
             int top = (a[i] >> 6) | (b[i] >> 6) << 2 | (c[i] >> 6) << 4;
             out->scale[r][g] = (g < 8 ? a[i] : b[i]) & 63;
             out->min[r][g] = (int16_t)(g < 8 ? c[i] & 63 : top);
@@ -204,7 +204,7 @@ static void decode_iq4_xs(const uint8_t *panel, size_t b, block256 *out) {
     const int8_t *levels = mr_layout_levels(MR_LAYOUT_IQ4_XS);
     load_halves(panel + mr_pair_scales(b, MR_IQ4_XS_BYTES), out->d);
     for (int r = 0; r < 16; r++) {
-        for (int g = 0; g < 16; g++) out->scale[r][g] = (int8_t)p[g / 8 * 64 + 4 * r + g / 2 % 4];
+        for (int g = 0; g < 16; g++) out->scale[r][g] = (int8_t)p[(size_t)(g / 8 * 64 + 4 * r) + mr_group_byte((size_t)g / 2 % 4)];
         for (int k = 0; k < 256; k++) out->q[r][k] = levels[nibble(p + 128 + k / 8 * 64, r, k % 8)];
     }
 }
