@@ -70,7 +70,8 @@ mr_status mr_chat_template_add(mr_chat_template *t, const char *name, const char
     while (i < t->n_named && strcmp(t->named[i].name, name) != 0) i++;
     if (i == MR_CHAT_TEMPLATE_MAX_NAMED) {
         free_named(&added);
-        return mr_fail(err, MR_ERR_LIMIT, "%s: more than %d named chat templates", where == NULL ? "the model" : where, MR_CHAT_TEMPLATE_MAX_NAMED);
+        return mr_fail(err, MR_ERR_LIMIT, "%s: more than %d named chat templates", where == NULL ? "the model" : where,
+                       MR_CHAT_TEMPLATE_MAX_NAMED);
     }
     if (i < t->n_named) free_named(&t->named[i]);
     if (i == t->n_named) t->n_named++;
@@ -106,7 +107,9 @@ void mr_chat_template_free(mr_chat_template *t) {
     free(t);
 }
 
-bool mr_chat_template_is_fallback(const mr_chat_template *t) { return t->is_fallback; }
+bool mr_chat_template_is_fallback(const mr_chat_template *t) {
+    return t->is_fallback;
+}
 
 /* --- choice --- */
 
@@ -134,7 +137,8 @@ static mr_status fail_no_default(const mr_chat_template *t, mr_error *err) {
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%.60s", i == 0 ? "" : ", ", t->named[i].name);
     }
     return mr_fail(err, MR_ERR_INVALID,
-                   "the model has several chat templates (%s) and none is named default; give one with chat_template", names);
+                   "the model has several chat templates (%s) and none is named default; give one with chat_template",
+                   names);
 }
 
 /* --- the conversation as templates see it --- */
@@ -157,8 +161,10 @@ static json_t *arguments_text(json_t *arguments) {
     mr_jinja *jinja;
     mr_buf text = {0};
     mr_error ignored = {0};
-    if (json_object_set(vars, "a", arguments) == 0 && mr_jinja_parse(&jinja, source, sizeof source - 1, &ignored) == MR_OK) {
-        if (mr_jinja_render(jinja, vars, NULL, &text, &ignored) == MR_OK) string = json_stringn(mr_buf_cstr(&text), text.len);
+    if (json_object_set(vars, "a", arguments) == 0 &&
+        mr_jinja_parse(&jinja, source, sizeof source - 1, &ignored) == MR_OK) {
+        if (mr_jinja_render(jinja, vars, NULL, &text, &ignored) == MR_OK)
+            string = json_stringn(mr_buf_cstr(&text), text.len);
         mr_jinja_free(jinja);
     }
     mr_buf_free(&text);
@@ -166,7 +172,8 @@ static json_t *arguments_text(json_t *arguments) {
     return string;
 }
 
-/* A copy of one tool call with its arguments in the wanted form; *changed is set when that differs from the original. */
+/* A copy of one tool call with its arguments in the wanted form; *changed is set when that differs from the original.
+ */
 static json_t *convert_call(json_t *call, bool as_text, bool *changed) {
     json_t *function = json_object_get(call, "function");
     json_t *holder = json_is_object(function) ? function : call;
@@ -234,7 +241,8 @@ static mr_status convert_messages(json_t *messages, bool as_text, json_t **out, 
         json_t *message = json_array_get(messages, i);
         if (!json_is_object(message)) {
             json_decref(converted);
-            return mr_fail(err, MR_ERR_INVALID, "message %zu of the conversation is no object with role and content", i + 1);
+            return mr_fail(err, MR_ERR_INVALID, "message %zu of the conversation is no object with role and content",
+                           i + 1);
         }
         if (json_array_append_new(converted, convert_message(message, as_text, changed)) == 0) continue;
         json_decref(converted);
@@ -252,7 +260,8 @@ static bool add_tokens_and_vars(json_t *all, json_t *tokens, json_t *vars) {
 }
 
 /* All variables of the template. Takes over messages. */
-static json_t *variables(const mr_chat_template *t, json_t *messages, json_t *tools, json_t *vars, bool add_generation_prompt) {
+static json_t *variables(const mr_chat_template *t, json_t *messages, json_t *tools, json_t *vars,
+                         bool add_generation_prompt) {
     json_t *all = json_object();
     bool ok = all != NULL && json_object_set_new(all, "documents", json_null()) == 0 &&
               add_tokens_and_vars(all, t->tokens, vars) &&

@@ -1,6 +1,6 @@
-/* Chat templates: from a conversation to the text of a prompt, as `transformers`' apply_chat_template makes it: which file
- * wins, which of several named templates is used, which variables a template sees, and that a template's own refusal
- * (raise_exception) is an error.
+/* Chat templates: from a conversation to the text of a prompt, as `transformers`' apply_chat_template makes it: which
+ * file wins, which of several named templates is used, which variables a template sees, and that a template's own
+ * refusal (raise_exception) is an error.
  *
  * A model has one template or several named ones ("default", "tool_use"). Immutable after loading; may be used from
  * many threads at once. */
@@ -38,8 +38,8 @@ mr_status mr_chat_template_from_file(mr_chat_template **chat, const char *path, 
                                      mr_error *err);
 
 /* What a Hugging Face model folder has: chat_template.jinja with additional_chat_templates/NAME.jinja, else
- * tokenizer_config.json, else chat_template.json; ChatML where there is none. Special tokens of tokenizer_config.json and
- * special_tokens_map.json win over `specials`. */
+ * tokenizer_config.json, else chat_template.json; ChatML where there is none. Special tokens of tokenizer_config.json
+ * and special_tokens_map.json win over `specials`. */
 mr_status mr_chat_template_from_folder(mr_chat_template **chat, const char *folder, const mr_special_texts *specials,
                                        mr_error *err);
 
@@ -52,27 +52,27 @@ void mr_chat_template_free(mr_chat_template *chat); /* NULL is allowed */
 /* Whether the model had no template and ChatML stands in; the caller should warn. */
 bool mr_chat_template_is_fallback(const mr_chat_template *chat);
 
-/* The source of the template that is used with (or without) tools, by which parsers of a model's answer know its family;
- * owned by the template. NULL when there are several and none is for that. */
+/* The source of the template that is used with (or without) tools, by which parsers of a model's answer know its
+ * family; owned by the template. NULL when there are several and none is for that. */
 const char *mr_chat_template_source(const mr_chat_template *chat, bool with_tools);
 
 /* Renders `messages` and appends the text to *text.
  *
  * messages: a JSON array of objects in the Hugging Face form: role, content, tool_calls [{id, type, function {name,
- * arguments}}], tool_call_id, name, reasoning_content; members that are null are left out. A tool call's `arguments` that
- * are JSON text reach the template as an object, as Hugging Face templates expect, unless the template only works with the
- * text. tools: the OpenAI array or NULL; with tools, the template named tool_use is taken where there is one. vars: an
- * object of further variables (documents, enable_thinking, …; they win over special tokens) or NULL. All JSON is borrowed
- * and unchanged.
+ * arguments}}], tool_call_id, name, reasoning_content; members that are null are left out. A tool call's `arguments`
+ * that are JSON text reach the template as an object, as Hugging Face templates expect, unless the template only works
+ * with the text. tools: the OpenAI array or NULL; with tools, the template named tool_use is taken where there is one.
+ * vars: an object of further variables (documents, enable_thinking, …; they win over special tokens) or NULL. All JSON
+ * is borrowed and unchanged.
  *
- * Errors: MR_ERR_INVALID for a conversation that the template refuses (its own message is in the text), for no messages,
- * and for a template that fails (line and column); MR_ERR_LIMIT for a template that exceeds a bound. *text is unchanged on
- * an error. */
+ * Errors: MR_ERR_INVALID for a conversation that the template refuses (its own message is in the text), for no
+ * messages, and for a template that fails (line and column); MR_ERR_LIMIT for a template that exceeds a bound. *text is
+ * unchanged on an error. */
 mr_status mr_chat_template_render(const mr_chat_template *chat, json_t *messages, json_t *tools, json_t *vars,
                                   bool add_generation_prompt, mr_buf *text, mr_error *err);
 
-/* As mr_chat_template_render, with the time that strftime_now shows (seconds since 1970; 0 = now), so that a prompt can be
- * rendered again as it was. */
+/* As mr_chat_template_render, with the time that strftime_now shows (seconds since 1970; 0 = now), so that a prompt can
+ * be rendered again as it was. */
 mr_status mr_chat_template_render_at(const mr_chat_template *chat, json_t *messages, json_t *tools, json_t *vars,
                                      bool add_generation_prompt, int64_t now_unix, mr_buf *text, mr_error *err);
 

@@ -21,7 +21,8 @@ struct mr_chat_template {
     json_t *tokens; /* special tokens by variable name */
 };
 
-/* Adds a template (copied) and parses it; `where` (may be NULL) names its origin in errors. A name that is there already is replaced. */
+/* Adds a template (copied) and parses it; `where` (may be NULL) names its origin in errors. A name that is there
+ * already is replaced. */
 mr_status mr_chat_template_add(mr_chat_template *t, const char *name, const char *source, size_t len, const char *where,
                                mr_error *err);
 

@@ -44,7 +44,8 @@ static mr_status add_tokens(mr_chat_template *t, json_t *config, mr_error *err) 
 
 /* --- JSON --- */
 
-static mr_status add_json_template(mr_chat_template *t, const char *name, json_t *text, const char *where, mr_error *err) {
+static mr_status add_json_template(mr_chat_template *t, const char *name, json_t *text, const char *where,
+                                   mr_error *err) {
     return mr_chat_template_add(t, name, json_string_value(text), json_string_length(text), where, err);
 }
 
@@ -52,7 +53,8 @@ static mr_status add_json_template(mr_chat_template *t, const char *name, json_t
 static mr_status add_templates(mr_chat_template *t, json_t *value, const char *where, mr_error *err) {
     if (json_is_string(value)) return add_json_template(t, default_name, value, where, err);
     if (!json_is_array(value)) {
-        return mr_fail(err, MR_ERR_INVALID, "%s: chat_template is neither a text nor a list of {name, template}", where);
+        return mr_fail(err, MR_ERR_INVALID, "%s: chat_template is neither a text nor a list of {name, template}",
+                       where);
     }
     mr_status status = MR_OK;
     for (size_t i = 0; status == MR_OK && i < json_array_size(value); i++) {
@@ -74,7 +76,8 @@ static mr_status read_json(const char *path, json_t **out, mr_error *err) {
     if (status == MR_OK) {
         *out = json_loadb(mr_buf_cstr(&text), text.len, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &problem);
         if (*out == NULL) {
-            status = mr_fail(err, MR_ERR_INVALID, "%s is not valid JSON: line %d: %s", path, problem.line, problem.text);
+            status =
+                mr_fail(err, MR_ERR_INVALID, "%s is not valid JSON: line %d: %s", path, problem.line, problem.text);
         }
     }
     mr_buf_free(&text);
@@ -179,9 +182,9 @@ static mr_status add_gguf_tokens(mr_chat_template *t, const mr_gguf *gguf, mr_er
     static const struct {
         const char *key, *name;
     } tokens[] = {
-        {"tokenizer.ggml.bos_token_id", "bos_token"},          {"tokenizer.ggml.eos_token_id", "eos_token"},
-        {"tokenizer.ggml.unknown_token_id", "unk_token"},      {"tokenizer.ggml.padding_token_id", "pad_token"},
-        {"tokenizer.ggml.seperator_token_id", "sep_token"},    {"tokenizer.ggml.cls_token_id", "cls_token"},
+        {"tokenizer.ggml.bos_token_id", "bos_token"},       {"tokenizer.ggml.eos_token_id", "eos_token"},
+        {"tokenizer.ggml.unknown_token_id", "unk_token"},   {"tokenizer.ggml.padding_token_id", "pad_token"},
+        {"tokenizer.ggml.seperator_token_id", "sep_token"}, {"tokenizer.ggml.cls_token_id", "cls_token"},
         {"tokenizer.ggml.mask_token_id", "mask_token"},
     };
     mr_status status = MR_OK;
@@ -196,7 +199,8 @@ static mr_status add_gguf_tokens(mr_chat_template *t, const mr_gguf *gguf, mr_er
     return status;
 }
 
-static mr_status add_gguf_template(mr_chat_template *t, const mr_gguf *gguf, const char *key, const char *name, mr_error *err) {
+static mr_status add_gguf_template(mr_chat_template *t, const mr_gguf *gguf, const char *key, const char *name,
+                                   mr_error *err) {
     mr_gguf_str text;
     if (!mr_gguf_string(gguf, key, &text)) return MR_OK;
     return mr_chat_template_add(t, name, text.data, text.len, key, err);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_SOURCE = 4 << 20, PARSE_MEMORY = 256 << 20, PARSE_WORK = 100000000 };
+enum { MAX_SOURCE = 1 << 20, PARSE_MEMORY = 192 << 20, PARSE_WORK = 100000000 };
 
 /* --- parsing --- */
 
@@ -28,8 +28,7 @@ static char *normalize_newlines(const char *source, size_t len, size_t *out_len)
 
 static mr_status parse(struct mr_jinja *jinja, const char *text, size_t len, mr_error *err) {
     char here;
-    jj_parse p = {
-        .jinja = jinja, .source = text, .len = len, .work_left = PARSE_WORK, .stack_base = &here, .err = err};
+    jj_parse p = {.jinja = jinja, .source = text, .len = len, .work_left = PARSE_WORK, .stack_base = &here, .err = err};
     bool ok = mr_jj_lex(&p) && mr_jj_parse_template(&p) && mr_jj_resolve(&p);
     free(p.tokens);
     if (!ok && p.status == MR_OK) p.status = mr_fail(err, MR_ERR_NOMEM, "no memory to parse the chat template");
@@ -104,14 +103,25 @@ static bool dict_from_json(jj_rt *rt, json_t *json, jj_value *out) {
 static bool from_json(jj_rt *rt, json_t *json, jj_value *out) {
     if (!mr_jj_enter(rt)) return false;
     switch (json_typeof(json)) {
-    case JSON_OBJECT: return dict_from_json(rt, json, out);
-    case JSON_ARRAY: return list_from_json(rt, json, out);
-    case JSON_STRING: return mr_jj_str_borrow(rt, json_string_value(json), json_string_length(json), out);
-    case JSON_INTEGER: *out = mr_jj_int(json_integer_value(json)); return true;
-    case JSON_REAL: *out = mr_jj_float(json_real_value(json)); return true;
+    case JSON_OBJECT:
+        return dict_from_json(rt, json, out);
+    case JSON_ARRAY:
+        return list_from_json(rt, json, out);
+    case JSON_STRING:
+        return mr_jj_str_borrow(rt, json_string_value(json), json_string_length(json), out);
+    case JSON_INTEGER:
+        *out = mr_jj_int(json_integer_value(json));
+        return true;
+    case JSON_REAL:
+        *out = mr_jj_float(json_real_value(json));
+        return true;
     case JSON_TRUE:
-    case JSON_FALSE: *out = mr_jj_bool(json_is_true(json)); return true;
-    default: *out = mr_jj_none(); return true;
+    case JSON_FALSE:
+        *out = mr_jj_bool(json_is_true(json));
+        return true;
+    default:
+        *out = mr_jj_none();
+        return true;
     }
 }
 
@@ -144,12 +154,14 @@ static mr_status report(const jj_rt *rt, mr_error *err) {
     if (rt->at == NULL) return mr_fail(err, status, "chat template: %s", text);
     unsigned line = rt->at->line, column = rt->at->column;
     if (rt->error == JJ_ERR_TEMPLATE) {
-        return mr_fail(err, status, "the chat template refuses this conversation (line %u, column %u): %s", line, column, text);
+        return mr_fail(err, status, "the chat template refuses this conversation (line %u, column %u): %s", line,
+                       column, text);
     }
     return mr_fail(err, status, "chat template line %u, column %u: %s", line, column, text);
 }
 
-mr_status mr_jinja_render(const mr_jinja *jinja, json_t *vars, const mr_jinja_limits *limits, mr_buf *out, mr_error *err) {
+mr_status mr_jinja_render(const mr_jinja *jinja, json_t *vars, const mr_jinja_limits *limits, mr_buf *out,
+                          mr_error *err) {
     static const mr_jinja_limits none;
     char here;
     mr_buf text = {0};

@@ -21,16 +21,16 @@ mr_status mr_jinja_parse(mr_jinja **jinja, const char *source, size_t len, mr_er
 void mr_jinja_free(mr_jinja *jinja);
 
 typedef struct mr_jinja_limits {
-    uint64_t max_steps;     /* evaluated nodes; 0 = 10 million */
-    size_t max_output;      /* bytes of output; 0 = 64 MiB */
-    size_t max_memory;      /* bytes of values alive during the render; 0 = 256 MiB */
-    unsigned max_depth;     /* nested calls and blocks; 0 = 200 */
-    int64_t now_unix;       /* the time strftime_now shows (local time), seconds; 0 = now */
+    uint64_t max_steps; /* evaluated nodes; 0 = 10 million */
+    size_t max_output;  /* bytes of output; 0 = 64 MiB */
+    size_t max_memory;  /* bytes of values alive during the render; 0 = 256 MiB */
+    unsigned max_depth; /* nested calls and blocks; 0 = 200 */
+    int64_t now_unix;   /* the time strftime_now shows (local time), seconds; 0 = now */
 } mr_jinja_limits;
 
-/* Renders with the variables in `vars` (a JSON object; borrowed; key order is kept) and appends the result to *out. limits
- * may be NULL. A template's raise_exception(message) is MR_ERR_INVALID with that message in the text; a runtime error is
- * MR_ERR_INVALID with line and column; a bound is MR_ERR_LIMIT. On an error *out holds what it held before. */
+/* Renders with the variables in `vars` (a JSON object; borrowed; key order is kept) and appends the result to *out.
+ * limits may be NULL. A template's raise_exception(message) is MR_ERR_INVALID with that message in the text; a runtime
+ * error is MR_ERR_INVALID with line and column; a bound is MR_ERR_LIMIT. On an error *out holds what it held before. */
 mr_status mr_jinja_render(const mr_jinja *jinja, json_t *vars, const mr_jinja_limits *limits, mr_buf *out,
                           mr_error *err);
 

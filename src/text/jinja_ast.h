@@ -1,7 +1,8 @@
 /* The syntax tree of a template (internal to the jinja_*.c files): tokens, nodes, and the resolved variables.
  *
- * Names are resolved before rendering, as Jinja's compiler does: every function-like part (the template, a block, a macro,
- * a recursive loop, a loop's filter) has numbered slots, and each name knows how many functions outwards its slot is. */
+ * Names are resolved before rendering, as Jinja's compiler does: every function-like part (the template, a block, a
+ * macro, a recursive loop, a loop's filter) has numbered slots, and each name knows how many functions outwards its
+ * slot is. */
 #ifndef MR_TEXT_JINJA_AST_H
 #define MR_TEXT_JINJA_AST_H
 
@@ -161,26 +162,26 @@ typedef struct jj_loop_info {
 
 struct jj_node {
     uint8_t kind;
-    uint8_t op;       /* JJ_N_COMPARE, BINARY; 's' for a name that is stored to, 'p' for a parameter */
-    bool flag;        /* JJ_N_BLOCK: scoped; JJ_N_TUPLE: store */
-    bool flag2;       /* JJ_N_BLOCK: required */
-    bool toplevel;    /* SET, SET_BLOCK, MACRO: also sets the context's variable */
-    bool constant;    /* an expression without variables and calls */
-    bool folds;       /* a constant expression with a slice in it: see mr_jj_eval */
+    uint8_t op;    /* JJ_N_COMPARE, BINARY; 's' for a name that is stored to, 'p' for a parameter */
+    bool flag;     /* JJ_N_BLOCK: scoped; JJ_N_TUPLE: store */
+    bool flag2;    /* JJ_N_BLOCK: required */
+    bool toplevel; /* SET, SET_BLOCK, MACRO: also sets the context's variable */
+    bool constant; /* an expression without variables and calls */
+    bool folds;    /* a constant expression with a slice in it: see mr_jj_eval */
     uint32_t line, column;
-    uint32_t name_id; /* NAME, NSREF, MACRO */
-    jj_ref ref;       /* NAME, NSREF, MACRO */
+    uint32_t name_id;   /* NAME, NSREF, MACRO */
+    jj_ref ref;         /* NAME, NSREF, MACRO */
     const jj_str *name; /* NAME, NSREF, GETATTR, FILTER, TEST, MACRO, BLOCK */
     const jj_str *attr; /* NSREF */
-    jj_value value;   /* CONST, DATA; GETATTR: the name as a value */
+    jj_value value;     /* CONST, DATA; GETATTR: the name as a value */
     jj_node *a, *b, *c;
     jj_body items;
     jj_body body, else_body;
     jj_scope scope;
     union {
-        jj_call_args *args;       /* CALL, FILTER, TEST */
-        jj_loop_info *loop;       /* FOR */
-        jj_function_info *func;   /* TEMPLATE, BLOCK, MACRO, CALL_BLOCK */
+        jj_call_args *args;     /* CALL, FILTER, TEST */
+        jj_loop_info *loop;     /* FOR */
+        jj_function_info *func; /* TEMPLATE, BLOCK, MACRO, CALL_BLOCK */
     } x;
     const jj_builtin *builtin; /* FILTER, TEST; NULL when there is none of that name */
     jj_scope locals;           /* a scoped BLOCK: what it sees of the variables around it (name -> from) */

@@ -14,27 +14,36 @@ static bool bound(jj_rt *rt, jj_value self, const jj_builtin *fn, jj_value *out)
 
 static const jj_builtin *find_method(jj_value obj, const jj_str *name) {
     switch (obj.kind) {
-    case JJ_STR: return mr_jj_find_str_method(name->data, name->len);
-    case JJ_DICT: return mr_jj_find_dict_method(name->data, name->len);
-    case JJ_LIST: return mr_jj_find_list_method(name->data, name->len);
+    case JJ_STR:
+        return mr_jj_find_str_method(name->data, name->len);
+    case JJ_DICT:
+        return mr_jj_find_dict_method(name->data, name->len);
+    case JJ_LIST:
+        return mr_jj_find_list_method(name->data, name->len);
     case JJ_TUPLE:
-    case JJ_RANGE: return mr_jj_find_tuple_method(name->data, name->len);
+    case JJ_RANGE:
+        return mr_jj_find_tuple_method(name->data, name->len);
     case JJ_BOOL:
     case JJ_INT:
-    case JJ_FLOAT: return mr_jj_find_number_method(name->data, name->len);
+    case JJ_FLOAT:
+        return mr_jj_find_number_method(name->data, name->len);
     case JJ_LOOP:
     case JJ_CYCLER:
-    case JJ_VIEW: return mr_jj_find_object_method((jj_kind)obj.kind, name->data, name->len);
-    default: return NULL;
+    case JJ_VIEW:
+        return mr_jj_find_object_method((jj_kind)obj.kind, name->data, name->len);
+    default:
+        return NULL;
     }
 }
 
 /* Names that every Python object has; a template that asks for one gets an unsafe undefined value. */
 static bool is_object_dunder(const jj_str *name) {
     static const char *const names[] = {
-        "__class__", "__delattr__", "__dir__", "__doc__", "__eq__", "__format__", "__ge__", "__getattribute__",
-        "__getstate__", "__gt__", "__hash__", "__init__", "__init_subclass__", "__le__", "__lt__", "__ne__", "__new__",
-        "__reduce__", "__reduce_ex__", "__repr__", "__setattr__", "__sizeof__", "__str__", "__subclasshook__",
+        "__class__",   "__delattr__", "__dir__",           "__doc__",          "__eq__",
+        "__format__",  "__ge__",      "__getattribute__",  "__getstate__",     "__gt__",
+        "__hash__",    "__init__",    "__init_subclass__", "__le__",           "__lt__",
+        "__ne__",      "__new__",     "__reduce__",        "__reduce_ex__",    "__repr__",
+        "__setattr__", "__sizeof__",  "__str__",           "__subclasshook__",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (mr_jj_str_is(name, names[i])) return true;
@@ -49,7 +58,8 @@ static bool is_container_dunder(jj_kind kind, const jj_str *name) {
         if (mr_jj_str_is(name, names[i])) return true;
     }
     if (kind == JJ_RANGE) return false;
-    if (kind == JJ_DICT) return mr_jj_str_is(name, "__setitem__") || mr_jj_str_is(name, "__delitem__") || mr_jj_str_is(name, "__or__");
+    if (kind == JJ_DICT)
+        return mr_jj_str_is(name, "__setitem__") || mr_jj_str_is(name, "__delitem__") || mr_jj_str_is(name, "__or__");
     return mr_jj_str_is(name, "__add__") || mr_jj_str_is(name, "__mul__") || mr_jj_str_is(name, "__rmul__");
 }
 
@@ -98,9 +108,12 @@ static int macro_attribute(jj_rt *rt, const jj_macro *macro, const jj_str *name,
 static int cycler_attribute(jj_rt *rt, jj_value obj, const jj_str *name, jj_value *out) {
     const jj_cycler *c = obj.u.cycler;
     if (obj.kind == JJ_JOINER) {
-        if (mr_jj_str_is(name, "sep")) *out = c->sep;
-        else if (mr_jj_str_is(name, "used")) *out = mr_jj_bool(c->used);
-        else return 0;
+        if (mr_jj_str_is(name, "sep"))
+            *out = c->sep;
+        else if (mr_jj_str_is(name, "used"))
+            *out = mr_jj_bool(c->used);
+        else
+            return 0;
         return 1;
     }
     if (mr_jj_str_is(name, "current")) {
@@ -117,18 +130,25 @@ static int cycler_attribute(jj_rt *rt, jj_value obj, const jj_str *name, jj_valu
 }
 
 static int range_attribute(const jj_range *r, const jj_str *name, jj_value *out) {
-    if (mr_jj_str_is(name, "start")) *out = mr_jj_int(r->start);
-    else if (mr_jj_str_is(name, "stop")) *out = mr_jj_int(r->stop);
-    else if (mr_jj_str_is(name, "step")) *out = mr_jj_int(r->step);
-    else return 0;
+    if (mr_jj_str_is(name, "start"))
+        *out = mr_jj_int(r->start);
+    else if (mr_jj_str_is(name, "stop"))
+        *out = mr_jj_int(r->stop);
+    else if (mr_jj_str_is(name, "step"))
+        *out = mr_jj_int(r->step);
+    else
+        return 0;
     return 1;
 }
 
 static int group_attribute(jj_value obj, const jj_str *name, jj_value *out) {
     if (!(obj.flags & JJ_FLAG_GROUP)) return 0;
-    if (mr_jj_str_is(name, "grouper")) *out = obj.u.l->items[0];
-    else if (mr_jj_str_is(name, "list")) *out = obj.u.l->items[1];
-    else return 0;
+    if (mr_jj_str_is(name, "grouper"))
+        *out = obj.u.l->items[0];
+    else if (mr_jj_str_is(name, "list"))
+        *out = obj.u.l->items[1];
+    else
+        return 0;
     return 1;
 }
 
@@ -143,14 +163,21 @@ static int plain_attribute(jj_rt *rt, jj_value obj, const jj_str *name, jj_value
         return value != NULL;
     case JJ_BOOL:
     case JJ_INT:
-    case JJ_FLOAT: return number_attribute(obj, name, out);
-    case JJ_LOOP: return mr_jj_loop_attr(rt, obj.u.loop, name, out, &found) ? found : -1;
-    case JJ_MACRO: return macro_attribute(rt, obj.u.macro, name, out);
+    case JJ_FLOAT:
+        return number_attribute(obj, name, out);
+    case JJ_LOOP:
+        return mr_jj_loop_attr(rt, obj.u.loop, name, out, &found) ? found : -1;
+    case JJ_MACRO:
+        return macro_attribute(rt, obj.u.macro, name, out);
     case JJ_CYCLER:
-    case JJ_JOINER: return cycler_attribute(rt, obj, name, out);
-    case JJ_RANGE: return range_attribute(obj.u.range, name, out);
-    case JJ_TUPLE: return group_attribute(obj, name, out);
-    default: return 0;
+    case JJ_JOINER:
+        return cycler_attribute(rt, obj, name, out);
+    case JJ_RANGE:
+        return range_attribute(obj.u.range, name, out);
+    case JJ_TUPLE:
+        return group_attribute(obj, name, out);
+    default:
+        return 0;
     }
 }
 
@@ -207,7 +234,9 @@ static int subscript(jj_rt *rt, jj_value obj, jj_value key, jj_value *out) {
     jj_value *value;
     uint64_t hash;
     switch (obj.kind) {
-    case JJ_UNDEFINED: mr_jj_raise_undefined(rt, obj); return -1;
+    case JJ_UNDEFINED:
+        mr_jj_raise_undefined(rt, obj);
+        return -1;
     case JJ_DICT:
         if (key.kind == JJ_LIST || key.kind == JJ_DICT || key.kind == JJ_SLICE) return 0;
         if (!mr_jj_hash(rt, key, &hash)) {
@@ -242,7 +271,8 @@ static int subscript(jj_rt *rt, jj_value obj, jj_value key, jj_value *out) {
             return 1;
         }
         return 0;
-    default: return 0;
+    default:
+        return 0;
     }
 }
 
@@ -345,10 +375,14 @@ bool mr_jj_slice(jj_rt *rt, jj_value obj, const jj_slice *slice, jj_value *out) 
     case JJ_STR:
     case JJ_LIST:
     case JJ_TUPLE:
-    case JJ_RANGE: break;
-    case JJ_UNDEFINED: return mr_jj_raise_undefined(rt, obj);
-    case JJ_DICT: return mr_jj_raise(rt, JJ_ERR_TYPE, "unhashable type: 'slice'");
-    default: return mr_jj_raise(rt, JJ_ERR_TYPE, "'%s' object is not subscriptable", mr_jj_type_name(obj));
+    case JJ_RANGE:
+        break;
+    case JJ_UNDEFINED:
+        return mr_jj_raise_undefined(rt, obj);
+    case JJ_DICT:
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "unhashable type: 'slice'");
+    default:
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "'%s' object is not subscriptable", mr_jj_type_name(obj));
     }
     if (!mr_jj_length(rt, obj, &n) || !slice_bounds(rt, slice, n, &start, &step, &count)) return false;
     if (obj.kind == JJ_STR) return slice_text(rt, obj, start, step, count, out);

@@ -214,12 +214,20 @@ bool mr_jj_big_binary(jj_rt *rt, char op, jj_value a, jj_value b, jj_value *out)
     jj_big *r = NULL;
     if (x == NULL || y == NULL) return false;
     switch (op) {
-    case '+': r = add_signed(rt, x, y, false); break;
-    case '-': r = add_signed(rt, x, y, true); break;
-    case '*': r = multiply(rt, x, y); break;
+    case '+':
+        r = add_signed(rt, x, y, false);
+        break;
+    case '-':
+        r = add_signed(rt, x, y, true);
+        break;
+    case '*':
+        r = multiply(rt, x, y);
+        break;
     case 'f':
-    case '%': return divide(rt, x, y, op, out);
-    default: return power(rt, x, y, out);
+    case '%':
+        return divide(rt, x, y, op, out);
+    default:
+        return power(rt, x, y, out);
     }
     if (r == NULL) return false;
     *out = normalize(r);

@@ -32,18 +32,21 @@ static const char *next_param(const char *text, param *p) {
     return text + p->optional;
 }
 
-static bool bind_keywords(jj_rt *rt, const jj_builtin *fn, const param *params, size_t n, const jj_args *args, jj_call *call) {
+static bool bind_keywords(jj_rt *rt, const jj_builtin *fn, const param *params, size_t n, const jj_args *args,
+                          jj_call *call) {
     for (size_t k = 0; k < args->n_kw; k++) {
         const jj_str *name = args->kw[k].name.u.s;
         size_t i = 0;
-        while (i < n && (params[i].unnamed || params[i].len != name->len || memcmp(params[i].name, name->data, name->len) != 0)) i++;
+        while (i < n &&
+               (params[i].unnamed || params[i].len != name->len || memcmp(params[i].name, name->data, name->len) != 0))
+            i++;
         if (i == n) {
-            return mr_jj_raise(rt, JJ_ERR_TYPE, "%s() got an unexpected keyword argument '%.*s'", fn->name, (int)name->len,
-                               name->data);
+            return mr_jj_raise(rt, JJ_ERR_TYPE, "%s() got an unexpected keyword argument '%.*s'", fn->name,
+                               (int)name->len, name->data);
         }
         if (call->a[i].kind != JJ_MISSING) {
-            return mr_jj_raise(rt, JJ_ERR_TYPE, "%s() got multiple values for argument '%.*s'", fn->name, (int)name->len,
-                               name->data);
+            return mr_jj_raise(rt, JJ_ERR_TYPE, "%s() got multiple values for argument '%.*s'", fn->name,
+                               (int)name->len, name->data);
         }
         call->a[i] = args->kw[k].value;
     }
@@ -58,8 +61,8 @@ bool mr_jj_call_builtin(jj_rt *rt, const jj_builtin *fn, jj_value self, const jj
     size_t n = 0;
     for (const char *text = fn->params; n < JJ_MAX_PARAMS && (text = next_param(text, &params[n])) != NULL;) n++;
     if (args->n_pos > n) {
-        return mr_jj_raise(rt, JJ_ERR_TYPE, "%s() takes at most %zu argument%s (%zu given)", fn->name, n, n == 1 ? "" : "s",
-                           args->n_pos);
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "%s() takes at most %zu argument%s (%zu given)", fn->name, n,
+                           n == 1 ? "" : "s", args->n_pos);
     }
     for (size_t i = 0; i < args->n_pos; i++) call.a[i] = args->pos[i];
     if (!bind_keywords(rt, fn, params, n, args, &call)) return false;
@@ -88,18 +91,25 @@ static bool call_joiner(jj_rt *rt, jj_cycler *joiner, jj_value *out) {
 
 bool mr_jj_call(jj_rt *rt, jj_value callee, const jj_args *args, jj_value *out) {
     switch (callee.kind) {
-    case JJ_UNDEFINED: return mr_jj_raise_undefined(rt, callee);
-    case JJ_BUILTIN: return mr_jj_call_builtin(rt, callee.u.builtin, (jj_value){0}, args, out);
-    case JJ_METHOD: return mr_jj_call_builtin(rt, callee.u.method->fn, callee.u.method->self, args, out);
-    case JJ_MACRO: return mr_jj_call_macro(rt, callee.u.macro, args, out);
+    case JJ_UNDEFINED:
+        return mr_jj_raise_undefined(rt, callee);
+    case JJ_BUILTIN:
+        return mr_jj_call_builtin(rt, callee.u.builtin, (jj_value){0}, args, out);
+    case JJ_METHOD:
+        return mr_jj_call_builtin(rt, callee.u.method->fn, callee.u.method->self, args, out);
+    case JJ_MACRO:
+        return mr_jj_call_macro(rt, callee.u.macro, args, out);
     case JJ_LOOP:
         if (args->n_pos != 1 || args->n_kw != 0) {
             return mr_jj_raise(rt, JJ_ERR_TYPE, "a recursive loop is called with one argument: what to loop over");
         }
         return mr_jj_call_loop(rt, callee.u.loop, args->pos[0], out);
-    case JJ_JOINER: return no_arguments(rt, "joiner", args) && call_joiner(rt, callee.u.cycler, out);
-    case JJ_BLOCK: return no_arguments(rt, "block", args) && mr_jj_call_block(rt, callee.u.node, out);
-    default: return mr_jj_raise(rt, JJ_ERR_TYPE, "'%s' object is not callable", mr_jj_type_name(callee));
+    case JJ_JOINER:
+        return no_arguments(rt, "joiner", args) && call_joiner(rt, callee.u.cycler, out);
+    case JJ_BLOCK:
+        return no_arguments(rt, "block", args) && mr_jj_call_block(rt, callee.u.node, out);
+    default:
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "'%s' object is not callable", mr_jj_type_name(callee));
     }
 }
 
@@ -107,7 +117,9 @@ bool mr_jj_call(jj_rt *rt, jj_value callee, const jj_args *args, jj_value *out) 
 
 static bool index_argument(jj_rt *rt, jj_value v, int64_t *i) {
     if (mr_jj_index(v, i)) return true;
-    if (v.kind == JJ_BIG) return mr_jj_raise(rt, JJ_ERR_OVERFLOW, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).");
+    if (v.kind == JJ_BIG)
+        return mr_jj_raise(rt, JJ_ERR_OVERFLOW,
+                           "Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).");
     return mr_jj_raise(rt, JJ_ERR_TYPE, "'%s' object cannot be interpreted as an integer", mr_jj_type_name(v));
 }
 
@@ -123,7 +135,8 @@ static bool global_range(jj_rt *rt, const jj_call *call, jj_value *out) {
     if (v[2] > 0 && v[1] > v[0]) n = ((uint64_t)v[1] - (uint64_t)v[0] - 1) / step + 1;
     if (v[2] < 0 && v[0] > v[1]) n = ((uint64_t)v[0] - (uint64_t)v[1] - 1) / step + 1;
     if (n > (uint64_t)max_range) {
-        return mr_jj_raise(rt, JJ_ERR_OVERFLOW, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%lld).",
+        return mr_jj_raise(rt, JJ_ERR_OVERFLOW,
+                           "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%lld).",
                            (long long)max_range);
     }
     jj_range *range = mr_jj_alloc(rt, sizeof *range);
@@ -141,7 +154,8 @@ static bool add_pair(jj_rt *rt, jj_dict *dict, jj_value item, size_t i) {
     }
     if (!mr_jj_to_vec(rt, item, &pair)) return false;
     if (pair.n != 2) {
-        return mr_jj_raise(rt, JJ_ERR_VALUE, "dictionary update sequence element #%zu has length %zu; 2 is required", i, pair.n);
+        return mr_jj_raise(rt, JJ_ERR_VALUE, "dictionary update sequence element #%zu has length %zu; 2 is required", i,
+                           pair.n);
     }
     return mr_jj_dict_put(rt, dict, pair.items[0], pair.items[1]);
 }
@@ -247,6 +261,7 @@ static bool global_strftime_now(jj_rt *rt, const jj_call *call, jj_value *out) {
     }
     time_t now = (time_t)rt->now_unix;
     struct tm when;
+    tzset();
     if (localtime_r(&now, &when) == NULL) return mr_jj_raise(rt, JJ_ERR_VALUE, "the time can't be shown");
     mr_buf buf = {0};
     put_time(&buf, call->a[0].u.s->data, call->a[0].u.s->len, &when);

@@ -9,7 +9,9 @@ jj_value *mr_jj_slot(jj_frame *f, jj_ref ref) {
 }
 
 /* What ends the folding of an expression that turns out not to be constant. */
-static bool not_constant(jj_rt *rt) { return mr_jj_raise(rt, JJ_ERR_RUNTIME, "not constant"); }
+static bool not_constant(jj_rt *rt) {
+    return mr_jj_raise(rt, JJ_ERR_RUNTIME, "not constant");
+}
 
 static bool eval_name(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *out) {
     if (rt->folding) return not_constant(rt);
@@ -54,7 +56,8 @@ static bool eval_concat(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *o
     }
     for (size_t i = 0; i < values.n; i++) {
         jj_value text;
-        if (!(markup ? mr_jj_escape(rt, values.items[i], &text) : mr_jj_to_str(rt, values.items[i], &text))) return false;
+        if (!(markup ? mr_jj_escape(rt, values.items[i], &text) : mr_jj_to_str(rt, values.items[i], &text)))
+            return false;
         if (i == 0) {
             parts[0] = text;
         } else {
@@ -70,15 +73,20 @@ static bool eval_concat(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *o
 static bool compare(jj_rt *rt, uint8_t op, jj_value a, jj_value b, bool *result) {
     bool ok;
     switch (op) {
-    case JJ_T_EQ: return mr_jj_equal(rt, a, b, result);
+    case JJ_T_EQ:
+        return mr_jj_equal(rt, a, b, result);
     case JJ_T_NE:
         ok = mr_jj_equal(rt, a, b, result);
         *result = !*result;
         return ok;
-    case JJ_T_GT: return mr_jj_less(rt, ">", a, b, result);
-    case JJ_T_GTEQ: return mr_jj_less(rt, ">=", a, b, result);
-    case JJ_T_LT: return mr_jj_less(rt, "<", a, b, result);
-    case JJ_T_LTEQ: return mr_jj_less(rt, "<=", a, b, result);
+    case JJ_T_GT:
+        return mr_jj_less(rt, ">", a, b, result);
+    case JJ_T_GTEQ:
+        return mr_jj_less(rt, ">=", a, b, result);
+    case JJ_T_LT:
+        return mr_jj_less(rt, "<", a, b, result);
+    case JJ_T_LTEQ:
+        return mr_jj_less(rt, "<=", a, b, result);
     default:
         ok = mr_jj_contains(rt, a, b, result);
         if (op == 'n') *result = !*result;
@@ -288,7 +296,8 @@ static bool is_literal(jj_rt *rt, jj_value v) {
     case JJ_BIG:
     case JJ_FLOAT:
     case JJ_STR:
-    case JJ_RANGE: return true;
+    case JJ_RANGE:
+        return true;
     case JJ_LIST:
     case JJ_TUPLE:
         for (size_t i = 0; i < v.u.l->n; i++) {
@@ -300,13 +309,14 @@ static bool is_literal(jj_rt *rt, jj_value v) {
             if (!is_literal(rt, v.u.d->entries[i].key) || !is_literal(rt, v.u.d->entries[i].value)) return false;
         }
         return true;
-    default: return false;
+    default:
+        return false;
     }
 }
 
-/* Jinja evaluates constant expressions when it compiles, and there a slice that is not possible is an undefined value. If
- * that leads to a value, it stands; if not, the expression is evaluated as any other, where such a slice is an error.
- * Returns whether *out is set. */
+/* Jinja evaluates constant expressions when it compiles, and there a slice that is not possible is an undefined value.
+ * If that leads to a value, it stands; if not, the expression is evaluated as any other, where such a slice is an
+ * error. Returns whether *out is set. */
 static bool fold(jj_rt *rt, jj_frame *f, const jj_node *node, bool printed, jj_value *out) {
     rt->folding = true;
     bool ok = mr_jj_eval(rt, f, node, out) && (printed || is_literal(rt, *out));
@@ -326,25 +336,41 @@ bool mr_jj_eval(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *out) {
     if (node->folds && !rt->folding && fold(rt, f, node, false, out)) return true;
     rt->at = node;
     switch (node->kind) {
-    case JJ_N_CONST: *out = node->value; return true;
-    case JJ_N_NAME: return eval_name(rt, f, node, out);
+    case JJ_N_CONST:
+        *out = node->value;
+        return true;
+    case JJ_N_NAME:
+        return eval_name(rt, f, node, out);
     case JJ_N_TUPLE:
-    case JJ_N_LIST: return eval_items(rt, f, node, out);
-    case JJ_N_DICT: return eval_dict(rt, f, node, out);
-    case JJ_N_CONCAT: return eval_concat(rt, f, node, out);
-    case JJ_N_COMPARE: return eval_compare(rt, f, node, out);
-    case JJ_N_BINARY: return eval_binary(rt, f, node, out);
+    case JJ_N_LIST:
+        return eval_items(rt, f, node, out);
+    case JJ_N_DICT:
+        return eval_dict(rt, f, node, out);
+    case JJ_N_CONCAT:
+        return eval_concat(rt, f, node, out);
+    case JJ_N_COMPARE:
+        return eval_compare(rt, f, node, out);
+    case JJ_N_BINARY:
+        return eval_binary(rt, f, node, out);
     case JJ_N_AND:
-    case JJ_N_OR: return eval_logic(rt, f, node, out);
+    case JJ_N_OR:
+        return eval_logic(rt, f, node, out);
     case JJ_N_NOT:
     case JJ_N_NEG:
-    case JJ_N_POS: return eval_unary(rt, f, node, out);
-    case JJ_N_COND: return eval_cond(rt, f, node, out);
-    case JJ_N_GETATTR: return eval_getattr(rt, f, node, out);
-    case JJ_N_GETITEM: return eval_getitem(rt, f, node, out);
-    case JJ_N_CALL: return mr_jj_eval_call(rt, f, node, (jj_value){0}, out);
+    case JJ_N_POS:
+        return eval_unary(rt, f, node, out);
+    case JJ_N_COND:
+        return eval_cond(rt, f, node, out);
+    case JJ_N_GETATTR:
+        return eval_getattr(rt, f, node, out);
+    case JJ_N_GETITEM:
+        return eval_getitem(rt, f, node, out);
+    case JJ_N_CALL:
+        return mr_jj_eval_call(rt, f, node, (jj_value){0}, out);
     case JJ_N_FILTER:
-    case JJ_N_TEST: return mr_jj_eval(rt, f, node->a, &subject) && mr_jj_eval_filter(rt, f, node, subject, out);
-    default: return mr_jj_raise(rt, JJ_ERR_RUNTIME, "this expression can't be evaluated here");
+    case JJ_N_TEST:
+        return mr_jj_eval(rt, f, node->a, &subject) && mr_jj_eval_filter(rt, f, node, subject, out);
+    default:
+        return mr_jj_raise(rt, JJ_ERR_RUNTIME, "this expression can't be evaluated here");
     }
 }

@@ -4,8 +4,8 @@
 
 #include "text/jinja_ast.h"
 
-/* A variable context: what names that no frame binds resolve to. vars: assigned at the template's top level; locals: what
- * a scoped block sees of the loops around it. Both by name id, JJ_MISSING where there is nothing. */
+/* A variable context: what names that no frame binds resolve to. vars: assigned at the template's top level; locals:
+ * what a scoped block sees of the loops around it. Both by name id, JJ_MISSING where there is nothing. */
 typedef struct jj_context {
     struct jj_context *base;
     jj_value *vars;

@@ -53,10 +53,17 @@ void mr_jj_enter_scope(jj_rt *rt, jj_frame *f, const jj_scope *scope) {
     for (size_t i = 0; i < scope->n; i++) {
         const jj_load *load = &scope->loads[i];
         switch (load->action) {
-        case JJ_LOAD_RESOLVE: f->slots[load->slot] = resolve(rt, load->name); break;
-        case JJ_LOAD_ALIAS: f->slots[load->slot] = *mr_jj_slot(f, load->from); break;
-        case JJ_LOAD_UNDEFINED: f->slots[load->slot] = (jj_value){0}; break;
-        default: break;
+        case JJ_LOAD_RESOLVE:
+            f->slots[load->slot] = resolve(rt, load->name);
+            break;
+        case JJ_LOAD_ALIAS:
+            f->slots[load->slot] = *mr_jj_slot(f, load->from);
+            break;
+        case JJ_LOAD_UNDEFINED:
+            f->slots[load->slot] = (jj_value){0};
+            break;
+        default:
+            break;
         }
     }
 }
@@ -95,14 +102,17 @@ bool mr_jj_assign(jj_rt *rt, jj_frame *f, const jj_node *target, jj_value value)
     jj_value *slot;
     if (!mr_jj_enter(rt)) return false;
     switch (target->kind) {
-    case JJ_N_NAME: *mr_jj_slot(f, target->ref) = value; return true;
+    case JJ_N_NAME:
+        *mr_jj_slot(f, target->ref) = value;
+        return true;
     case JJ_N_NSREF:
         slot = mr_jj_slot(f, target->ref);
         if (slot->kind != JJ_NAMESPACE) {
             return mr_jj_raise(rt, JJ_ERR_RUNTIME, "cannot assign attribute on non-namespace object");
         }
         return mr_jj_dict_put(rt, slot->u.d, mr_jj_str_static(target->attr), value);
-    default: return unpack(rt, f, target, value);
+    default:
+        return unpack(rt, f, target, value);
     }
 }
 
@@ -162,7 +172,8 @@ static jj_flow exec_set_block(jj_rt *rt, jj_frame *f, const jj_node *node) {
     jj_flow flow = exec_captured(rt, f, node, &text);
     if (flow != JJ_FLOW_NEXT) return flow;
     if (!apply_filters(rt, f, node->b, text, &value)) return JJ_FLOW_ERROR;
-    if (rt->autoescape && (!mr_jj_to_str(rt, value, &value) || (value.flags = JJ_FLAG_MARKUP) == 0)) return JJ_FLOW_ERROR;
+    if (rt->autoescape && (!mr_jj_to_str(rt, value, &value) || (value.flags = JJ_FLAG_MARKUP) == 0))
+        return JJ_FLOW_ERROR;
     rt->at = node;
     if (!mr_jj_assign(rt, f, node->a, value)) return JJ_FLOW_ERROR;
     if (node->toplevel) export_names(rt, f, node->a);
@@ -324,10 +335,11 @@ static bool bind_rest(jj_rt *rt, jj_frame *f, const jj_macro *macro, const jj_ar
         f->slots[info->kwargs_slot] = mr_jj_dict_value(rest);
     } else if (rest->n > 0) {
         if (mr_jj_dict_get_str(rest, "caller", 6) != NULL) {
-            return mr_jj_raise(rt, JJ_ERR_TYPE,
-                               "macro '%s' was invoked with two values for the special caller argument. This is most likely "
-                               "a bug.",
-                               macro_name(macro));
+            return mr_jj_raise(
+                rt, JJ_ERR_TYPE,
+                "macro '%s' was invoked with two values for the special caller argument. This is most likely "
+                "a bug.",
+                macro_name(macro));
         }
         return mr_jj_raise(rt, JJ_ERR_TYPE, "macro '%s' takes no keyword argument %s", macro_name(macro),
                            mr_jj_repr_cstr(rt, rest->entries[0].key));
@@ -449,29 +461,46 @@ static bool exec_external(jj_rt *rt, jj_frame *f, const jj_node *node) {
     jj_value name;
     if (!mr_jj_eval(rt, f, node->a, &name)) return false;
     rt->at = node;
-    return mr_jj_raise(rt, JJ_ERR_UNSUPPORTED, "a chat template stands alone: it can't load %s", mr_jj_repr_cstr(rt, name));
+    return mr_jj_raise(rt, JJ_ERR_UNSUPPORTED, "a chat template stands alone: it can't load %s",
+                       mr_jj_repr_cstr(rt, name));
 }
 
-static jj_flow flow_of(bool ok) { return ok ? JJ_FLOW_NEXT : JJ_FLOW_ERROR; }
+static jj_flow flow_of(bool ok) {
+    return ok ? JJ_FLOW_NEXT : JJ_FLOW_ERROR;
+}
 
 static jj_flow exec(jj_rt *rt, jj_frame *f, const jj_node *node) {
     rt->at = node;
     if (!mr_jj_enter(rt)) return JJ_FLOW_ERROR;
     switch (node->kind) {
-    case JJ_N_OUTPUT: return flow_of(exec_output(rt, f, node));
-    case JJ_N_IF: return exec_if(rt, f, node);
-    case JJ_N_FOR: return mr_jj_exec_for(rt, f, node);
-    case JJ_N_SET: return flow_of(exec_set(rt, f, node));
-    case JJ_N_SET_BLOCK: return exec_set_block(rt, f, node);
-    case JJ_N_MACRO: return flow_of(exec_macro(rt, f, node));
-    case JJ_N_CALL_BLOCK: return flow_of(exec_call_block(rt, f, node));
-    case JJ_N_FILTER_BLOCK: return exec_filter_block(rt, f, node);
-    case JJ_N_WITH: return exec_with(rt, f, node);
-    case JJ_N_AUTOESCAPE: return exec_autoescape(rt, f, node);
-    case JJ_N_BLOCK: return flow_of(exec_block(rt, f, node));
-    case JJ_N_BREAK: return JJ_FLOW_BREAK;
-    case JJ_N_CONTINUE: return JJ_FLOW_CONTINUE;
-    default: return flow_of(exec_external(rt, f, node));
+    case JJ_N_OUTPUT:
+        return flow_of(exec_output(rt, f, node));
+    case JJ_N_IF:
+        return exec_if(rt, f, node);
+    case JJ_N_FOR:
+        return mr_jj_exec_for(rt, f, node);
+    case JJ_N_SET:
+        return flow_of(exec_set(rt, f, node));
+    case JJ_N_SET_BLOCK:
+        return exec_set_block(rt, f, node);
+    case JJ_N_MACRO:
+        return flow_of(exec_macro(rt, f, node));
+    case JJ_N_CALL_BLOCK:
+        return flow_of(exec_call_block(rt, f, node));
+    case JJ_N_FILTER_BLOCK:
+        return exec_filter_block(rt, f, node);
+    case JJ_N_WITH:
+        return exec_with(rt, f, node);
+    case JJ_N_AUTOESCAPE:
+        return exec_autoescape(rt, f, node);
+    case JJ_N_BLOCK:
+        return flow_of(exec_block(rt, f, node));
+    case JJ_N_BREAK:
+        return JJ_FLOW_BREAK;
+    case JJ_N_CONTINUE:
+        return JJ_FLOW_CONTINUE;
+    default:
+        return flow_of(exec_external(rt, f, node));
     }
 }
 

@@ -16,7 +16,8 @@ static bool truth_of(jj_rt *rt, jj_value v, bool *truth) {
 static bool f_abs(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_value v = c->a[0];
     bool negative;
-    if (!mr_jj_is_number(v)) return mr_jj_raise(rt, JJ_ERR_TYPE, "bad operand type for abs(): '%s'", mr_jj_type_name(v));
+    if (!mr_jj_is_number(v))
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "bad operand type for abs(): '%s'", mr_jj_type_name(v));
     if (v.kind == JJ_FLOAT) {
         *out = mr_jj_float(fabs(v.u.f));
         return true;
@@ -135,7 +136,8 @@ static bool round_common(jj_rt *rt, jj_value v, jj_value precision, jj_value *ou
     int64_t digits = 0, i;
     bool none = precision.kind == JJ_NONE;
     if (!none && precision.kind != JJ_MISSING && !mr_jj_index(precision, &digits)) {
-        return mr_jj_raise(rt, JJ_ERR_TYPE, "'%s' object cannot be interpreted as an integer", mr_jj_type_name(precision));
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "'%s' object cannot be interpreted as an integer",
+                           mr_jj_type_name(precision));
     }
     if (v.kind == JJ_FLOAT) {
         if (!none) {
@@ -147,7 +149,8 @@ static bool round_common(jj_rt *rt, jj_value v, jj_value precision, jj_value *ou
         return mr_jj_big_from_double(rt, whole, out);
     }
     if (!mr_jj_is_number(v)) {
-        if (v.kind == JJ_UNDEFINED) return mr_jj_raise(rt, JJ_ERR_TYPE, "type Undefined doesn't define __round__ method");
+        if (v.kind == JJ_UNDEFINED)
+            return mr_jj_raise(rt, JJ_ERR_TYPE, "type Undefined doesn't define __round__ method");
         return mr_jj_raise(rt, JJ_ERR_TYPE, "type %s doesn't define __round__ method", mr_jj_type_name(v));
     }
     if (digits >= 0) return mr_jj_positive(rt, v, out);
@@ -164,8 +167,10 @@ static bool f_round(jj_rt *rt, const jj_call *c, jj_value *out) {
     if (!ceiling && !(method.kind == JJ_STR && mr_jj_str_is(method.u.s, "floor"))) {
         return mr_jj_raise(rt, JJ_ERR_FILTER_ARGUMENT, "method must be common, ceil or floor");
     }
-    if (!mr_jj_binary(rt, 'p', mr_jj_int(10), precision, &scale) || !mr_jj_binary(rt, '*', c->a[0], scale, &scaled)) return false;
-    if (!mr_jj_is_number(scaled)) return mr_jj_raise(rt, JJ_ERR_TYPE, "must be real number, not %s", mr_jj_type_name(scaled));
+    if (!mr_jj_binary(rt, 'p', mr_jj_int(10), precision, &scale) || !mr_jj_binary(rt, '*', c->a[0], scale, &scaled))
+        return false;
+    if (!mr_jj_is_number(scaled))
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "must be real number, not %s", mr_jj_type_name(scaled));
     if (scaled.kind == JJ_FLOAT) {
         if (!isfinite(scaled.u.f)) return mr_jj_raise(rt, JJ_ERR_OVERFLOW, "cannot convert float infinity to integer");
         if (!mr_jj_big_from_double(rt, ceiling ? ceil(scaled.u.f) : floor(scaled.u.f), &whole)) return false;
@@ -175,7 +180,9 @@ static bool f_round(jj_rt *rt, const jj_call *c, jj_value *out) {
     return mr_jj_binary(rt, '/', whole, scale, out);
 }
 
-static bool f_string(jj_rt *rt, const jj_call *c, jj_value *out) { return mr_jj_to_str(rt, c->a[0], out); }
+static bool f_string(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return mr_jj_to_str(rt, c->a[0], out);
+}
 
 static bool f_safe(jj_rt *rt, const jj_call *c, jj_value *out) {
     bool ok = mr_jj_to_str(rt, c->a[0], out);
@@ -183,7 +190,9 @@ static bool f_safe(jj_rt *rt, const jj_call *c, jj_value *out) {
     return ok;
 }
 
-static bool f_escape(jj_rt *rt, const jj_call *c, jj_value *out) { return mr_jj_escape(rt, c->a[0], out); }
+static bool f_escape(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return mr_jj_escape(rt, c->a[0], out);
+}
 
 static bool f_forceescape(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_value text;
@@ -195,7 +204,8 @@ static bool f_format(jj_rt *rt, const jj_call *c, jj_value *out) {
     const jj_args *args = c->raw;
     if (args->n_pos == 0) return mr_jj_raise(rt, JJ_ERR_TYPE, "format() missing the value");
     if (args->n_pos > 1 && args->n_kw > 0) {
-        return mr_jj_raise(rt, JJ_ERR_FILTER_ARGUMENT, "can't handle positional and keyword arguments at the same time");
+        return mr_jj_raise(rt, JJ_ERR_FILTER_ARGUMENT,
+                           "can't handle positional and keyword arguments at the same time");
     }
     if (!mr_jj_to_str(rt, args->pos[0], &text)) return false;
     if (args->n_kw > 0) {

@@ -9,7 +9,9 @@ static bool truth_of(jj_rt *rt, jj_value v, bool *truth) {
     return v.kind == JJ_MISSING || mr_jj_truth(rt, v, truth);
 }
 
-static jj_value iter_value(jj_iter *it) { return (jj_value){.kind = JJ_ITER, .u.iter = it}; }
+static jj_value iter_value(jj_iter *it) {
+    return (jj_value){.kind = JJ_ITER, .u.iter = it};
+}
 
 /* --- first, last, random, reverse, list, join, items --- */
 
@@ -146,7 +148,8 @@ static bool f_dictsort(jj_rt *rt, const jj_call *c, jj_value *out) {
         }
     }
     if (c->a[0].kind == JJ_UNDEFINED) return mr_jj_raise_undefined(rt, c->a[0]);
-    if (c->a[0].kind != JJ_DICT) return mr_jj_raise(rt, JJ_ERR_TYPE, "dictsort() needs a dict, not %s", mr_jj_type_name(c->a[0]));
+    if (c->a[0].kind != JJ_DICT)
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "dictsort() needs a dict, not %s", mr_jj_type_name(c->a[0]));
     if (!truth_of(rt, c->a[1], &case_sensitive) || !want_reverse(rt, c->a[3], &reverse)) return false;
     const jj_dict *d = c->a[0].u.d;
     jj_sort_item *items = mr_jj_calloc(rt, d->n, sizeof *items);
@@ -210,7 +213,8 @@ static bool f_sort(jj_rt *rt, const jj_call *c, jj_value *out) {
     return mr_jj_vec_list(rt, &sorted, JJ_LIST, out);
 }
 
-static bool group_key(jj_rt *rt, const jj_path *path, jj_value item, jj_value fallback, bool case_sensitive, jj_value *key) {
+static bool group_key(jj_rt *rt, const jj_path *path, jj_value item, jj_value fallback, bool case_sensitive,
+                      jj_value *key) {
     return mr_jj_path_get(rt, path, item, fallback, key) && (case_sensitive || mr_jj_ignore_case(rt, *key, key));
 }
 
@@ -276,8 +280,12 @@ static bool extreme(jj_rt *rt, const jj_call *c, const char *op, jj_value *out) 
     }
     return true;
 }
-static bool f_min(jj_rt *rt, const jj_call *c, jj_value *out) { return extreme(rt, c, "<", out); }
-static bool f_max(jj_rt *rt, const jj_call *c, jj_value *out) { return extreme(rt, c, ">", out); }
+static bool f_min(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return extreme(rt, c, "<", out);
+}
+static bool f_max(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return extreme(rt, c, ">", out);
+}
 
 static bool f_sum(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_path path;
@@ -289,7 +297,8 @@ static bool f_sum(jj_rt *rt, const jj_call *c, jj_value *out) {
         return mr_jj_raise(rt, JJ_ERR_TYPE, "sum() can't sum strings [use ''.join(seq) instead]");
     }
     while ((got = mr_jj_next(rt, it, &item)) > 0) {
-        if (!mr_jj_path_get(rt, &path, item, (jj_value){0}, &item) || !mr_jj_binary(rt, '+', total, item, &total)) return false;
+        if (!mr_jj_path_get(rt, &path, item, (jj_value){0}, &item) || !mr_jj_binary(rt, '+', total, item, &total))
+            return false;
     }
     *out = total;
     return got == 0;
@@ -338,7 +347,8 @@ static bool collect_batch(jj_rt *rt, jj_iter *it, jj_vec *items) {
     int64_t n = -1;
     bool fill = it->b.kind != JJ_MISSING && it->b.kind != JJ_NONE;
     if (!mr_jj_to_vec(rt, it->source, &values)) return false;
-    if (!mr_jj_index(it->a, &n) && it->a.kind == JJ_FLOAT) n = (int64_t)it->a.u.f == it->a.u.f ? (int64_t)it->a.u.f : -1;
+    if (!mr_jj_index(it->a, &n) && it->a.kind == JJ_FLOAT)
+        n = (int64_t)it->a.u.f == it->a.u.f ? (int64_t)it->a.u.f : -1;
     for (size_t i = 0; i < values.n; i++) {
         if ((int64_t)row.n == n) {
             if (!push_list(rt, items, &row)) return false;
@@ -348,7 +358,8 @@ static bool collect_batch(jj_rt *rt, jj_iter *it, jj_vec *items) {
     }
     if (row.n == 0) return true;
     if (fill && !mr_jj_is_number(it->a)) {
-        return mr_jj_raise(rt, JJ_ERR_TYPE, "'<' not supported between instances of 'int' and '%s'", mr_jj_type_name(it->a));
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "'<' not supported between instances of 'int' and '%s'",
+                           mr_jj_type_name(it->a));
     }
     while (fill && (int64_t)row.n < n) {
         if (!mr_jj_vec_push(rt, &row, it->b)) return false;
@@ -403,9 +414,15 @@ static bool collect_unique(jj_rt *rt, jj_iter *it, jj_vec *items) {
     return true;
 }
 
-static bool f_batch(jj_rt *rt, const jj_call *c, jj_value *out) { return generator(rt, collect_batch, c, out); }
-static bool f_slice(jj_rt *rt, const jj_call *c, jj_value *out) { return generator(rt, collect_slice, c, out); }
-static bool f_unique(jj_rt *rt, const jj_call *c, jj_value *out) { return generator(rt, collect_unique, c, out); }
+static bool f_batch(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return generator(rt, collect_batch, c, out);
+}
+static bool f_slice(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return generator(rt, collect_slice, c, out);
+}
+static bool f_unique(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return generator(rt, collect_unique, c, out);
+}
 
 /* --- map, select, reject and their kin: one item at a time --- */
 
@@ -422,13 +439,14 @@ typedef struct mapper {
 } mapper;
 
 static bool no_such(jj_rt *rt, const char *what, jj_value name) {
-    if (name.kind != JJ_UNDEFINED) return mr_jj_raise(rt, JJ_ERR_RUNTIME, "No %s named %s.", what, mr_jj_repr_cstr(rt, name));
+    if (name.kind != JJ_UNDEFINED)
+        return mr_jj_raise(rt, JJ_ERR_RUNTIME, "No %s named %s.", what, mr_jj_repr_cstr(rt, name));
     mr_jj_raise_undefined(rt, name);
     char reason[JJ_MESSAGE_MAX];
     memcpy(reason, rt->message, sizeof reason);
     rt->error = JJ_ERR_NONE;
-    return mr_jj_raise(rt, JJ_ERR_RUNTIME, "No %s named Undefined. (%.400s; did you forget to quote the callable name?)", what,
-                       reason);
+    return mr_jj_raise(rt, JJ_ERR_RUNTIME,
+                       "No %s named Undefined. (%.400s; did you forget to quote the callable name?)", what, reason);
 }
 
 static bool setup_attribute_map(jj_rt *rt, mapper *m) {
@@ -459,7 +477,8 @@ static bool setup(jj_rt *rt, mapper *m) {
     jj_value name = m->args.pos[at];
     m->named = true;
     if (name.kind == JJ_STR) {
-        m->fn = m->is_map ? mr_jj_find_filter(name.u.s->data, name.u.s->len) : mr_jj_find_test(name.u.s->data, name.u.s->len);
+        m->fn = m->is_map ? mr_jj_find_filter(name.u.s->data, name.u.s->len)
+                          : mr_jj_find_test(name.u.s->data, name.u.s->len);
     }
     m->fn_args = m->args;
     m->fn_args.pos = m->args.pos + at; /* the name's place is taken by each item */
@@ -474,7 +493,8 @@ static bool apply(jj_rt *rt, mapper *m, jj_value item, jj_value *out) {
     }
     uint64_t hash;
     if (m->fn == NULL) {
-        return mr_jj_hash(rt, m->fn_args.pos[0], &hash) && no_such(rt, m->is_map ? "filter" : "test", m->fn_args.pos[0]);
+        return mr_jj_hash(rt, m->fn_args.pos[0], &hash) &&
+               no_such(rt, m->is_map ? "filter" : "test", m->fn_args.pos[0]);
     }
     jj_args args = m->fn_args;
     jj_value *pos = mr_jj_calloc(rt, args.n_pos, sizeof *pos);
@@ -529,8 +549,12 @@ static bool make_mapper(jj_rt *rt, const jj_call *c, mapper how, jj_value *out) 
     return true;
 }
 
-static bool f_map(jj_rt *rt, const jj_call *c, jj_value *out) { return make_mapper(rt, c, (mapper){.is_map = true}, out); }
-static bool f_select(jj_rt *rt, const jj_call *c, jj_value *out) { return make_mapper(rt, c, (mapper){0}, out); }
+static bool f_map(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return make_mapper(rt, c, (mapper){.is_map = true}, out);
+}
+static bool f_select(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return make_mapper(rt, c, (mapper){0}, out);
+}
 static bool f_reject(jj_rt *rt, const jj_call *c, jj_value *out) {
     return make_mapper(rt, c, (mapper){.negate = true}, out);
 }

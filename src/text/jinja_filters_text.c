@@ -21,10 +21,18 @@ static bool by_method(jj_rt *rt, const char *method, const jj_call *c, size_t n_
     jj_args args = {.pos = c->a + 1, .n_pos = n_args};
     return mr_jj_call_builtin(rt, mr_jj_find_str_method(method, strlen(method)), text, &args, out);
 }
-static bool f_upper(jj_rt *rt, const jj_call *c, jj_value *out) { return by_method(rt, "upper", c, 0, out); }
-static bool f_lower(jj_rt *rt, const jj_call *c, jj_value *out) { return by_method(rt, "lower", c, 0, out); }
-static bool f_capitalize(jj_rt *rt, const jj_call *c, jj_value *out) { return by_method(rt, "capitalize", c, 0, out); }
-static bool f_trim(jj_rt *rt, const jj_call *c, jj_value *out) { return by_method(rt, "strip", c, 1, out); }
+static bool f_upper(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return by_method(rt, "upper", c, 0, out);
+}
+static bool f_lower(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return by_method(rt, "lower", c, 0, out);
+}
+static bool f_capitalize(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return by_method(rt, "capitalize", c, 0, out);
+}
+static bool f_trim(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return by_method(rt, "strip", c, 1, out);
+}
 
 static bool f_center(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_call with_width = *c;
@@ -69,7 +77,8 @@ static bool want_count(jj_rt *rt, jj_value v, int64_t *count) {
 static bool f_replace(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_value s, old_text, new_text;
     int64_t count;
-    if (!want_count(rt, c->a[3], &count) || !mr_jj_to_str(rt, c->a[1], &old_text) || !mr_jj_to_str(rt, c->a[2], &new_text)) {
+    if (!want_count(rt, c->a[3], &count) || !mr_jj_to_str(rt, c->a[1], &old_text) ||
+        !mr_jj_to_str(rt, c->a[2], &new_text)) {
         return false;
     }
     if (!rt->autoescape) {
@@ -98,12 +107,15 @@ static bool f_indent(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_value indent, s;
     jj_vec lines = {0};
     bool first, blank;
-    if (!indentation(rt, c->a[1], &indent) || !truth_of(rt, c->a[2], false, &first) || !truth_of(rt, c->a[3], false, &blank)) {
+    if (!indentation(rt, c->a[1], &indent) || !truth_of(rt, c->a[2], false, &first) ||
+        !truth_of(rt, c->a[3], false, &blank)) {
         return false;
     }
     if (!mr_jj_binary(rt, '+', c->a[0], mr_jj_str_static(&newline), &s)) return false;
-    if (s.kind != JJ_STR) return mr_jj_raise(rt, JJ_ERR_TYPE, "indent() needs a string, not %s", mr_jj_type_name(c->a[0]));
-    if (mr_jj_is_markup(s) && !mr_jj_escape(rt, (jj_value){.kind = JJ_STR, .flags = JJ_FLAG_MARKUP, .u.s = indent.u.s}, &indent)) {
+    if (s.kind != JJ_STR)
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "indent() needs a string, not %s", mr_jj_type_name(c->a[0]));
+    if (mr_jj_is_markup(s) &&
+        !mr_jj_escape(rt, (jj_value){.kind = JJ_STR, .flags = JJ_FLAG_MARKUP, .u.s = indent.u.s}, &indent)) {
         return false;
     }
     if (!mr_jj_splitlines(rt, s, false, &lines)) return false;
@@ -243,7 +255,8 @@ static bool put_attribute(jj_rt *rt, mr_buf *buf, jj_value key, jj_value value) 
 static bool f_xmlattr(jj_rt *rt, const jj_call *c, jj_value *out) {
     bool autospace, ok = true;
     if (c->a[0].kind == JJ_UNDEFINED) return mr_jj_raise_undefined(rt, c->a[0]);
-    if (c->a[0].kind != JJ_DICT) return mr_jj_raise(rt, JJ_ERR_TYPE, "xmlattr() needs a dict, not %s", mr_jj_type_name(c->a[0]));
+    if (c->a[0].kind != JJ_DICT)
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "xmlattr() needs a dict, not %s", mr_jj_type_name(c->a[0]));
     if (!truth_of(rt, c->a[1], true, &autospace)) return false;
     mr_buf buf = {0}, spaced = {0};
     const jj_dict *d = c->a[0].u.d;

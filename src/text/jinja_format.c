@@ -53,7 +53,8 @@ static bool read_count(percent *p, int64_t *n, bool *negative) {
         p->i++;
         if (!next_argument(p, &arg)) return false;
         if (!mr_jj_index(arg, n)) return mr_jj_raise(p->rt, JJ_ERR_TYPE, "* wants int");
-        if (*n > 1000000 || *n < -1000000) return mr_jj_raise(p->rt, JJ_ERR_LIMIT, "a width or precision in a format is too large");
+        if (*n > 1000000 || *n < -1000000)
+            return mr_jj_raise(p->rt, JJ_ERR_LIMIT, "a width or precision in a format is too large");
         *negative = *n < 0;
         if (*n < 0) *n = -*n;
         return true;
@@ -151,7 +152,8 @@ static bool put_int_argument(percent *p, jj_value arg, jj_spec spec, char type) 
 static bool put_float_argument(percent *p, double f, jj_spec spec, char type) {
     mr_buf digits = {0}, whole = {0};
     bool negative = signbit(f) && !isnan(f);
-    bool ok = mr_jj_put_float_digits(p->rt, &digits, fabs(f), type, spec.precision < 0 ? 6 : spec.precision, spec.alternate);
+    bool ok =
+        mr_jj_put_float_digits(p->rt, &digits, fabs(f), type, spec.precision < 0 ? 6 : spec.precision, spec.alternate);
     char sign = negative ? '-' : spec.sign;
     if (sign != 0) mr_buf_putc(&whole, sign);
     size_t n = digits.len + (sign != 0);
@@ -170,8 +172,9 @@ static bool convert_number(percent *p, jj_value arg, const jj_spec *spec, char t
     if (arg.kind == JJ_UNDEFINED) return mr_jj_raise_undefined(p->rt, arg);
     if (!mr_jj_is_number(arg)) {
         if (real) return mr_jj_raise(p->rt, JJ_ERR_TYPE, "must be real number, not %s", mr_jj_type_name(arg));
-        return mr_jj_raise(p->rt, JJ_ERR_TYPE, decimal ? "%%%c format: a real number is required, not %s"
-                                                       : "%%%c format: an integer is required, not %s",
+        return mr_jj_raise(p->rt, JJ_ERR_TYPE,
+                           decimal ? "%%%c format: a real number is required, not %s"
+                                   : "%%%c format: an integer is required, not %s",
                            type, mr_jj_type_name(arg));
     }
     if (real) return put_float_argument(p, mr_jj_to_double(arg), *spec, type);
@@ -218,7 +221,8 @@ static bool run_percent(percent *p) {
         if (p->i < p->format->len && s[p->i] == '(' && !mapped_argument(p, &mapped)) return false;
         if (!read_spec(p, &spec) || !convert(p, &spec, mapped) || !mr_jj_step(p->rt, 1)) return false;
     }
-    bool is_mapping = p->value.kind == JJ_DICT || p->value.kind == JJ_LIST || p->value.kind == JJ_RANGE || p->value.kind == JJ_UNDEFINED;
+    bool is_mapping = p->value.kind == JJ_DICT || p->value.kind == JJ_LIST || p->value.kind == JJ_RANGE ||
+                      p->value.kind == JJ_UNDEFINED;
     size_t n = p->value.kind == JJ_TUPLE ? p->value.u.l->n : 1;
     if (p->next_arg < n && !is_mapping) {
         return mr_jj_raise(p->rt, JJ_ERR_TYPE, "not all arguments converted during string formatting");
@@ -255,7 +259,8 @@ static bool all_digits(const char *s, size_t n) {
 
 static bool positional(formatter *f, int64_t i, jj_value *out) {
     if (i < 0 || (size_t)i >= f->args->n_pos) {
-        return mr_jj_raise(f->rt, JJ_ERR_KEY, "Replacement index %lld out of range for positional args tuple", (long long)i);
+        return mr_jj_raise(f->rt, JJ_ERR_KEY, "Replacement index %lld out of range for positional args tuple",
+                           (long long)i);
     }
     *out = f->args->pos[i];
     return true;
@@ -329,7 +334,8 @@ static bool put_str_field(formatter *f, jj_value v, const jj_str *spec_text, mr_
         return mr_jj_raise(rt, JJ_ERR_VALUE, "Unknown format code '%c' for object of type 'str'", spec.type);
     }
     if (spec.sign != 0) return mr_jj_raise(rt, JJ_ERR_VALUE, "Sign not allowed in string format specifier");
-    if (spec.alternate) return mr_jj_raise(rt, JJ_ERR_VALUE, "Alternate form (#) not allowed in string format specifier");
+    if (spec.alternate)
+        return mr_jj_raise(rt, JJ_ERR_VALUE, "Alternate form (#) not allowed in string format specifier");
     if (spec.align == '=' && !spec.zero) {
         return mr_jj_raise(rt, JJ_ERR_VALUE, "'=' alignment not allowed in string format specifier");
     }
@@ -361,13 +367,15 @@ static bool convert_value(formatter *f, char conversion, jj_value *v) {
     mr_buf buf = {0};
     bool ok;
     switch (conversion) {
-    case 's': return mr_jj_plain_str(f->rt, *v, v);
+    case 's':
+        return mr_jj_plain_str(f->rt, *v, v);
     case 'r':
     case 'a':
         ok = mr_jj_put_repr_with(f->rt, &buf, *v, conversion == 'a', false) && mr_jj_str_buf(f->rt, &buf, v);
         mr_buf_free(&buf);
         return ok;
-    default: return mr_jj_raise(f->rt, JJ_ERR_VALUE, "Unknown conversion specifier %c", conversion);
+    default:
+        return mr_jj_raise(f->rt, JJ_ERR_VALUE, "Unknown conversion specifier %c", conversion);
     }
 }
 

@@ -22,8 +22,10 @@ bool mr_jj_is_iterable(jj_value v) {
     case JJ_VIEW:
     case JJ_RANGE:
     case JJ_ITER:
-    case JJ_LOOP: return true;
-    default: return false;
+    case JJ_LOOP:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -80,7 +82,9 @@ static int next_nothing(jj_rt *rt, jj_iter *it, jj_value *out) {
     return 0;
 }
 
-static int next_loop(jj_rt *rt, jj_iter *it, jj_value *out) { return mr_jj_loop_next(rt, it->source.u.loop, out); }
+static int next_loop(jj_rt *rt, jj_iter *it, jj_value *out) {
+    return mr_jj_loop_next(rt, it->source.u.loop, out);
+}
 
 bool mr_jj_iterate(jj_rt *rt, jj_value v, jj_iter **out) {
     if (v.kind == JJ_ITER) {
@@ -94,9 +98,13 @@ bool mr_jj_iterate(jj_rt *rt, jj_value v, jj_iter **out) {
     jj_iter *it = *out;
     it->source = v;
     switch (v.kind) {
-    case JJ_STR: it->next = next_char; break;
+    case JJ_STR:
+        it->next = next_char;
+        break;
     case JJ_LIST:
-    case JJ_TUPLE: it->next = next_item; break;
+    case JJ_TUPLE:
+        it->next = next_item;
+        break;
     case JJ_DICT:
         it->next = next_entry;
         it->n = 'k';
@@ -106,9 +114,14 @@ bool mr_jj_iterate(jj_rt *rt, jj_value v, jj_iter **out) {
         it->n = v.u.view->what;
         it->source = mr_jj_dict_value(v.u.view->dict);
         break;
-    case JJ_RANGE: it->next = next_range; break;
-    case JJ_LOOP: it->next = next_loop; break;
-    default: break;
+    case JJ_RANGE:
+        it->next = next_range;
+        break;
+    case JJ_LOOP:
+        it->next = next_loop;
+        break;
+    default:
+        break;
     }
     return true;
 }
@@ -116,13 +129,26 @@ bool mr_jj_iterate(jj_rt *rt, jj_value v, jj_iter **out) {
 int mr_jj_reversed(jj_rt *rt, jj_value v, jj_value *out) {
     const char *name;
     switch (v.kind) {
-    case JJ_STR: name = "reversed"; break;
-    case JJ_LIST: name = "list_reverseiterator"; break;
-    case JJ_TUPLE: name = "reversed"; break;
-    case JJ_DICT: name = "dict_reversekeyiterator"; break;
-    case JJ_VIEW: name = "dict_reverseitemiterator"; break;
-    case JJ_RANGE: name = "range_iterator"; break;
-    default: return 0;
+    case JJ_STR:
+        name = "reversed";
+        break;
+    case JJ_LIST:
+        name = "list_reverseiterator";
+        break;
+    case JJ_TUPLE:
+        name = "reversed";
+        break;
+    case JJ_DICT:
+        name = "dict_reversekeyiterator";
+        break;
+    case JJ_VIEW:
+        name = "dict_reverseitemiterator";
+        break;
+    case JJ_RANGE:
+        name = "range_iterator";
+        break;
+    default:
+        return 0;
     }
     jj_iter *it;
     if (!mr_jj_iterate(rt, v, &it)) return -1;

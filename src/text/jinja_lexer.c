@@ -121,7 +121,8 @@ static char sign_at(const lexer *lx, size_t pos) {
     return '\0';
 }
 
-/* Length of `%}` with its optional newline or stripped space at pos for the closing mark `close`, 0 when it isn't there. */
+/* Length of `%}` with its optional newline or stripped space at pos for the closing mark `close`, 0 when it isn't
+ * there. */
 static size_t close_length(const lexer *lx, size_t pos, const char *close, bool plus, bool newline) {
     if (pos >= lx->p->len) return 0;
     if (lx->p->source[pos] == '-' && at(lx, pos + 1, close)) return skip_space(lx, pos + 3) - pos;
@@ -173,7 +174,9 @@ static bool lex_raw(lexer *lx) {
     return start >= lx->p->len ? true : fail_at(lx, start, "Missing end of raw directive");
 }
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
 
 static int digit_value(char c) {
     if (is_digit(c)) return c - '0';
@@ -241,7 +244,10 @@ static size_t integer_length(const lexer *lx, size_t pos, unsigned *base) {
     *base = 10;
     if (s[pos] == '0' && pos + 2 < lx->p->len) {
         char kind = s[pos + 1];
-        unsigned b = kind == 'b' || kind == 'B' ? 2 : kind == 'o' || kind == 'O' ? 8 : kind == 'x' || kind == 'X' ? 16 : 0;
+        unsigned b = kind == 'b' || kind == 'B'   ? 2
+                     : kind == 'o' || kind == 'O' ? 8
+                     : kind == 'x' || kind == 'X' ? 16
+                                                  : 0;
         size_t from = pos + 2 + (s[pos + 2] == '_');
         size_t n = b == 0 || from >= lx->p->len ? 0 : digits_length(lx, from, b);
         if (n > 0) {
@@ -304,8 +310,8 @@ static bool put_code_point(mr_buf *buf, uint32_t c) {
     return mr_buf_append(buf, utf8, mr_utf8_encode(c, utf8));
 }
 
-/* A backslash before a character that is no escape stays, and a non-ASCII character after it appears as its escape (what
- * Python's unicode-escape codec makes of text that went through backslashreplace). */
+/* A backslash before a character that is no escape stays, and a non-ASCII character after it appears as its escape
+ * (what Python's unicode-escape codec makes of text that went through backslashreplace). */
 static size_t put_unknown_escape(mr_buf *buf, const char *s, size_t len) {
     uint32_t c;
     size_t n = mr_utf8_decode(s, len, &c);
@@ -386,11 +392,11 @@ static const struct operator_text {
     const char text[3];
     uint8_t kind;
 } operators[] = {
-    {"//", JJ_T_FLOORDIV}, {"**", JJ_T_POW},    {"==", JJ_T_EQ},       {"!=", JJ_T_NE},     {">=", JJ_T_GTEQ},
-    {"<=", JJ_T_LTEQ},     {"+", JJ_T_ADD},     {"-", JJ_T_SUB},       {"/", JJ_T_DIV},     {"*", JJ_T_MUL},
-    {"%", JJ_T_MOD},       {"~", JJ_T_TILDE},   {"[", JJ_T_LBRACKET},  {"]", JJ_T_RBRACKET}, {"(", JJ_T_LPAREN},
-    {")", JJ_T_RPAREN},    {"{", JJ_T_LBRACE},  {"}", JJ_T_RBRACE},    {">", JJ_T_GT},      {"<", JJ_T_LT},
-    {"=", JJ_T_ASSIGN},    {".", JJ_T_DOT},     {":", JJ_T_COLON},     {"|", JJ_T_PIPE},    {",", JJ_T_COMMA},
+    {"//", JJ_T_FLOORDIV}, {"**", JJ_T_POW},   {"==", JJ_T_EQ},      {"!=", JJ_T_NE},      {">=", JJ_T_GTEQ},
+    {"<=", JJ_T_LTEQ},     {"+", JJ_T_ADD},    {"-", JJ_T_SUB},      {"/", JJ_T_DIV},      {"*", JJ_T_MUL},
+    {"%", JJ_T_MOD},       {"~", JJ_T_TILDE},  {"[", JJ_T_LBRACKET}, {"]", JJ_T_RBRACKET}, {"(", JJ_T_LPAREN},
+    {")", JJ_T_RPAREN},    {"{", JJ_T_LBRACE}, {"}", JJ_T_RBRACE},   {">", JJ_T_GT},       {"<", JJ_T_LT},
+    {"=", JJ_T_ASSIGN},    {".", JJ_T_DOT},    {":", JJ_T_COLON},    {"|", JJ_T_PIPE},     {",", JJ_T_COMMA},
     {";", JJ_T_SEMICOLON},
 };
 

@@ -101,8 +101,8 @@ bool mr_jj_loop_length(jj_rt *rt, jj_loop *loop, int64_t *n) {
 }
 
 bool mr_jj_loop_attr(jj_rt *rt, jj_loop *loop, const jj_str *name, jj_value *out, bool *found) {
-    static const char *const names[] = {"index0", "index", "first", "last", "length", "revindex", "revindex0",
-                                        "depth", "depth0", "previtem", "nextitem"};
+    static const char *const names[] = {"index0",    "index", "first",  "last",     "length",  "revindex",
+                                        "revindex0", "depth", "depth0", "previtem", "nextitem"};
     size_t which = 0;
     int64_t n;
     while (which < sizeof names / sizeof *names && !mr_jj_str_is(name, names[which])) which++;
@@ -111,15 +111,33 @@ bool mr_jj_loop_attr(jj_rt *rt, jj_loop *loop, const jj_str *name, jj_value *out
     int next = which == 3 || which == 10 ? peek(rt, loop) : 0;
     if (next < 0) return false;
     switch (which) {
-    case 0: *out = mr_jj_int(loop->index0); break;
-    case 1: *out = mr_jj_int(loop->index0 + 1); break;
-    case 2: *out = mr_jj_bool(loop->index0 == 0); break;
-    case 3: *out = mr_jj_bool(next == 0); break;
-    case 4: *out = mr_jj_int(n); break;
-    case 5: *out = mr_jj_int(n - loop->index0); break;
-    case 6: *out = mr_jj_int(n - loop->index0 - 1); break;
-    case 7: *out = mr_jj_int(loop->depth0 + 1); break;
-    case 8: *out = mr_jj_int(loop->depth0); break;
+    case 0:
+        *out = mr_jj_int(loop->index0);
+        break;
+    case 1:
+        *out = mr_jj_int(loop->index0 + 1);
+        break;
+    case 2:
+        *out = mr_jj_bool(loop->index0 == 0);
+        break;
+    case 3:
+        *out = mr_jj_bool(next == 0);
+        break;
+    case 4:
+        *out = mr_jj_int(n);
+        break;
+    case 5:
+        *out = mr_jj_int(n - loop->index0);
+        break;
+    case 6:
+        *out = mr_jj_int(n - loop->index0 - 1);
+        break;
+    case 7:
+        *out = mr_jj_int(loop->depth0 + 1);
+        break;
+    case 8:
+        *out = mr_jj_int(loop->depth0);
+        break;
     case 9:
         if (loop->index0 == 0) return mr_jj_undefined_hint(rt, "there is no previous item", out);
         *out = loop->before;
@@ -128,7 +146,8 @@ bool mr_jj_loop_attr(jj_rt *rt, jj_loop *loop, const jj_str *name, jj_value *out
         if (next == 0) return mr_jj_undefined_hint(rt, "there is no next item", out);
         *out = loop->after;
         break;
-    default: break;
+    default:
+        break;
     }
     return true;
 }
@@ -151,7 +170,8 @@ bool mr_jj_loop_changed(jj_rt *rt, jj_loop *loop, const jj_args *args, jj_value 
     return true;
 }
 
-static bool start_loop(jj_rt *rt, jj_frame *outer, const jj_node *node, jj_value iterable, int64_t depth0, jj_loop **out) {
+static bool start_loop(jj_rt *rt, jj_frame *outer, const jj_node *node, jj_value iterable, int64_t depth0,
+                       jj_loop **out) {
     jj_loop *loop = mr_jj_alloc(rt, sizeof *loop);
     if (loop == NULL || !mr_jj_iterate(rt, iterable, &loop->it)) return false;
     loop->iterable = iterable;
@@ -165,7 +185,8 @@ static bool start_loop(jj_rt *rt, jj_frame *outer, const jj_node *node, jj_value
 }
 
 /* Runs the loop in f (its own activation when it is recursive, whose enclosing one is outer). */
-static jj_flow run_loop(jj_rt *rt, jj_frame *f, jj_frame *outer, const jj_node *node, jj_value iterable, int64_t depth0) {
+static jj_flow run_loop(jj_rt *rt, jj_frame *f, jj_frame *outer, const jj_node *node, jj_value iterable,
+                        int64_t depth0) {
     const jj_loop_info *info = node->x.loop;
     jj_loop *loop;
     jj_value item;
@@ -196,7 +217,8 @@ static jj_flow run_loop(jj_rt *rt, jj_frame *f, jj_frame *outer, const jj_node *
 }
 
 /* One level of a recursive loop, as text. */
-static bool run_recursive(jj_rt *rt, jj_frame *outer, const jj_node *node, jj_value iterable, int64_t depth0, jj_value *out) {
+static bool run_recursive(jj_rt *rt, jj_frame *outer, const jj_node *node, jj_value iterable, int64_t depth0,
+                          jj_value *out) {
     jj_frame *f = mr_jj_new_frame(rt, node->x.loop->func, outer);
     if (f == NULL) return false;
     if (rt->depth >= rt->max_depth) return mr_jj_raise(rt, JJ_ERR_LIMIT, "maximum recursion depth exceeded");

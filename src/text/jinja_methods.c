@@ -12,9 +12,15 @@ static bool view(jj_rt *rt, const jj_call *c, char what, jj_value *out) {
     *out = (jj_value){.kind = JJ_VIEW, .u.view = v};
     return true;
 }
-static bool d_keys(jj_rt *rt, const jj_call *c, jj_value *out) { return view(rt, c, 'k', out); }
-static bool d_values(jj_rt *rt, const jj_call *c, jj_value *out) { return view(rt, c, 'v', out); }
-static bool d_items(jj_rt *rt, const jj_call *c, jj_value *out) { return view(rt, c, 'i', out); }
+static bool d_keys(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return view(rt, c, 'k', out);
+}
+static bool d_values(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return view(rt, c, 'v', out);
+}
+static bool d_items(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return view(rt, c, 'i', out);
+}
 
 static bool d_get(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_value *found;
@@ -107,7 +113,9 @@ static bool n_bit_length(jj_rt *rt, const jj_call *c, jj_value *out) {
     return true;
 }
 
-static bool n_conjugate(jj_rt *rt, const jj_call *c, jj_value *out) { return mr_jj_positive(rt, c->self, out); }
+static bool n_conjugate(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return mr_jj_positive(rt, c->self, out);
+}
 
 static bool o_cycle(jj_rt *rt, const jj_call *c, jj_value *out) {
     if (c->raw->n_kw > 0) return mr_jj_raise(rt, JJ_ERR_TYPE, "cycle() takes no keyword arguments");
@@ -135,8 +143,12 @@ static bool o_reset(jj_rt *rt, const jj_call *c, jj_value *out) {
 }
 
 static const jj_builtin dict_methods[] = {
-    {"copy", "", d_copy},   {"fromkeys", "/iterable /value?", d_fromkeys}, {"get", "/key /default?", d_get},
-    {"items", "", d_items}, {"keys", "", d_keys},                          {"values", "", d_values},
+    {"copy", "", d_copy},
+    {"fromkeys", "/iterable /value?", d_fromkeys},
+    {"get", "/key /default?", d_get},
+    {"items", "", d_items},
+    {"keys", "", d_keys},
+    {"values", "", d_values},
 };
 static const jj_builtin list_methods[] = {
     {"copy", "", l_copy},
@@ -153,16 +165,22 @@ static const jj_builtin cycler_methods[] = {{"next", "", o_next}, {"reset", "", 
 
 #define FIND(table, name, len) mr_jj_find_in(table, sizeof(table) / sizeof(table)[0], name, len)
 
-const jj_builtin *mr_jj_find_dict_method(const char *name, size_t len) { return FIND(dict_methods, name, len); }
+const jj_builtin *mr_jj_find_dict_method(const char *name, size_t len) {
+    return FIND(dict_methods, name, len);
+}
 
-const jj_builtin *mr_jj_find_list_method(const char *name, size_t len) { return FIND(list_methods, name, len); }
+const jj_builtin *mr_jj_find_list_method(const char *name, size_t len) {
+    return FIND(list_methods, name, len);
+}
 
 const jj_builtin *mr_jj_find_tuple_method(const char *name, size_t len) {
     const jj_builtin *fn = FIND(list_methods, name, len);
     return fn == &list_methods[0] ? NULL : fn;
 }
 
-const jj_builtin *mr_jj_find_number_method(const char *name, size_t len) { return FIND(number_methods, name, len); }
+const jj_builtin *mr_jj_find_number_method(const char *name, size_t len) {
+    return FIND(number_methods, name, len);
+}
 
 const jj_builtin *mr_jj_find_object_method(jj_kind kind, const char *name, size_t len) {
     if (kind == JJ_LOOP) return FIND(loop_methods, name, len);
@@ -171,7 +189,8 @@ const jj_builtin *mr_jj_find_object_method(jj_kind kind, const char *name, size_
 
 bool mr_jj_is_mutating(jj_kind kind, const jj_str *name) {
     static const char *const of_dict[] = {"clear", "pop", "popitem", "setdefault", "update", NULL};
-    static const char *const of_list[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove", NULL};
+    static const char *const of_list[] = {"append", "clear",  "pop",    "reverse", "insert",
+                                          "sort",   "extend", "remove", NULL};
     const char *const *names = kind == JJ_DICT ? of_dict : kind == JJ_LIST ? of_list : NULL;
     for (; names != NULL && *names != NULL; names++) {
         if (mr_jj_str_is(name, *names)) return true;

@@ -1,5 +1,5 @@
-/* Tables of the methods that values have (internal to the jinja_*.c files). Each find function returns NULL for a name the
- * type does not have. */
+/* Tables of the methods that values have (internal to the jinja_*.c files). Each find function returns NULL for a name
+ * the type does not have. */
 #ifndef MR_TEXT_JINJA_METHODS_H
 #define MR_TEXT_JINJA_METHODS_H
 

@@ -7,7 +7,9 @@
 
 enum { MAX_PRECISION = 5000, MAX_WIDTH = 1000000 };
 
-static bool is_align(char c) { return c == '<' || c == '>' || c == '^' || c == '='; }
+static bool is_align(char c) {
+    return c == '<' || c == '>' || c == '^' || c == '=';
+}
 
 static bool read_number(jj_rt *rt, const jj_str *text, size_t *i, int64_t *n) {
     *n = -1;
@@ -49,7 +51,8 @@ bool mr_jj_spec_parse(jj_rt *rt, const jj_str *text, const char *type_name, jj_s
     if (!read_number(rt, text, &i, &spec->width)) return false;
     if (i < n && (s[i] == ',' || s[i] == '_')) spec->group = s[i++];
     if (i < n && (s[i] == ',' || s[i] == '_')) {
-        return mr_jj_raise(rt, JJ_ERR_VALUE, s[i] == spec->group ? "Cannot specify '%c' with '%c'." : "Cannot specify both ',' and '_'.",
+        return mr_jj_raise(rt, JJ_ERR_VALUE,
+                           s[i] == spec->group ? "Cannot specify '%c' with '%c'." : "Cannot specify both ',' and '_'.",
                            s[i], s[i]);
     }
     if (i < n && s[i] == '.') {
@@ -58,8 +61,8 @@ bool mr_jj_spec_parse(jj_rt *rt, const jj_str *text, const char *type_name, jj_s
         if (spec->precision < 0) return mr_jj_raise(rt, JJ_ERR_VALUE, "Format specifier missing precision");
     }
     if (n - i > 1) {
-        return mr_jj_raise(rt, JJ_ERR_VALUE, "Invalid format specifier '%.*s' for object of type '%s'", (int)(n < 80 ? n : 80), s,
-                           type_name);
+        return mr_jj_raise(rt, JJ_ERR_VALUE, "Invalid format specifier '%.*s' for object of type '%s'",
+                           (int)(n < 80 ? n : 80), s, type_name);
     }
     if (i < n) spec->type = s[i];
     return true;
@@ -165,7 +168,8 @@ static bool assemble(jj_rt *rt, mr_buf *buf, bool negative, const char *prefix, 
     char sign = negative ? '-' : spec->sign == '+' ? '+' : spec->sign == ' ' ? ' ' : '\0';
     size_t every = spec->type == 'b' || spec->type == 'o' || spec->type == 'x' || spec->type == 'X' ? 4 : 3;
     size_t fixed = (sign != 0) + strlen(prefix) + (digits->len - n_int);
-    size_t zeros = spec->align == '=' && spec->fill[0] == '0' && spec->width > (int64_t)fixed ? (size_t)spec->width - fixed : 0;
+    size_t zeros =
+        spec->align == '=' && spec->fill[0] == '0' && spec->width > (int64_t)fixed ? (size_t)spec->width - fixed : 0;
     if (!mr_jj_step(rt, 1 + zeros / 64)) return false;
     mr_buf_puts(&body, prefix);
     put_grouped(&body, mr_buf_cstr(digits), n_int, n_int == 0 ? '\0' : spec->group, every, zeros);
@@ -200,8 +204,8 @@ static bool put_int(jj_rt *rt, mr_buf *buf, jj_value v, const jj_spec *spec) {
         prefix[0] = '0';
         prefix[1] = spec->type;
     }
-    bool ok = mr_jj_put_digits(rt, &digits, v, spec->type) &&
-              assemble(rt, buf, negative, prefix, &digits, digits.len, spec);
+    bool ok =
+        mr_jj_put_digits(rt, &digits, v, spec->type) && assemble(rt, buf, negative, prefix, &digits, digits.len, spec);
     mr_buf_free(&digits);
     return ok;
 }
@@ -210,7 +214,8 @@ static bool put_real(jj_rt *rt, mr_buf *buf, double f, const jj_spec *spec) {
     mr_buf digits = {0};
     char type = spec->type == 0 ? 'r' : spec->type == '%' ? 'f' : spec->type == 'n' ? 'g' : spec->type;
     bool negative = signbit(f) && !isnan(f);
-    bool ok = mr_jj_put_float_digits(rt, &digits, fabs(spec->type == '%' ? f * 100 : f), type, spec->precision, spec->alternate);
+    bool ok = mr_jj_put_float_digits(rt, &digits, fabs(spec->type == '%' ? f * 100 : f), type, spec->precision,
+                                     spec->alternate);
     if (spec->type == '%') mr_buf_putc(&digits, '%');
     size_t n_int = 0;
     while (n_int < digits.len && digits.data[n_int] >= '0' && digits.data[n_int] <= '9') n_int++;
@@ -221,7 +226,8 @@ static bool put_real(jj_rt *rt, mr_buf *buf, double f, const jj_spec *spec) {
 
 static bool put_code_point(jj_rt *rt, mr_buf *buf, jj_value v, const jj_spec *spec) {
     int64_t i;
-    if (!mr_jj_index(v, &i) || i < 0 || i > 0x10FFFF) return mr_jj_raise(rt, JJ_ERR_OVERFLOW, "%%c arg not in range(0x110000)");
+    if (!mr_jj_index(v, &i) || i < 0 || i > 0x10FFFF)
+        return mr_jj_raise(rt, JJ_ERR_OVERFLOW, "%%c arg not in range(0x110000)");
     char utf8[4];
     size_t n;
     uint32_t c = (uint32_t)i;
@@ -242,5 +248,6 @@ bool mr_jj_put_number(jj_rt *rt, mr_buf *buf, jj_value v, const jj_spec *spec) {
         return spec->type == 'c' ? put_code_point(rt, buf, v, spec) : put_int(rt, buf, v, spec);
     }
     if (spec->type == 0 || strchr(float_types, spec->type) != NULL) return put_real(rt, buf, mr_jj_to_double(v), spec);
-    return mr_jj_raise(rt, JJ_ERR_VALUE, "Unknown format code '%c' for object of type '%s'", spec->type, mr_jj_type_name(v));
+    return mr_jj_raise(rt, JJ_ERR_VALUE, "Unknown format code '%c' for object of type '%s'", spec->type,
+                       mr_jj_type_name(v));
 }

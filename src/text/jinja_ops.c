@@ -12,7 +12,9 @@ bool mr_jj_is_number(jj_value v) {
     return v.kind == JJ_BOOL || v.kind == JJ_INT || v.kind == JJ_BIG || v.kind == JJ_FLOAT;
 }
 
-static bool is_integer(jj_value v) { return v.kind == JJ_BOOL || v.kind == JJ_INT || v.kind == JJ_BIG; }
+static bool is_integer(jj_value v) {
+    return v.kind == JJ_BOOL || v.kind == JJ_INT || v.kind == JJ_BIG;
+}
 
 bool mr_jj_index(jj_value v, int64_t *i) {
     if (v.kind == JJ_BOOL) {
@@ -27,10 +29,14 @@ bool mr_jj_index(jj_value v, int64_t *i) {
 
 double mr_jj_to_double(jj_value v) {
     switch (v.kind) {
-    case JJ_BOOL: return v.u.b;
-    case JJ_INT: return (double)v.u.i;
-    case JJ_BIG: return mr_jj_big_to_double(v.u.big);
-    default: return v.u.f;
+    case JJ_BOOL:
+        return v.u.b;
+    case JJ_INT:
+        return (double)v.u.i;
+    case JJ_BIG:
+        return mr_jj_big_to_double(v.u.big);
+    default:
+        return v.u.f;
     }
 }
 
@@ -42,8 +48,10 @@ bool mr_jj_is_callable(jj_value v) {
     case JJ_MACRO:
     case JJ_LOOP:
     case JJ_JOINER:
-    case JJ_BLOCK: return true;
-    default: return false;
+    case JJ_BLOCK:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -52,21 +60,41 @@ bool mr_jj_truth(jj_rt *rt, jj_value v, bool *truth) {
     switch (v.kind) {
     case JJ_MISSING:
     case JJ_UNDEFINED:
-    case JJ_NONE: *truth = false; return true;
-    case JJ_BOOL: *truth = v.u.b; return true;
-    case JJ_INT: *truth = v.u.i != 0; return true;
-    case JJ_FLOAT: *truth = v.u.f != 0; return true;
-    case JJ_STR: *truth = v.u.s->len > 0; return true;
+    case JJ_NONE:
+        *truth = false;
+        return true;
+    case JJ_BOOL:
+        *truth = v.u.b;
+        return true;
+    case JJ_INT:
+        *truth = v.u.i != 0;
+        return true;
+    case JJ_FLOAT:
+        *truth = v.u.f != 0;
+        return true;
+    case JJ_STR:
+        *truth = v.u.s->len > 0;
+        return true;
     case JJ_LIST:
-    case JJ_TUPLE: *truth = v.u.l->n > 0; return true;
-    case JJ_DICT: *truth = v.u.d->n > 0; return true;
-    case JJ_VIEW: *truth = v.u.view->dict->n > 0; return true;
-    case JJ_RANGE: *truth = v.u.range->n > 0; return true;
+    case JJ_TUPLE:
+        *truth = v.u.l->n > 0;
+        return true;
+    case JJ_DICT:
+        *truth = v.u.d->n > 0;
+        return true;
+    case JJ_VIEW:
+        *truth = v.u.view->dict->n > 0;
+        return true;
+    case JJ_RANGE:
+        *truth = v.u.range->n > 0;
+        return true;
     case JJ_LOOP:
         if (!mr_jj_loop_length(rt, v.u.loop, &n)) return false;
         *truth = n > 0;
         return true;
-    default: *truth = true; return true;
+    default:
+        *truth = true;
+        return true;
     }
 }
 
@@ -79,34 +107,56 @@ bool mr_jj_has_length(jj_value v) {
     case JJ_DICT:
     case JJ_VIEW:
     case JJ_RANGE:
-    case JJ_LOOP: return true;
-    default: return false;
+    case JJ_LOOP:
+        return true;
+    default:
+        return false;
     }
 }
 
 bool mr_jj_length(jj_rt *rt, jj_value v, int64_t *n) {
     switch (v.kind) {
-    case JJ_UNDEFINED: *n = 0; return true;
-    case JJ_STR: *n = (int64_t)v.u.s->n_chars; return true;
+    case JJ_UNDEFINED:
+        *n = 0;
+        return true;
+    case JJ_STR:
+        *n = (int64_t)v.u.s->n_chars;
+        return true;
     case JJ_LIST:
-    case JJ_TUPLE: *n = (int64_t)v.u.l->n; return true;
-    case JJ_DICT: *n = (int64_t)v.u.d->n; return true;
-    case JJ_VIEW: *n = (int64_t)v.u.view->dict->n; return true;
-    case JJ_RANGE: *n = v.u.range->n; return true;
-    case JJ_LOOP: return mr_jj_loop_length(rt, v.u.loop, n);
-    default: return mr_jj_raise(rt, JJ_ERR_TYPE, "object of type '%s' has no len()", mr_jj_type_name(v));
+    case JJ_TUPLE:
+        *n = (int64_t)v.u.l->n;
+        return true;
+    case JJ_DICT:
+        *n = (int64_t)v.u.d->n;
+        return true;
+    case JJ_VIEW:
+        *n = (int64_t)v.u.view->dict->n;
+        return true;
+    case JJ_RANGE:
+        *n = v.u.range->n;
+        return true;
+    case JJ_LOOP:
+        return mr_jj_loop_length(rt, v.u.loop, n);
+    default:
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "object of type '%s' has no len()", mr_jj_type_name(v));
     }
 }
 
 bool mr_jj_is_same(jj_value a, jj_value b) {
     if (a.kind != b.kind) return false;
     switch (a.kind) {
-    case JJ_NONE: return true;
-    case JJ_BOOL: return a.u.b == b.u.b;
-    case JJ_INT: return a.u.i == b.u.i;
-    case JJ_FLOAT: return a.u.f == b.u.f;
-    case JJ_STR: return mr_jj_str_eq(a.u.s, b.u.s) && a.flags == b.flags;
-    default: return a.u.l == b.u.l;
+    case JJ_NONE:
+        return true;
+    case JJ_BOOL:
+        return a.u.b == b.u.b;
+    case JJ_INT:
+        return a.u.i == b.u.i;
+    case JJ_FLOAT:
+        return a.u.f == b.u.f;
+    case JJ_STR:
+        return mr_jj_str_eq(a.u.s, b.u.s) && a.flags == b.flags;
+    default:
+        return a.u.l == b.u.l;
     }
 }
 
@@ -189,15 +239,28 @@ bool mr_jj_equal(jj_rt *rt, jj_value a, jj_value b, bool *equal) {
     if (a.kind != b.kind) return true;
     switch (a.kind) {
     case JJ_UNDEFINED:
-    case JJ_NONE: *equal = true; return true;
-    case JJ_STR: *equal = mr_jj_str_eq(a.u.s, b.u.s); return mr_jj_step(rt, a.u.s->len / 1024);
+    case JJ_NONE:
+        *equal = true;
+        return true;
+    case JJ_STR:
+        *equal = mr_jj_str_eq(a.u.s, b.u.s);
+        return mr_jj_step(rt, a.u.s->len / 1024);
     case JJ_LIST:
-    case JJ_TUPLE: return mr_jj_enter(rt) && equal_items(rt, a.u.l, b.u.l, equal);
-    case JJ_DICT: return mr_jj_enter(rt) && equal_dicts(rt, a.u.d, b.u.d, equal);
-    case JJ_VIEW: return mr_jj_enter(rt) && equal_views(rt, a.u.view, b.u.view, equal);
-    case JJ_RANGE: *equal = equal_ranges(a.u.range, b.u.range); return true;
-    case JJ_METHOD: *equal = a.u.method->fn == b.u.method->fn && mr_jj_is_same(a.u.method->self, b.u.method->self); return true;
-    default: *equal = a.u.l == b.u.l; return true;
+    case JJ_TUPLE:
+        return mr_jj_enter(rt) && equal_items(rt, a.u.l, b.u.l, equal);
+    case JJ_DICT:
+        return mr_jj_enter(rt) && equal_dicts(rt, a.u.d, b.u.d, equal);
+    case JJ_VIEW:
+        return mr_jj_enter(rt) && equal_views(rt, a.u.view, b.u.view, equal);
+    case JJ_RANGE:
+        *equal = equal_ranges(a.u.range, b.u.range);
+        return true;
+    case JJ_METHOD:
+        *equal = a.u.method->fn == b.u.method->fn && mr_jj_is_same(a.u.method->self, b.u.method->self);
+        return true;
+    default:
+        *equal = a.u.l == b.u.l;
+        return true;
     }
 }
 
@@ -206,8 +269,10 @@ bool mr_jj_equal(jj_rt *rt, jj_value a, jj_value b, bool *equal) {
 static bool holds(const char *op, int sign) {
     if (sign == 2) return false;
     switch (op[0]) {
-    case '<': return sign < 0 || (op[1] == '=' && sign == 0);
-    default: return sign > 0 || (op[1] == '=' && sign == 0);
+    case '<':
+        return sign < 0 || (op[1] == '=' && sign == 0);
+    default:
+        return sign > 0 || (op[1] == '=' && sign == 0);
     }
 }
 
@@ -297,13 +362,20 @@ bool mr_jj_contains(jj_rt *rt, jj_value needle, jj_value hay, bool *found) {
 
 static const char *operator_text(char op) {
     switch (op) {
-    case '+': return "+";
-    case '-': return "-";
-    case '*': return "*";
-    case '/': return "/";
-    case '%': return "%";
-    case 'f': return "//";
-    default: return "** or pow()";
+    case '+':
+        return "+";
+    case '-':
+        return "-";
+    case '*':
+        return "*";
+    case '/':
+        return "/";
+    case '%':
+        return "%";
+    case 'f':
+        return "//";
+    default:
+        return "** or pow()";
     }
 }
 
@@ -315,9 +387,15 @@ static bool unsupported(jj_rt *rt, char op, jj_value a, jj_value b) {
 static bool float_binary(jj_rt *rt, char op, double a, double b, jj_value *out) {
     double r, m;
     switch (op) {
-    case '+': r = a + b; break;
-    case '-': r = a - b; break;
-    case '*': r = a * b; break;
+    case '+':
+        r = a + b;
+        break;
+    case '-':
+        r = a - b;
+        break;
+    case '*':
+        r = a * b;
+        break;
     case '/':
         if (b == 0) return mr_jj_raise(rt, JJ_ERR_ZERO_DIVISION, "float division by zero");
         r = a / b;
@@ -361,12 +439,16 @@ static bool float_binary(jj_rt *rt, char op, double a, double b, jj_value *out) 
     return true;
 }
 
-/* a op b on 64-bit integers; false (without an error) when the result does not fit or the case is left to big integers. */
+/* a op b on 64-bit integers; false (without an error) when the result does not fit or the case is left to big integers.
+ */
 static bool small_binary(char op, int64_t a, int64_t b, int64_t *r) {
     switch (op) {
-    case '+': return !__builtin_add_overflow(a, b, r);
-    case '-': return !__builtin_sub_overflow(a, b, r);
-    case '*': return !__builtin_mul_overflow(a, b, r);
+    case '+':
+        return !__builtin_add_overflow(a, b, r);
+    case '-':
+        return !__builtin_sub_overflow(a, b, r);
+    case '*':
+        return !__builtin_mul_overflow(a, b, r);
     case 'f':
     case '%': {
         if (b == 0 || (a == INT64_MIN && b == -1)) return false;
@@ -378,7 +460,8 @@ static bool small_binary(char op, int64_t a, int64_t b, int64_t *r) {
         *r = op == 'f' ? q : m;
         return true;
     }
-    default: return false;
+    default:
+        return false;
     }
 }
 
@@ -401,7 +484,8 @@ static bool integer_binary(jj_rt *rt, char op, jj_value a, jj_value b, jj_value 
     small = mr_jj_index(b, &y) && small;
     bool zero = b.kind != JJ_BIG && y == 0;
     if ((op == '/' || op == 'f' || op == '%') && zero) {
-        return mr_jj_raise(rt, JJ_ERR_ZERO_DIVISION, op == '/' ? "division by zero" : "integer division or modulo by zero");
+        return mr_jj_raise(rt, JJ_ERR_ZERO_DIVISION,
+                           op == '/' ? "division by zero" : "integer division or modulo by zero");
     }
     if (op == '/') {
         double q = small ? divide_integers(x, y) : mr_jj_to_double(a) / mr_jj_to_double(b);
@@ -432,7 +516,9 @@ static bool number_binary(jj_rt *rt, char op, jj_value a, jj_value b, jj_value *
     return float_binary(rt, op, x, y, out);
 }
 
-static bool is_sequence(jj_value v) { return v.kind == JJ_STR || v.kind == JJ_LIST || v.kind == JJ_TUPLE; }
+static bool is_sequence(jj_value v) {
+    return v.kind == JJ_STR || v.kind == JJ_LIST || v.kind == JJ_TUPLE;
+}
 
 static bool repeat_text(jj_rt *rt, jj_value v, size_t times, jj_value *out) {
     const jj_str *s = v.u.s;

@@ -61,7 +61,9 @@ const char *mr_jj_describe(const jj_token *t, char out[64]) {
     return out;
 }
 
-const jj_token *mr_jj_current(const jj_parse *p) { return &p->tokens[p->pos]; }
+const jj_token *mr_jj_current(const jj_parse *p) {
+    return &p->tokens[p->pos];
+}
 
 static const jj_token *look(const jj_parse *p) {
     return &p->tokens[p->pos + 1 < p->n_tokens ? p->pos + 1 : p->pos];
@@ -124,7 +126,9 @@ bool mr_jj_list_push(jj_parse *p, jj_node_list *list, jj_node *node) {
     return true;
 }
 
-static jj_body as_body(const jj_node_list *list) { return (jj_body){list->nodes, list->n}; }
+static jj_body as_body(const jj_node_list *list) {
+    return (jj_body){list->nodes, list->n};
+}
 
 jj_node *mr_jj_node(jj_parse *p, jj_node_kind kind, const jj_token *at) {
     jj_node *node = mr_jj_parse_alloc(p, sizeof *node);
@@ -217,18 +221,23 @@ jj_node *mr_jj_parse_primary(jj_parse *p, bool with_namespace) {
     const jj_token *t = mr_jj_current(p);
     char text[64];
     switch (t->kind) {
-    case JJ_T_NAME: return parse_name(p, with_namespace);
-    case JJ_T_STRING: return parse_strings(p);
+    case JJ_T_NAME:
+        return parse_name(p, with_namespace);
+    case JJ_T_STRING:
+        return parse_strings(p);
     case JJ_T_INTEGER:
-    case JJ_T_FLOAT: return constant(p, mr_jj_advance(p), t->value);
+    case JJ_T_FLOAT:
+        return constant(p, mr_jj_advance(p), t->value);
     case JJ_T_LPAREN: {
         mr_jj_advance(p);
         jj_node *node = mr_jj_parse_tuple(p, (jj_tuple_rules){.explicit_parentheses = true});
         if (node == NULL || mr_jj_expect(p, JJ_T_RPAREN) == NULL) return NULL;
         return node;
     }
-    case JJ_T_LBRACKET: return parse_list(p);
-    case JJ_T_LBRACE: return parse_dict(p);
+    case JJ_T_LBRACKET:
+        return parse_list(p);
+    case JJ_T_LBRACE:
+        return parse_dict(p);
     default:
         mr_jj_parse_fail(p, t->line, t->column, "unexpected '%s'", mr_jj_describe(t, text));
         return NULL;
@@ -338,7 +347,8 @@ static bool push_keyword(jj_parse *p, jj_call_args *args, jj_node_list *kw, size
     mr_jj_advance(p);
     for (size_t i = 0; i < kw->n; i++) {
         if (mr_jj_str_eq(args->kw_names[i], name->value.u.s)) {
-            return mr_jj_parse_fail(p, name->line, name->column, "keyword argument repeated: %s", name->value.u.s->data);
+            return mr_jj_parse_fail(p, name->line, name->column, "keyword argument repeated: %s",
+                                    name->value.u.s->data);
         }
     }
     if (kw->n == *cap) {
@@ -353,7 +363,8 @@ static bool push_keyword(jj_parse *p, jj_call_args *args, jj_node_list *kw, size
 }
 
 /* One argument; `valid` is false when the order of kinds is wrong. */
-static bool parse_argument(jj_parse *p, jj_call_args *args, jj_node_list *pos, jj_node_list *kw, size_t *cap, bool *valid) {
+static bool parse_argument(jj_parse *p, jj_call_args *args, jj_node_list *pos, jj_node_list *kw, size_t *cap,
+                           bool *valid) {
     const jj_token *t = mr_jj_current(p);
     if (t->kind == JJ_T_MUL) {
         *valid = args->dyn_args == NULL && args->dyn_kwargs == NULL;
@@ -460,9 +471,12 @@ static bool starts_test_argument(const jj_token *t) {
     case JJ_T_INTEGER:
     case JJ_T_FLOAT:
     case JJ_T_LBRACKET:
-    case JJ_T_LBRACE: return true;
-    case JJ_T_NAME: return !mr_jj_is_name(t, "else") && !mr_jj_is_name(t, "or") && !mr_jj_is_name(t, "and");
-    default: return false;
+    case JJ_T_LBRACE:
+        return true;
+    case JJ_T_NAME:
+        return !mr_jj_is_name(t, "else") && !mr_jj_is_name(t, "or") && !mr_jj_is_name(t, "and");
+    default:
+        return false;
     }
 }
 
@@ -508,8 +522,8 @@ static jj_node *parse_test(jj_parse *p, jj_node *subject) {
     }
     if (!negated) return node;
     jj_node *not = mr_jj_node(p, JJ_N_NOT, is);
-    if (not != NULL) not->a = node;
-    return not;
+    if (not != NULL) not ->a = node;
+    return not ;
 }
 
 static jj_node *parse_filter_expr(jj_parse *p, jj_node *node) {
@@ -560,7 +574,11 @@ static jj_node *parse_math2(jj_parse *p) {
     jj_node *left = parse_pow(p);
     while (left != NULL) {
         uint8_t kind = mr_jj_current(p)->kind;
-        char op = kind == JJ_T_MUL ? '*' : kind == JJ_T_DIV ? '/' : kind == JJ_T_FLOORDIV ? 'f' : kind == JJ_T_MOD ? '%' : 0;
+        char op = kind == JJ_T_MUL        ? '*'
+                  : kind == JJ_T_DIV      ? '/'
+                  : kind == JJ_T_FLOORDIV ? 'f'
+                  : kind == JJ_T_MOD      ? '%'
+                                          : 0;
         if (op == 0) break;
         mr_jj_advance(p);
         left = binary(p, JJ_N_BINARY, op, at, left, parse_pow(p));

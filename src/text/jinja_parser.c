@@ -24,7 +24,8 @@ bool mr_jj_parse_fail(jj_parse *p, uint32_t line, uint32_t column, const char *f
 
 bool mr_jj_parse_nomem(jj_parse *p) {
     if (p->status == MR_OK) {
-        p->status = mr_fail(p->err, MR_ERR_NOMEM, "no memory to parse the chat template (%zu bytes)", p->len);
+        p->status = mr_fail(p->err, MR_ERR_NOMEM,
+                            "the chat template (%zu bytes) needs more memory to parse than there is for it", p->len);
     }
     return false;
 }
@@ -104,12 +105,13 @@ static bool fail_unclosed(jj_parse *p, const jj_token *at, const char *name) {
     }
     if (p->n_end_tokens > 0) {
         list_tags(p->end_tokens[p->n_end_tokens - 1], looking, sizeof looking);
-        used += (size_t)snprintf(text + used, sizeof text - used,
-                                 name != NULL && is_expected(p, name)
-                                     ? " You probably made a nesting mistake. Jinja is expecting this tag, but currently "
-                                       "looking for %s."
-                                     : " Jinja was looking for the following tags: %s.",
-                                 looking);
+        used +=
+            (size_t)snprintf(text + used, sizeof text - used,
+                             name != NULL && is_expected(p, name)
+                                 ? " You probably made a nesting mistake. Jinja is expecting this tag, but currently "
+                                   "looking for %s."
+                                 : " Jinja was looking for the following tags: %s.",
+                             looking);
     }
     if (p->n_tags > 0) {
         snprintf(text + used, sizeof text - used, " The innermost block that needs to be closed is '%s'.",
@@ -156,7 +158,8 @@ static bool subparse(jj_parse *p, const char *const *ends, jj_body *out) {
             if (!mr_jj_list_push(p, &body, parse_statement(p))) return false;
             if (mr_jj_expect(p, JJ_T_BLOCK_END) == NULL) return false;
         } else {
-            return mr_jj_parse_fail(p, t->line, t->column, "unexpected '%s'", mr_jj_describe_kind((jj_token_kind)t->kind));
+            return mr_jj_parse_fail(p, t->line, t->column, "unexpected '%s'",
+                                    mr_jj_describe_kind((jj_token_kind)t->kind));
         }
     }
     if (!flush(p, &data, &body)) return false;
@@ -179,23 +182,28 @@ static bool parse_statements(jj_parse *p, const char *const *ends, bool drop_nee
 
 static bool mark_store(jj_parse *p, jj_node *target, uint8_t ctx) {
     switch (target->kind) {
-    case JJ_N_NAME: target->op = ctx; return true;
-    case JJ_N_NSREF: return true;
+    case JJ_N_NAME:
+        target->op = ctx;
+        return true;
+    case JJ_N_NSREF:
+        return true;
     case JJ_N_TUPLE:
         target->flag = true;
         for (size_t i = 0; i < target->items.n; i++) {
             if (!mark_store(p, target->items.nodes[i], ctx)) return false;
         }
         return true;
-    default: break;
+    default:
+        break;
     }
     static const char *const names[] = {
-        [JJ_N_CONST] = "const",     [JJ_N_LIST] = "list",       [JJ_N_DICT] = "dict",   [JJ_N_GETATTR] = "getattr",
+        [JJ_N_CONST] = "const",     [JJ_N_LIST] = "list",       [JJ_N_DICT] = "dict",     [JJ_N_GETATTR] = "getattr",
         [JJ_N_GETITEM] = "getitem", [JJ_N_CALL] = "call",       [JJ_N_FILTER] = "filter", [JJ_N_TEST] = "test",
         [JJ_N_BINARY] = "binexpr",  [JJ_N_COMPARE] = "compare", [JJ_N_COND] = "condexpr", [JJ_N_NOT] = "not",
     };
     const char *name = target->kind < sizeof names / sizeof *names ? names[target->kind] : NULL;
-    return mr_jj_parse_fail(p, target->line, target->column, "can't assign to '%s'", name == NULL ? "expression" : name);
+    return mr_jj_parse_fail(p, target->line, target->column, "can't assign to '%s'",
+                            name == NULL ? "expression" : name);
 }
 
 /* The target of set, for and with. */
@@ -479,7 +487,8 @@ static bool parse_imported_names(jj_parse *p, jj_node *node) {
         jj_node *name = parse_name_target(p);
         if (name == NULL) return false;
         if (name->name->data[0] == '_') {
-            return mr_jj_parse_fail(p, name->line, name->column, "names starting with an underline can not be imported");
+            return mr_jj_parse_fail(p, name->line, name->column,
+                                    "names starting with an underline can not be imported");
         }
         if (mr_jj_skip_name(p, "as") && (name = parse_name_target(p)) == NULL) return false;
         if (!mr_jj_list_push(p, &targets, name)) return false;
@@ -518,10 +527,17 @@ static jj_node *parse_tag(jj_parse *p, const jj_token *tag, jj_node *node, bool 
         const char *name;
         jj_node *(*parse)(jj_parse *, jj_node *);
     } tags[] = {
-        {"for", parse_for},       {"if", parse_if},           {"set", parse_set},
-        {"macro", parse_macro},   {"call", parse_call_block}, {"filter", parse_filter_block},
-        {"with", parse_with},     {"print", parse_print},     {"autoescape", parse_autoescape},
-        {"block", parse_block},   {"generation", parse_generation},
+        {"for", parse_for},
+        {"if", parse_if},
+        {"set", parse_set},
+        {"macro", parse_macro},
+        {"call", parse_call_block},
+        {"filter", parse_filter_block},
+        {"with", parse_with},
+        {"print", parse_print},
+        {"autoescape", parse_autoescape},
+        {"block", parse_block},
+        {"generation", parse_generation},
     };
     static const char *const externals[] = {"include", "import", "from", "extends"};
     *known = true;

@@ -28,7 +28,8 @@ static void put_indented_newline(printer *p, int64_t indent) {
     for (int64_t i = 0; i < indent; i++) mr_buf_putc(&p->out, ' ');
 }
 
-static bool print_items(printer *p, const jj_list *list, const char *close, int64_t indent, int64_t allowance, unsigned level) {
+static bool print_items(printer *p, const jj_list *list, const char *close, int64_t indent, int64_t allowance,
+                        unsigned level) {
     indent++;
     for (size_t i = 0; i < list->n; i++) {
         bool last = i + 1 == list->n;
@@ -138,15 +139,19 @@ static bool print_value(printer *p, jj_value v, int64_t indent, int64_t allowanc
     if (p->out.len > p->rt->max_output) return mr_jj_raise(p->rt, JJ_ERR_LIMIT, "the output grows too large");
     if ((int64_t)rep.u.s->n_chars > WIDTH - indent - allowance) {
         switch (v.kind) {
-        case JJ_DICT: return print_dict(p, v.u.d, indent, allowance, level + 1);
-        case JJ_LIST: mr_buf_putc(&p->out, '['); return print_items(p, v.u.l, "]", indent, allowance, level + 1);
+        case JJ_DICT:
+            return print_dict(p, v.u.d, indent, allowance, level + 1);
+        case JJ_LIST:
+            mr_buf_putc(&p->out, '[');
+            return print_items(p, v.u.l, "]", indent, allowance, level + 1);
         case JJ_TUPLE:
             mr_buf_putc(&p->out, '(');
             return print_items(p, v.u.l, v.u.l->n == 1 ? ",)" : ")", indent, allowance, level + 1);
         case JJ_STR:
             if (v.u.s->len > 0 && !mr_jj_is_markup(v)) return print_text(p, v, indent, allowance, level + 1);
             break;
-        default: break;
+        default:
+            break;
         }
     }
     return mr_jj_put_str(p->rt, &p->out, rep);

@@ -160,32 +160,52 @@ static bool put_repr(jj_rt *rt, mr_buf *buf, jj_value v, repr how) {
     if (!mr_jj_enter(rt)) return false;
     if (buf->len > rt->max_output) return mr_jj_raise(rt, JJ_ERR_LIMIT, "the output grows too large");
     switch (v.kind) {
-    case JJ_UNDEFINED: return mr_buf_puts(buf, "Undefined");
-    case JJ_NONE: return mr_buf_puts(buf, "None");
-    case JJ_BOOL: return mr_buf_puts(buf, v.u.b ? "True" : "False");
-    case JJ_INT: return mr_buf_printf(buf, "%lld", (long long)v.u.i);
-    case JJ_BIG: return mr_jj_big_puts(buf, v.u.big);
-    case JJ_FLOAT: return mr_jj_put_float(buf, v.u.f);
+    case JJ_UNDEFINED:
+        return mr_buf_puts(buf, "Undefined");
+    case JJ_NONE:
+        return mr_buf_puts(buf, "None");
+    case JJ_BOOL:
+        return mr_buf_puts(buf, v.u.b ? "True" : "False");
+    case JJ_INT:
+        return mr_buf_printf(buf, "%lld", (long long)v.u.i);
+    case JJ_BIG:
+        return mr_jj_big_puts(buf, v.u.big);
+    case JJ_FLOAT:
+        return mr_jj_put_float(buf, v.u.f);
     case JJ_STR:
         if (!mr_jj_is_markup(v)) return put_str_repr(rt, buf, v.u.s, how.ascii);
         mr_buf_puts(buf, "Markup(");
         return put_str_repr(rt, buf, v.u.s, how.ascii) && mr_buf_putc(buf, ')');
-    case JJ_LIST: return put_items(rt, buf, v.u.l, "[", "]", how);
-    case JJ_TUPLE: return put_items(rt, buf, v.u.l, "(", v.u.l->n == 1 ? ",)" : ")", how);
-    case JJ_DICT: return put_dict(rt, buf, v.u.d, how);
-    case JJ_VIEW: return put_view(rt, buf, v.u.view, how);
-    case JJ_RANGE: return put_range(buf, v.u.range);
-    case JJ_NAMESPACE: mr_buf_puts(buf, "<Namespace "); return put_dict(rt, buf, v.u.d, how) && mr_buf_putc(buf, '>');
-    case JJ_LOOP: return put_loop(rt, buf, v);
-    case JJ_MACRO: return put_macro(rt, buf, v.u.macro);
-    case JJ_SELF: return mr_buf_puts(buf, "<TemplateReference None>");
+    case JJ_LIST:
+        return put_items(rt, buf, v.u.l, "[", "]", how);
+    case JJ_TUPLE:
+        return put_items(rt, buf, v.u.l, "(", v.u.l->n == 1 ? ",)" : ")", how);
+    case JJ_DICT:
+        return put_dict(rt, buf, v.u.d, how);
+    case JJ_VIEW:
+        return put_view(rt, buf, v.u.view, how);
+    case JJ_RANGE:
+        return put_range(buf, v.u.range);
+    case JJ_NAMESPACE:
+        mr_buf_puts(buf, "<Namespace ");
+        return put_dict(rt, buf, v.u.d, how) && mr_buf_putc(buf, '>');
+    case JJ_LOOP:
+        return put_loop(rt, buf, v);
+    case JJ_MACRO:
+        return put_macro(rt, buf, v.u.macro);
+    case JJ_SELF:
+        return mr_buf_puts(buf, "<TemplateReference None>");
     case JJ_BUILTIN:
-        if (mr_jj_class_name(v.u.builtin) != NULL) return mr_buf_printf(buf, "<class '%s'>", mr_jj_class_name(v.u.builtin));
+        if (mr_jj_class_name(v.u.builtin) != NULL)
+            return mr_buf_printf(buf, "<class '%s'>", mr_jj_class_name(v.u.builtin));
         return mr_buf_printf(buf, "<function %s>", v.u.builtin->name);
-    case JJ_METHOD: return mr_buf_printf(buf, "<built-in method %s of %s object>", v.u.method->fn->name,
-                                         mr_jj_type_name(v.u.method->self));
-    case JJ_ITER: return mr_buf_printf(buf, "<%s object>", v.u.iter->name);
-    default: return mr_buf_printf(buf, "<%s object>", mr_jj_type_name(v));
+    case JJ_METHOD:
+        return mr_buf_printf(buf, "<built-in method %s of %s object>", v.u.method->fn->name,
+                             mr_jj_type_name(v.u.method->self));
+    case JJ_ITER:
+        return mr_buf_printf(buf, "<%s object>", v.u.iter->name);
+    default:
+        return mr_buf_printf(buf, "<%s object>", mr_jj_type_name(v));
     }
 }
 
@@ -196,7 +216,9 @@ bool mr_jj_put_repr_with(jj_rt *rt, mr_buf *buf, jj_value v, bool ascii, bool so
     return true;
 }
 
-bool mr_jj_put_repr(jj_rt *rt, mr_buf *buf, jj_value v) { return mr_jj_put_repr_with(rt, buf, v, false, false); }
+bool mr_jj_put_repr(jj_rt *rt, mr_buf *buf, jj_value v) {
+    return mr_jj_put_repr_with(rt, buf, v, false, false);
+}
 
 bool mr_jj_put_str(jj_rt *rt, mr_buf *buf, jj_value v) {
     if (v.kind == JJ_STR) {
@@ -228,12 +250,23 @@ bool mr_jj_plain_str(jj_rt *rt, jj_value v, jj_value *out) {
 bool mr_jj_put_escaped(mr_buf *buf, const char *text, size_t len) {
     for (size_t i = 0; i < len; i++) {
         switch (text[i]) {
-        case '&': mr_buf_puts(buf, "&amp;"); break;
-        case '<': mr_buf_puts(buf, "&lt;"); break;
-        case '>': mr_buf_puts(buf, "&gt;"); break;
-        case '\'': mr_buf_puts(buf, "&#39;"); break;
-        case '"': mr_buf_puts(buf, "&#34;"); break;
-        default: mr_buf_putc(buf, text[i]);
+        case '&':
+            mr_buf_puts(buf, "&amp;");
+            break;
+        case '<':
+            mr_buf_puts(buf, "&lt;");
+            break;
+        case '>':
+            mr_buf_puts(buf, "&gt;");
+            break;
+        case '\'':
+            mr_buf_puts(buf, "&#39;");
+            break;
+        case '"':
+            mr_buf_puts(buf, "&#34;");
+            break;
+        default:
+            mr_buf_putc(buf, text[i]);
         }
     }
     return !buf->failed;

@@ -5,7 +5,8 @@
 #include <string.h>
 
 /* Merges the sorted halves [lo, mid) and [mid, hi) of items through scratch. */
-static bool merge(jj_rt *rt, jj_sort_item *items, jj_sort_item *scratch, size_t lo, size_t mid, size_t hi, bool reverse) {
+static bool merge(jj_rt *rt, jj_sort_item *items, jj_sort_item *scratch, size_t lo, size_t mid, size_t hi,
+                  bool reverse) {
     size_t i = lo, k = mid, at = lo;
     while (i < mid && k < hi) {
         bool take_right;
@@ -55,7 +56,8 @@ bool mr_jj_path_parse(jj_rt *rt, jj_value attribute, jj_path *out) {
     } else {
         if (!mr_jj_split(rt, attribute, &dot, -1, false, &parts)) return false;
         for (size_t i = 0; i < parts.n; i++) {
-            if (is_index(parts.items[i].u.s) && mr_jj_parse_int(rt, parts.items[i].u.s, 10, &parts.items[i]) < 0) return false;
+            if (is_index(parts.items[i].u.s) && mr_jj_parse_int(rt, parts.items[i].u.s, 10, &parts.items[i]) < 0)
+                return false;
         }
     }
     *out = (jj_path){parts.items, parts.n};

@@ -26,7 +26,6 @@ bool mr_jj_path_get(jj_rt *rt, const jj_path *path, jj_value item, jj_value fall
 /* Tables of filters in other files. */
 const jj_builtin *mr_jj_find_text_filter(const char *name, size_t len);
 const jj_builtin *mr_jj_find_seq_filter(const char *name, size_t len);
-const jj_builtin *mr_jj_find_number_filter(const char *name, size_t len);
 bool mr_jj_filter_tojson(jj_rt *rt, const jj_call *call, jj_value *out);
 bool mr_jj_filter_wordwrap(jj_rt *rt, const jj_call *call, jj_value *out);
 bool mr_jj_filter_pprint(jj_rt *rt, const jj_call *call, jj_value *out);

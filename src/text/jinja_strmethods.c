@@ -52,15 +52,25 @@ static bool want_range(jj_rt *rt, const jj_call *call, size_t *from, size_t *to,
 }
 
 /* The text of an argument as it goes into self: escaped when self is Markup. */
-static bool fit(jj_rt *rt, jj_value self, jj_value *v) { return !mr_jj_is_markup(self) || mr_jj_escape(rt, *v, v); }
+static bool fit(jj_rt *rt, jj_value self, jj_value *v) {
+    return !mr_jj_is_markup(self) || mr_jj_escape(rt, *v, v);
+}
 
-static bool list_result(jj_rt *rt, const jj_vec *vec, jj_value *out) { return mr_jj_vec_list(rt, vec, JJ_LIST, out); }
+static bool list_result(jj_rt *rt, const jj_vec *vec, jj_value *out) {
+    return mr_jj_vec_list(rt, vec, JJ_LIST, out);
+}
 
 /* --- case --- */
 
-static bool m_upper(jj_rt *rt, const jj_call *c, jj_value *out) { return mr_jj_map_text(rt, c->self, mr_jj_put_upper, out); }
-static bool m_lower(jj_rt *rt, const jj_call *c, jj_value *out) { return mr_jj_map_text(rt, c->self, mr_jj_put_lower, out); }
-static bool m_title(jj_rt *rt, const jj_call *c, jj_value *out) { return mr_jj_map_text(rt, c->self, mr_jj_put_title, out); }
+static bool m_upper(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return mr_jj_map_text(rt, c->self, mr_jj_put_upper, out);
+}
+static bool m_lower(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return mr_jj_map_text(rt, c->self, mr_jj_put_lower, out);
+}
+static bool m_title(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return mr_jj_map_text(rt, c->self, mr_jj_put_title, out);
+}
 static bool m_capitalize(jj_rt *rt, const jj_call *c, jj_value *out) {
     return mr_jj_map_text(rt, c->self, mr_jj_put_capitalized, out);
 }
@@ -79,9 +89,15 @@ static bool strip(jj_rt *rt, const jj_call *c, const char *name, bool left, bool
     }
     return mr_jj_strip(rt, c->self, c->a[0].kind == JJ_STR ? c->a[0].u.s : NULL, left, right, out);
 }
-static bool m_strip(jj_rt *rt, const jj_call *c, jj_value *out) { return strip(rt, c, "strip", true, true, out); }
-static bool m_lstrip(jj_rt *rt, const jj_call *c, jj_value *out) { return strip(rt, c, "lstrip", true, false, out); }
-static bool m_rstrip(jj_rt *rt, const jj_call *c, jj_value *out) { return strip(rt, c, "rstrip", false, true, out); }
+static bool m_strip(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return strip(rt, c, "strip", true, true, out);
+}
+static bool m_lstrip(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return strip(rt, c, "lstrip", true, false, out);
+}
+static bool m_rstrip(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return strip(rt, c, "rstrip", false, true, out);
+}
 
 static bool has_affix(const char *s, size_t len, const jj_str *affix, bool at_end) {
     if (affix->len > len) return false;
@@ -109,21 +125,27 @@ static bool affix_test(jj_rt *rt, const jj_call *c, bool at_end, jj_value *out) 
     jj_value one = c->a[0];
     if (!want_range(rt, c, &from, &to, &possible)) return false;
     if (one.kind != JJ_STR && one.kind != JJ_TUPLE) {
-        return mr_jj_raise(rt, JJ_ERR_TYPE, "%s first arg must be str or a tuple of str, not %s", name, mr_jj_type_name(one));
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "%s first arg must be str or a tuple of str, not %s", name,
+                           mr_jj_type_name(one));
     }
     size_t n = one.kind == JJ_STR ? 1 : one.u.l->n;
     for (size_t i = 0; i < n && !found; i++) {
         jj_value affix = one.kind == JJ_STR ? one : one.u.l->items[i];
         if (affix.kind != JJ_STR) {
-            return mr_jj_raise(rt, JJ_ERR_TYPE, "tuple for %s must only contain str, not %s", name, mr_jj_type_name(affix));
+            return mr_jj_raise(rt, JJ_ERR_TYPE, "tuple for %s must only contain str, not %s", name,
+                               mr_jj_type_name(affix));
         }
         found = possible && has_affix(c->self.u.s->data + from, to - from, affix.u.s, at_end);
     }
     *out = mr_jj_bool(found);
     return true;
 }
-static bool m_startswith(jj_rt *rt, const jj_call *c, jj_value *out) { return affix_test(rt, c, false, out); }
-static bool m_endswith(jj_rt *rt, const jj_call *c, jj_value *out) { return affix_test(rt, c, true, out); }
+static bool m_startswith(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return affix_test(rt, c, false, out);
+}
+static bool m_endswith(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return affix_test(rt, c, true, out);
+}
 
 /* --- search --- */
 
@@ -143,7 +165,8 @@ static bool locate(jj_rt *rt, const jj_call *c, bool last, int64_t *offset) {
             }
         }
     } else {
-        const char *hit = needle->len == 0 ? s->data + from : memmem(s->data + from, to - from, needle->data, needle->len);
+        const char *hit =
+            needle->len == 0 ? s->data + from : memmem(s->data + from, to - from, needle->data, needle->len);
         if (hit != NULL) *offset = hit - s->data;
     }
     return true;
@@ -156,10 +179,18 @@ static bool search(jj_rt *rt, const jj_call *c, bool last, bool must_exist, jj_v
     *out = mr_jj_int(offset < 0 ? -1 : (int64_t)mr_jj_utf8_count(c->self.u.s->data, (size_t)offset));
     return true;
 }
-static bool m_find(jj_rt *rt, const jj_call *c, jj_value *out) { return search(rt, c, false, false, out); }
-static bool m_rfind(jj_rt *rt, const jj_call *c, jj_value *out) { return search(rt, c, true, false, out); }
-static bool m_index(jj_rt *rt, const jj_call *c, jj_value *out) { return search(rt, c, false, true, out); }
-static bool m_rindex(jj_rt *rt, const jj_call *c, jj_value *out) { return search(rt, c, true, true, out); }
+static bool m_find(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return search(rt, c, false, false, out);
+}
+static bool m_rfind(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return search(rt, c, true, false, out);
+}
+static bool m_index(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return search(rt, c, false, true, out);
+}
+static bool m_rindex(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return search(rt, c, true, true, out);
+}
 
 static bool m_count(jj_rt *rt, const jj_call *c, jj_value *out) {
     size_t from, to;
@@ -199,8 +230,12 @@ static bool split(jj_rt *rt, const jj_call *c, bool right, jj_value *out) {
     if (!optional_str(rt, c->a[0], "sep", &sep) || !want_int(rt, c->a[1], -1, &max_split)) return false;
     return mr_jj_split(rt, c->self, sep, max_split, right, &vec) && list_result(rt, &vec, out);
 }
-static bool m_split(jj_rt *rt, const jj_call *c, jj_value *out) { return split(rt, c, false, out); }
-static bool m_rsplit(jj_rt *rt, const jj_call *c, jj_value *out) { return split(rt, c, true, out); }
+static bool m_split(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return split(rt, c, false, out);
+}
+static bool m_rsplit(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return split(rt, c, true, out);
+}
 
 static bool m_splitlines(jj_rt *rt, const jj_call *c, jj_value *out) {
     int64_t keepends;
@@ -231,8 +266,12 @@ static bool partition(jj_rt *rt, const jj_call *c, bool last, jj_value *out) {
     for (int i = 0; ok && i < 3; i++) ok = mr_jj_vec_push(rt, &vec, parts[i]);
     return ok && mr_jj_vec_list(rt, &vec, JJ_TUPLE, out);
 }
-static bool m_partition(jj_rt *rt, const jj_call *c, jj_value *out) { return partition(rt, c, false, out); }
-static bool m_rpartition(jj_rt *rt, const jj_call *c, jj_value *out) { return partition(rt, c, true, out); }
+static bool m_partition(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return partition(rt, c, false, out);
+}
+static bool m_rpartition(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return partition(rt, c, true, out);
+}
 
 static bool m_join(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_iter *it;
@@ -245,7 +284,8 @@ static bool m_join(jj_rt *rt, const jj_call *c, jj_value *out) {
         if (i > 0) mr_buf_append(&buf, c->self.u.s->data, c->self.u.s->len);
         ok = fit(rt, c->self, &item);
         if (ok && item.kind != JJ_STR) {
-            ok = mr_jj_raise(rt, JJ_ERR_TYPE, "sequence item %zu: expected str instance, %s found", i, mr_jj_type_name(item));
+            ok = mr_jj_raise(rt, JJ_ERR_TYPE, "sequence item %zu: expected str instance, %s found", i,
+                             mr_jj_type_name(item));
         }
         ok = ok && mr_jj_put_str(rt, &buf, item);
         if (buf.len > rt->arena.max_bytes) ok = mr_jj_raise(rt, JJ_ERR_LIMIT, "the template uses too much memory");
@@ -266,16 +306,23 @@ static bool pad(jj_rt *rt, const jj_call *c, char align, jj_value *out) {
     if (fill.kind == JJ_MISSING) return mr_jj_pad(rt, c->self, width, &space, align, out);
     if (!fit(rt, c->self, &fill)) return false;
     if (fill.kind != JJ_STR) {
-        return mr_jj_raise(rt, JJ_ERR_TYPE, "The fill character must be a unicode character, not %s", mr_jj_type_name(fill));
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "The fill character must be a unicode character, not %s",
+                           mr_jj_type_name(fill));
     }
     if (fill.u.s->n_chars != 1) {
         return mr_jj_raise(rt, JJ_ERR_TYPE, "The fill character must be exactly one character long");
     }
     return mr_jj_pad(rt, c->self, width, fill.u.s, align, out);
 }
-static bool m_center(jj_rt *rt, const jj_call *c, jj_value *out) { return pad(rt, c, '^', out); }
-static bool m_ljust(jj_rt *rt, const jj_call *c, jj_value *out) { return pad(rt, c, '<', out); }
-static bool m_rjust(jj_rt *rt, const jj_call *c, jj_value *out) { return pad(rt, c, '>', out); }
+static bool m_center(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return pad(rt, c, '^', out);
+}
+static bool m_ljust(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return pad(rt, c, '<', out);
+}
+static bool m_rjust(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return pad(rt, c, '>', out);
+}
 
 static bool m_zfill(jj_rt *rt, const jj_call *c, jj_value *out) {
     static const jj_str zero = {.data = "0", .len = 1, .n_chars = 1};
@@ -336,14 +383,30 @@ static bool all_are(jj_rt *rt, const jj_call *c, bool (*test)(uint32_t), bool em
     return true;
 }
 
-static bool is_ascii(uint32_t c) { return c < 0x80; }
-static bool m_isalpha(jj_rt *rt, const jj_call *c, jj_value *out) { return all_are(rt, c, mr_jj_is_alpha, false, out); }
-static bool m_isalnum(jj_rt *rt, const jj_call *c, jj_value *out) { return all_are(rt, c, mr_jj_is_alnum, false, out); }
-static bool m_isdigit(jj_rt *rt, const jj_call *c, jj_value *out) { return all_are(rt, c, mr_jj_is_digit, false, out); }
-static bool m_isdecimal(jj_rt *rt, const jj_call *c, jj_value *out) { return all_are(rt, c, mr_jj_is_decimal, false, out); }
-static bool m_isnumeric(jj_rt *rt, const jj_call *c, jj_value *out) { return all_are(rt, c, mr_jj_is_numeric, false, out); }
-static bool m_isspace(jj_rt *rt, const jj_call *c, jj_value *out) { return all_are(rt, c, mr_jj_is_space, false, out); }
-static bool m_isascii(jj_rt *rt, const jj_call *c, jj_value *out) { return all_are(rt, c, is_ascii, true, out); }
+static bool is_ascii(uint32_t c) {
+    return c < 0x80;
+}
+static bool m_isalpha(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return all_are(rt, c, mr_jj_is_alpha, false, out);
+}
+static bool m_isalnum(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return all_are(rt, c, mr_jj_is_alnum, false, out);
+}
+static bool m_isdigit(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return all_are(rt, c, mr_jj_is_digit, false, out);
+}
+static bool m_isdecimal(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return all_are(rt, c, mr_jj_is_decimal, false, out);
+}
+static bool m_isnumeric(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return all_are(rt, c, mr_jj_is_numeric, false, out);
+}
+static bool m_isspace(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return all_are(rt, c, mr_jj_is_space, false, out);
+}
+static bool m_isascii(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return all_are(rt, c, is_ascii, true, out);
+}
 static bool m_isprintable(jj_rt *rt, const jj_call *c, jj_value *out) {
     return all_are(rt, c, mr_jj_is_printable, true, out);
 }
@@ -352,8 +415,12 @@ static bool delegate(jj_rt *rt, const char *test, jj_value self, jj_value *out) 
     jj_args args = {.pos = &self, .n_pos = 1};
     return mr_jj_call_builtin(rt, mr_jj_find_test(test, strlen(test)), (jj_value){0}, &args, out);
 }
-static bool m_islower(jj_rt *rt, const jj_call *c, jj_value *out) { return delegate(rt, "lower", c->self, out); }
-static bool m_isupper(jj_rt *rt, const jj_call *c, jj_value *out) { return delegate(rt, "upper", c->self, out); }
+static bool m_islower(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return delegate(rt, "lower", c->self, out);
+}
+static bool m_isupper(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return delegate(rt, "upper", c->self, out);
+}
 
 static bool m_istitle(jj_rt *rt, const jj_call *c, jj_value *out) {
     const jj_str *s = c->self.u.s;
@@ -390,11 +457,14 @@ static bool m_unsupported(jj_rt *rt, const jj_call *c, jj_value *out) {
     return mr_jj_raise(rt, JJ_ERR_UNSUPPORTED, "encode, maketrans and translate are not supported in chat templates");
 }
 
-static bool m_format(jj_rt *rt, const jj_call *c, jj_value *out) { return mr_jj_str_format(rt, c->self, c->raw, out); }
+static bool m_format(jj_rt *rt, const jj_call *c, jj_value *out) {
+    return mr_jj_str_format(rt, c->self, c->raw, out);
+}
 
 static bool m_format_map(jj_rt *rt, const jj_call *c, jj_value *out) {
     if (c->a[0].kind == JJ_UNDEFINED) return mr_jj_raise_undefined(rt, c->a[0]);
-    if (c->a[0].kind != JJ_DICT) return mr_jj_raise(rt, JJ_ERR_TYPE, "format_map() takes a dict, not %s", mr_jj_type_name(c->a[0]));
+    if (c->a[0].kind != JJ_DICT)
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "format_map() takes a dict, not %s", mr_jj_type_name(c->a[0]));
     const jj_dict *d = c->a[0].u.d;
     jj_kwarg *kw = mr_jj_calloc(rt, d->n, sizeof *kw);
     size_t n = 0;

@@ -104,9 +104,13 @@ static bool case_is(jj_rt *rt, jj_value v, bool upper, jj_value *out) {
     return answer(out, cased);
 }
 
-static bool test_lower(jj_rt *rt, const jj_call *call, jj_value *out) { return case_is(rt, call->a[0], false, out); }
+static bool test_lower(jj_rt *rt, const jj_call *call, jj_value *out) {
+    return case_is(rt, call->a[0], false, out);
+}
 
-static bool test_upper(jj_rt *rt, const jj_call *call, jj_value *out) { return case_is(rt, call->a[0], true, out); }
+static bool test_upper(jj_rt *rt, const jj_call *call, jj_value *out) {
+    return case_is(rt, call->a[0], true, out);
+}
 
 static bool test_string(jj_rt *rt, const jj_call *call, jj_value *out) {
     (void)rt;

@@ -83,7 +83,8 @@ static void replace_empty(mr_buf *buf, const jj_str *s, const jj_str *new_text, 
     }
 }
 
-bool mr_jj_replace(jj_rt *rt, jj_value v, const jj_str *old_text, const jj_str *new_text, int64_t count, jj_value *out) {
+bool mr_jj_replace(jj_rt *rt, jj_value v, const jj_str *old_text, const jj_str *new_text, int64_t count,
+                   jj_value *out) {
     const jj_str *s = v.u.s;
     size_t left = count < 0 ? SIZE_MAX : (size_t)count;
     mr_buf buf = {0};
@@ -141,11 +142,13 @@ static bool split_space_right(jj_rt *rt, jj_value v, int64_t max_split, jj_vec *
     size_t end = s->len;
     for (int64_t done = 0;; done++) {
         jj_value rest, stripped;
-        if (!mr_jj_substring(rt, v, 0, end, &rest) || !mr_jj_strip(rt, rest, NULL, false, true, &stripped)) return false;
+        if (!mr_jj_substring(rt, v, 0, end, &rest) || !mr_jj_strip(rt, rest, NULL, false, true, &stripped))
+            return false;
         end = stripped.u.s->len;
         if (end == 0) break;
         if (max_split >= 0 && done >= max_split) {
-            if (!mr_jj_strip(rt, stripped, NULL, true, false, &stripped) || !mr_jj_vec_push(rt, vec, stripped)) return false;
+            if (!mr_jj_strip(rt, stripped, NULL, true, false, &stripped) || !mr_jj_vec_push(rt, vec, stripped))
+                return false;
             break;
         }
         size_t from = end;
@@ -181,7 +184,8 @@ static bool split_right(jj_rt *rt, jj_value v, const jj_str *sep, int64_t max_sp
     const jj_str *s = v.u.s;
     size_t end = s->len;
     const char *hit;
-    for (int64_t done = 0; (max_split < 0 || done < max_split) && (hit = find_last(s->data, end, sep)) != NULL; done++) {
+    for (int64_t done = 0; (max_split < 0 || done < max_split) && (hit = find_last(s->data, end, sep)) != NULL;
+         done++) {
         size_t at = (size_t)(hit - s->data);
         if (!push_part(rt, v, at + sep->len, end, vec)) return false;
         end = at;
@@ -255,8 +259,8 @@ bool mr_jj_pad(jj_rt *rt, jj_value v, int64_t width, const jj_str *fill, char al
     return true;
 }
 
-/* Copies the number's text with decimal digits of any script made ASCII and white space at the ends removed; underscores
- * between digits go. False when it can't be a number. */
+/* Copies the number's text with decimal digits of any script made ASCII and white space at the ends removed;
+ * underscores between digits go. False when it can't be a number. */
 static bool ascii_number(const jj_str *s, char *out, size_t size, size_t *len) {
     size_t n = 0, i = 0;
     bool started = false, ended = false, digit_before = false;

@@ -90,7 +90,8 @@ static bool sorted_entries(jj_rt *rt, const jj_dict *dict, jj_entry **out) {
     jj_sort_item *items = mr_jj_calloc(rt, dict->n, sizeof *items);
     jj_entry *entries = mr_jj_calloc(rt, dict->n, sizeof *entries);
     if (items == NULL || entries == NULL) return false;
-    for (size_t i = 0; i < dict->n; i++) items[i] = (jj_sort_item){.key = dict->entries[i].key, .value = mr_jj_int((int64_t)i)};
+    for (size_t i = 0; i < dict->n; i++)
+        items[i] = (jj_sort_item){.key = dict->entries[i].key, .value = mr_jj_int((int64_t)i)};
     if (!mr_jj_sort(rt, items, dict->n, false)) return false;
     for (size_t i = 0; i < dict->n; i++) entries[i] = dict->entries[items[i].value.u.i];
     *out = entries;
@@ -117,16 +118,24 @@ static bool put_value(jj_rt *rt, mr_buf *buf, jj_value v, const json_style *styl
     if (!mr_jj_enter(rt)) return false;
     if (buf->len > rt->max_output) return mr_jj_raise(rt, JJ_ERR_LIMIT, "the output grows too large");
     switch (v.kind) {
-    case JJ_NONE: return mr_buf_puts(buf, "null");
-    case JJ_BOOL: return mr_buf_puts(buf, v.u.b ? "true" : "false");
+    case JJ_NONE:
+        return mr_buf_puts(buf, "null");
+    case JJ_BOOL:
+        return mr_buf_puts(buf, v.u.b ? "true" : "false");
     case JJ_INT:
-    case JJ_BIG: return mr_jj_put_repr(rt, buf, v);
-    case JJ_FLOAT: return put_float(buf, v.u.f);
-    case JJ_STR: return put_text(rt, buf, v.u.s, style->ensure_ascii);
+    case JJ_BIG:
+        return mr_jj_put_repr(rt, buf, v);
+    case JJ_FLOAT:
+        return put_float(buf, v.u.f);
+    case JJ_STR:
+        return put_text(rt, buf, v.u.s, style->ensure_ascii);
     case JJ_LIST:
-    case JJ_TUPLE: return put_list(rt, buf, v.u.l, style, level);
-    case JJ_DICT: return put_dict(rt, buf, v.u.d, style, level);
-    default: return mr_jj_raise(rt, JJ_ERR_TYPE, "Object of type %s is not JSON serializable", mr_jj_type_name(v));
+    case JJ_TUPLE:
+        return put_list(rt, buf, v.u.l, style, level);
+    case JJ_DICT:
+        return put_dict(rt, buf, v.u.d, style, level);
+    default:
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "Object of type %s is not JSON serializable", mr_jj_type_name(v));
     }
 }
 
@@ -153,8 +162,8 @@ static bool set_indent(jj_rt *rt, jj_value v, json_style *style) {
 }
 
 static bool set_separators(jj_rt *rt, jj_value v, json_style *style) {
-    static const jj_str comma_space = {.data = ", ", .len = 2, .n_chars = 2}, comma = {.data = ",", .len = 1, .n_chars = 1},
-                        colon = {.data = ": ", .len = 2, .n_chars = 2};
+    static const jj_str comma_space = {.data = ", ", .len = 2, .n_chars = 2},
+                        comma = {.data = ",", .len = 1, .n_chars = 1}, colon = {.data = ": ", .len = 2, .n_chars = 2};
     style->item_separator = style->pretty ? &comma : &comma_space;
     style->key_separator = &colon;
     if (v.kind == JJ_MISSING || v.kind == JJ_NONE) return true;
@@ -164,7 +173,8 @@ static bool set_separators(jj_rt *rt, jj_value v, json_style *style) {
     }
     if (!mr_jj_to_vec(rt, v, &pair)) return false;
     if (pair.n != 2) {
-        return mr_jj_raise(rt, JJ_ERR_VALUE, "separators must be two strings (item separator, key separator), got %zu", pair.n);
+        return mr_jj_raise(rt, JJ_ERR_VALUE, "separators must be two strings (item separator, key separator), got %zu",
+                           pair.n);
     }
     if (pair.items[0].kind != JJ_STR || pair.items[1].kind != JJ_STR) {
         return mr_jj_raise(rt, JJ_ERR_TYPE, "separators must be strings");

@@ -21,7 +21,9 @@ static bool in_ranges(const uint32_t (*ranges)[2], size_t n, uint32_t c) {
 }
 #define IN_RANGES(table, c) in_ranges(table, sizeof(table) / sizeof(table)[0], c)
 
-static utf8proc_category_t category(uint32_t c) { return utf8proc_category((utf8proc_int32_t)c); }
+static utf8proc_category_t category(uint32_t c) {
+    return utf8proc_category((utf8proc_int32_t)c);
+}
 
 bool mr_jj_is_space(uint32_t c) {
     if (c < 0x80) return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20);
@@ -34,9 +36,13 @@ bool mr_jj_is_alpha(uint32_t c) {
     return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
 }
 
-bool mr_jj_is_decimal(uint32_t c) { return category(c) == UTF8PROC_CATEGORY_ND; }
+bool mr_jj_is_decimal(uint32_t c) {
+    return category(c) == UTF8PROC_CATEGORY_ND;
+}
 
-bool mr_jj_is_digit(uint32_t c) { return mr_jj_is_decimal(c) || IN_RANGES(digit_ranges, c); }
+bool mr_jj_is_digit(uint32_t c) {
+    return mr_jj_is_decimal(c) || IN_RANGES(digit_ranges, c);
+}
 
 bool mr_jj_is_numeric(uint32_t c) {
     utf8proc_category_t k = category(c);
@@ -44,15 +50,25 @@ bool mr_jj_is_numeric(uint32_t c) {
            IN_RANGES(numeric_ranges, c);
 }
 
-bool mr_jj_is_alnum(uint32_t c) { return mr_jj_is_alpha(c) || mr_jj_is_numeric(c); }
+bool mr_jj_is_alnum(uint32_t c) {
+    return mr_jj_is_alpha(c) || mr_jj_is_numeric(c);
+}
 
-bool mr_jj_is_lower(uint32_t c) { return category(c) == UTF8PROC_CATEGORY_LL || IN_RANGES(other_lower_ranges, c); }
+bool mr_jj_is_lower(uint32_t c) {
+    return category(c) == UTF8PROC_CATEGORY_LL || IN_RANGES(other_lower_ranges, c);
+}
 
-bool mr_jj_is_upper(uint32_t c) { return category(c) == UTF8PROC_CATEGORY_LU || IN_RANGES(other_upper_ranges, c); }
+bool mr_jj_is_upper(uint32_t c) {
+    return category(c) == UTF8PROC_CATEGORY_LU || IN_RANGES(other_upper_ranges, c);
+}
 
-bool mr_jj_is_title(uint32_t c) { return category(c) == UTF8PROC_CATEGORY_LT; }
+bool mr_jj_is_title(uint32_t c) {
+    return category(c) == UTF8PROC_CATEGORY_LT;
+}
 
-bool mr_jj_is_cased(uint32_t c) { return mr_jj_is_lower(c) || mr_jj_is_upper(c) || mr_jj_is_title(c); }
+bool mr_jj_is_cased(uint32_t c) {
+    return mr_jj_is_lower(c) || mr_jj_is_upper(c) || mr_jj_is_title(c);
+}
 
 bool mr_jj_is_printable(uint32_t c) {
     if (c == ' ') return true;
@@ -64,12 +80,16 @@ bool mr_jj_is_printable(uint32_t c) {
     case UTF8PROC_CATEGORY_CN:
     case UTF8PROC_CATEGORY_ZL:
     case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_ZS:
+        return false;
+    default:
+        return true;
     }
 }
 
-bool mr_jj_is_word(uint32_t c) { return c == '_' || mr_jj_is_alnum(c); }
+bool mr_jj_is_word(uint32_t c) {
+    return c == '_' || mr_jj_is_alnum(c);
+}
 
 bool mr_jj_is_identifier_start(uint32_t c) {
     if (c < 0x80) return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -82,8 +102,10 @@ bool mr_jj_is_identifier_part(uint32_t c) {
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
     case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_PC: return true;
-    default: return c == 0xB7 || c == 0x387;
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    default:
+        return c == 0xB7 || c == 0x387;
     }
 }
 
@@ -134,17 +156,36 @@ static bool put_title(mr_buf *buf, uint32_t c) {
 /* Unicode's Case_Ignorable: characters that the rule for the final sigma looks through. */
 static bool is_case_ignorable(uint32_t c) {
     switch (c) {
-    case 0x27: case 0x2E: case 0x3A: case 0xB7: case 0x387: case 0x55F: case 0x5F4: case 0x2018: case 0x2019:
-    case 0x2024: case 0x2027: case 0xFE13: case 0xFE52: case 0xFE55: case 0xFF07: case 0xFF0E: case 0xFF1A: return true;
-    default: break;
+    case 0x27:
+    case 0x2E:
+    case 0x3A:
+    case 0xB7:
+    case 0x387:
+    case 0x55F:
+    case 0x5F4:
+    case 0x2018:
+    case 0x2019:
+    case 0x2024:
+    case 0x2027:
+    case 0xFE13:
+    case 0xFE52:
+    case 0xFE55:
+    case 0xFF07:
+    case 0xFF0E:
+    case 0xFF1A:
+        return true;
+    default:
+        break;
     }
     switch (category(c)) {
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_ME:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_SK: return true;
-    default: return false;
+    case UTF8PROC_CATEGORY_SK:
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -231,8 +272,7 @@ bool mr_jj_put_casefold(mr_buf *buf, const char *text, size_t len) {
         i += mr_utf8_decode(text + i, len - i, &c);
         utf8proc_int32_t folded[8];
         int boundary = 0;
-        utf8proc_ssize_t n =
-            utf8proc_decompose_char((utf8proc_int32_t)c, folded, 8, UTF8PROC_CASEFOLD, &boundary);
+        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, folded, 8, UTF8PROC_CASEFOLD, &boundary);
         if (n < 1 || n > 8) {
             put(buf, c);
             continue;

@@ -1,5 +1,6 @@
-/* Character properties and case mappings as Python's str has them (internal to the jinja_*.c files). Categories and simple
- * mappings come from utf8proc; what Python takes from SpecialCasing.txt and other Unicode files is in a small table. */
+/* Character properties and case mappings as Python's str has them (internal to the jinja_*.c files). Categories and
+ * simple mappings come from utf8proc; what Python takes from SpecialCasing.txt and other Unicode files is in a small
+ * table. */
 #ifndef MR_TEXT_JINJA_UNICODE_H
 #define MR_TEXT_JINJA_UNICODE_H
 

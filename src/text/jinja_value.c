@@ -37,8 +37,6 @@ bool mr_jj_enter(jj_rt *rt) {
     return mr_jj_step(rt, 1);
 }
 
-void mr_jj_leave(jj_rt *rt) { (void)rt; }
-
 void *mr_jj_alloc(jj_rt *rt, size_t n) {
     void *piece = mr_arena_alloc(&rt->arena, n);
     if (piece == NULL) {
@@ -83,7 +81,9 @@ bool mr_jj_str_buf(jj_rt *rt, const mr_buf *buf, jj_value *out) {
     return mr_jj_str_new(rt, mr_buf_cstr(buf), buf->len, out);
 }
 
-jj_value mr_jj_str_static(const jj_str *s) { return (jj_value){.kind = JJ_STR, .u.s = s}; }
+jj_value mr_jj_str_static(const jj_str *s) {
+    return (jj_value){.kind = JJ_STR, .u.s = s};
+}
 
 bool mr_jj_str_concat(jj_rt *rt, const jj_str *a, const jj_str *b, jj_value *out) {
     jj_str *s = mr_jj_alloc(rt, sizeof *s);
@@ -177,8 +177,8 @@ static bool grow_index(jj_rt *rt, jj_dict *dict) {
     return true;
 }
 
-/* The entry with this key, or NULL. Equality of keys that hash alike can need mr_jj_equal, which may fail (never for the
- * keys a dict can hold). */
+/* The entry with this key, or NULL. Equality of keys that hash alike can need mr_jj_equal, which may fail (never for
+ * the keys a dict can hold). */
 static jj_entry *find_entry(jj_rt *rt, const jj_dict *dict, jj_value key, uint64_t hash) {
     bool equal = false;
     if (dict->index == NULL) {
@@ -237,12 +237,15 @@ bool mr_jj_dict_get(jj_rt *rt, const jj_dict *dict, jj_value key, jj_value **fou
 jj_value *mr_jj_dict_get_str(const jj_dict *dict, const char *key, size_t len) {
     for (size_t i = 0; i < dict->n; i++) {
         const jj_value *k = &dict->entries[i].key;
-        if (k->kind == JJ_STR && k->u.s->len == len && memcmp(k->u.s->data, key, len) == 0) return &dict->entries[i].value;
+        if (k->kind == JJ_STR && k->u.s->len == len && memcmp(k->u.s->data, key, len) == 0)
+            return &dict->entries[i].value;
     }
     return NULL;
 }
 
-static uint64_t hash_int(int64_t i) { return mr_hash(&i, sizeof i, 1); }
+static uint64_t hash_int(int64_t i) {
+    return mr_hash(&i, sizeof i, 1);
+}
 
 /* Numbers that are equal hash alike whatever their type. */
 static uint64_t hash_float(double f) {
@@ -263,20 +266,39 @@ static bool hash_items(jj_rt *rt, const jj_list *list, uint64_t *hash) {
 
 bool mr_jj_hash(jj_rt *rt, jj_value v, uint64_t *hash) {
     switch (v.kind) {
-    case JJ_STR: *hash = mr_hash(v.u.s->data, v.u.s->len, 4); return mr_jj_step(rt, v.u.s->len / 256);
-    case JJ_BOOL: *hash = hash_int(v.u.b); return true;
-    case JJ_INT: *hash = hash_int(v.u.i); return true;
-    case JJ_FLOAT: *hash = hash_float(v.u.f); return true;
-    case JJ_BIG: *hash = hash_float(mr_jj_big_to_double(v.u.big)); return true;
-    case JJ_NONE: *hash = 5; return true;
-    case JJ_UNDEFINED: *hash = 6; return true;
-    case JJ_TUPLE: return hash_items(rt, v.u.l, hash);
-    case JJ_RANGE: *hash = mr_hash(&v.u.range->n, sizeof v.u.range->n, 7); return true;
+    case JJ_STR:
+        *hash = mr_hash(v.u.s->data, v.u.s->len, 4);
+        return mr_jj_step(rt, v.u.s->len / 256);
+    case JJ_BOOL:
+        *hash = hash_int(v.u.b);
+        return true;
+    case JJ_INT:
+        *hash = hash_int(v.u.i);
+        return true;
+    case JJ_FLOAT:
+        *hash = hash_float(v.u.f);
+        return true;
+    case JJ_BIG:
+        *hash = hash_float(mr_jj_big_to_double(v.u.big));
+        return true;
+    case JJ_NONE:
+        *hash = 5;
+        return true;
+    case JJ_UNDEFINED:
+        *hash = 6;
+        return true;
+    case JJ_TUPLE:
+        return hash_items(rt, v.u.l, hash);
+    case JJ_RANGE:
+        *hash = mr_hash(&v.u.range->n, sizeof v.u.range->n, 7);
+        return true;
     case JJ_LIST:
     case JJ_DICT:
     case JJ_SLICE:
         return mr_jj_raise(rt, JJ_ERR_TYPE, "unhashable type: '%s'", mr_jj_type_name(v));
-    default: *hash = mr_hash(&v.u, sizeof v.u, v.kind); return true;
+    default:
+        *hash = mr_hash(&v.u, sizeof v.u, v.kind);
+        return true;
     }
 }
 
@@ -307,29 +329,51 @@ bool mr_jj_undefined_name(jj_rt *rt, jj_value name, jj_value *out) {
 /* What Jinja calls the object in "… has no attribute". */
 static const char *owner_text(jj_value v) {
     switch (v.kind) {
-    case JJ_NONE: return "None";
-    case JJ_STR: return mr_jj_is_markup(v) ? "markupsafe.Markup object" : "str object";
-    case JJ_BOOL: return "bool object";
+    case JJ_NONE:
+        return "None";
+    case JJ_STR:
+        return mr_jj_is_markup(v) ? "markupsafe.Markup object" : "str object";
+    case JJ_BOOL:
+        return "bool object";
     case JJ_INT:
-    case JJ_BIG: return "int object";
-    case JJ_FLOAT: return "float object";
-    case JJ_LIST: return "list object";
-    case JJ_TUPLE: return v.flags & JJ_FLAG_GROUP ? "jinja2.filters._GroupTuple object" : "tuple object";
-    case JJ_DICT: return "dict object";
+    case JJ_BIG:
+        return "int object";
+    case JJ_FLOAT:
+        return "float object";
+    case JJ_LIST:
+        return "list object";
+    case JJ_TUPLE:
+        return v.flags & JJ_FLAG_GROUP ? "jinja2.filters._GroupTuple object" : "tuple object";
+    case JJ_DICT:
+        return "dict object";
     case JJ_VIEW:
-        return v.u.view->what == 'k' ? "dict_keys object" : v.u.view->what == 'v' ? "dict_values object" : "dict_items object";
-    case JJ_RANGE: return "range object";
-    case JJ_NAMESPACE: return "jinja2.utils.Namespace object";
-    case JJ_LOOP: return "jinja2.runtime.LoopContext object";
-    case JJ_MACRO: return "jinja2.runtime.Macro object";
-    case JJ_CYCLER: return "jinja2.utils.Cycler object";
-    case JJ_JOINER: return "jinja2.utils.Joiner object";
-    case JJ_SELF: return "jinja2.runtime.TemplateReference object";
-    case JJ_BLOCK: return "jinja2.runtime.BlockReference object";
-    case JJ_BUILTIN: return mr_jj_class_name(v.u.builtin) != NULL ? "type object" : "function object";
-    case JJ_METHOD: return "builtin_function_or_method object";
-    case JJ_SLICE: return "slice object";
-    default: return "function object";
+        return v.u.view->what == 'k'   ? "dict_keys object"
+               : v.u.view->what == 'v' ? "dict_values object"
+                                       : "dict_items object";
+    case JJ_RANGE:
+        return "range object";
+    case JJ_NAMESPACE:
+        return "jinja2.utils.Namespace object";
+    case JJ_LOOP:
+        return "jinja2.runtime.LoopContext object";
+    case JJ_MACRO:
+        return "jinja2.runtime.Macro object";
+    case JJ_CYCLER:
+        return "jinja2.utils.Cycler object";
+    case JJ_JOINER:
+        return "jinja2.utils.Joiner object";
+    case JJ_SELF:
+        return "jinja2.runtime.TemplateReference object";
+    case JJ_BLOCK:
+        return "jinja2.runtime.BlockReference object";
+    case JJ_BUILTIN:
+        return mr_jj_class_name(v.u.builtin) != NULL ? "type object" : "function object";
+    case JJ_METHOD:
+        return "builtin_function_or_method object";
+    case JJ_SLICE:
+        return "slice object";
+    default:
+        return "function object";
     }
 }
 
@@ -369,30 +413,54 @@ bool mr_jj_raise_undefined(jj_rt *rt, jj_value undefined) {
 
 const char *mr_jj_type_name(jj_value v) {
     switch (v.kind) {
-    case JJ_MISSING: return "missing";
-    case JJ_UNDEFINED: return "Undefined";
-    case JJ_NONE: return "NoneType";
-    case JJ_BOOL: return "bool";
+    case JJ_MISSING:
+        return "missing";
+    case JJ_UNDEFINED:
+        return "Undefined";
+    case JJ_NONE:
+        return "NoneType";
+    case JJ_BOOL:
+        return "bool";
     case JJ_INT:
-    case JJ_BIG: return "int";
-    case JJ_FLOAT: return "float";
-    case JJ_STR: return mr_jj_is_markup(v) ? "Markup" : "str";
-    case JJ_LIST: return "list";
-    case JJ_TUPLE: return v.flags & JJ_FLAG_GROUP ? "_GroupTuple" : "tuple";
-    case JJ_DICT: return "dict";
-    case JJ_VIEW: return v.u.view->what == 'k' ? "dict_keys" : v.u.view->what == 'v' ? "dict_values" : "dict_items";
-    case JJ_RANGE: return "range";
-    case JJ_NAMESPACE: return "Namespace";
-    case JJ_ITER: return v.u.iter->name;
-    case JJ_BUILTIN: return mr_jj_class_name(v.u.builtin) != NULL ? "type" : "function";
-    case JJ_METHOD: return "builtin_function_or_method";
-    case JJ_MACRO: return "Macro";
-    case JJ_LOOP: return "LoopContext";
-    case JJ_CYCLER: return "Cycler";
-    case JJ_JOINER: return "Joiner";
-    case JJ_SELF: return "TemplateReference";
-    case JJ_BLOCK: return "BlockReference";
-    case JJ_SLICE: return "slice";
-    default: return "object";
+    case JJ_BIG:
+        return "int";
+    case JJ_FLOAT:
+        return "float";
+    case JJ_STR:
+        return mr_jj_is_markup(v) ? "Markup" : "str";
+    case JJ_LIST:
+        return "list";
+    case JJ_TUPLE:
+        return v.flags & JJ_FLAG_GROUP ? "_GroupTuple" : "tuple";
+    case JJ_DICT:
+        return "dict";
+    case JJ_VIEW:
+        return v.u.view->what == 'k' ? "dict_keys" : v.u.view->what == 'v' ? "dict_values" : "dict_items";
+    case JJ_RANGE:
+        return "range";
+    case JJ_NAMESPACE:
+        return "Namespace";
+    case JJ_ITER:
+        return v.u.iter->name;
+    case JJ_BUILTIN:
+        return mr_jj_class_name(v.u.builtin) != NULL ? "type" : "function";
+    case JJ_METHOD:
+        return "builtin_function_or_method";
+    case JJ_MACRO:
+        return "Macro";
+    case JJ_LOOP:
+        return "LoopContext";
+    case JJ_CYCLER:
+        return "Cycler";
+    case JJ_JOINER:
+        return "Joiner";
+    case JJ_SELF:
+        return "TemplateReference";
+    case JJ_BLOCK:
+        return "BlockReference";
+    case JJ_SLICE:
+        return "slice";
+    default:
+        return "object";
     }
 }

@@ -1,8 +1,8 @@
 /* Values of the template language and the state of one render (internal to the jinja_*.c files).
  *
- * A value is 16 bytes and is passed by copy; what it points at lives in the render's arena (or in the parsed template, or
- * in the caller's JSON) and is never changed after construction, so sharing is free. Functions that can fail return false
- * after recording an error with mr_jj_raise; the error then travels up unchanged. */
+ * A value is 16 bytes and is passed by copy; what it points at lives in the render's arena (or in the parsed template,
+ * or in the caller's JSON) and is never changed after construction, so sharing is free. Functions that can fail return
+ * false after recording an error with mr_jj_raise; the error then travels up unchanged. */
 #ifndef MR_TEXT_JINJA_VALUE_H
 #define MR_TEXT_JINJA_VALUE_H
 
@@ -73,7 +73,7 @@ typedef struct jj_list {
 } jj_list;
 
 typedef struct jj_undef {
-    const char *hint; /* the whole message, or NULL */
+    const char *hint;  /* the whole message, or NULL */
     const char *owner; /* description of the object that lacked the name, or NULL for a variable */
     const jj_value *name;
     bool security; /* the sandbox refused the attribute */
@@ -169,8 +169,8 @@ typedef struct jj_args {
 
 enum { JJ_MAX_PARAMS = 10 };
 
-/* A call of a builtin: `self` is what a method is bound to, a[] the arguments by parameter (JJ_MISSING where absent), and
- * raw all arguments as given. */
+/* A call of a builtin: `self` is what a method is bound to, a[] the arguments by parameter (JJ_MISSING where absent),
+ * and raw all arguments as given. */
 typedef struct jj_call {
     jj_value self;
     jj_value a[JJ_MAX_PARAMS];
@@ -179,8 +179,8 @@ typedef struct jj_call {
 
 typedef bool (*jj_builtin_fn)(jj_rt *rt, const jj_call *call, jj_value *out);
 
-/* params: names separated by spaces in order; a trailing '?' marks an optional one, a leading '/' one that has no name in
- * calls. NULL: the function takes `raw` as it is. */
+/* params: names separated by spaces in order; a trailing '?' marks an optional one, a leading '/' one that has no name
+ * in calls. NULL: the function takes `raw` as it is. */
 struct jj_builtin {
     const char *name;
     const char *params;
@@ -223,7 +223,7 @@ typedef enum jj_error_kind {
     JJ_ERR_NOMEM,
 } jj_error_kind;
 
-enum { JJ_MESSAGE_MAX = 900, JJ_MAX_CAPTURES = 512 };
+enum { JJ_MESSAGE_MAX = 900 };
 
 /* The state of one render. */
 struct jj_rt {
@@ -234,11 +234,11 @@ struct jj_rt {
     unsigned depth, max_depth;
     const char *stack_base;
     int64_t now_unix;
-    mr_buf *out; /* where output goes now */
+    mr_buf *out;        /* where output goes now */
     mr_buf captures[8]; /* reused buffers of nested captures; deeper ones are made as needed */
     unsigned n_captures;
     bool autoescape;
-    bool folding; /* inside of a constant expression that may be folded */
+    bool folding;      /* inside of a constant expression that may be folded */
     jj_value *globals; /* the variables of the context by name id */
     struct jj_context *context;
     uint64_t random;
@@ -253,22 +253,37 @@ bool mr_jj_raise(jj_rt *rt, jj_error_kind kind, const char *format, ...) MR_PRIN
 /* Counts n units of work; false when the step limit is reached. */
 bool mr_jj_step(jj_rt *rt, uint64_t n);
 
-/* Around everything that recurses: false when calls are nested too deep or the C stack is nearly used up. */
+/* At the start of everything that recurses: false when the C stack is used up to its bound, or no step is left. */
 bool mr_jj_enter(jj_rt *rt);
-void mr_jj_leave(jj_rt *rt);
 
 /* Arena memory; NULL after recording the error. */
 void *mr_jj_alloc(jj_rt *rt, size_t n);
 void *mr_jj_calloc(jj_rt *rt, size_t n, size_t size);
 
-static inline jj_value mr_jj_none(void) { return (jj_value){.kind = JJ_NONE}; }
-static inline jj_value mr_jj_bool(bool b) { return (jj_value){.kind = JJ_BOOL, .u.b = b}; }
-static inline jj_value mr_jj_int(int64_t i) { return (jj_value){.kind = JJ_INT, .u.i = i}; }
-static inline jj_value mr_jj_float(double f) { return (jj_value){.kind = JJ_FLOAT, .u.f = f}; }
-static inline jj_value mr_jj_list_value(const jj_list *l) { return (jj_value){.kind = JJ_LIST, .u.l = l}; }
-static inline jj_value mr_jj_tuple_value(const jj_list *l) { return (jj_value){.kind = JJ_TUPLE, .u.l = l}; }
-static inline jj_value mr_jj_dict_value(jj_dict *d) { return (jj_value){.kind = JJ_DICT, .u.d = d}; }
-static inline bool mr_jj_is_markup(jj_value v) { return v.kind == JJ_STR && (v.flags & JJ_FLAG_MARKUP) != 0; }
+static inline jj_value mr_jj_none(void) {
+    return (jj_value){.kind = JJ_NONE};
+}
+static inline jj_value mr_jj_bool(bool b) {
+    return (jj_value){.kind = JJ_BOOL, .u.b = b};
+}
+static inline jj_value mr_jj_int(int64_t i) {
+    return (jj_value){.kind = JJ_INT, .u.i = i};
+}
+static inline jj_value mr_jj_float(double f) {
+    return (jj_value){.kind = JJ_FLOAT, .u.f = f};
+}
+static inline jj_value mr_jj_list_value(const jj_list *l) {
+    return (jj_value){.kind = JJ_LIST, .u.l = l};
+}
+static inline jj_value mr_jj_tuple_value(const jj_list *l) {
+    return (jj_value){.kind = JJ_TUPLE, .u.l = l};
+}
+static inline jj_value mr_jj_dict_value(jj_dict *d) {
+    return (jj_value){.kind = JJ_DICT, .u.d = d};
+}
+static inline bool mr_jj_is_markup(jj_value v) {
+    return v.kind == JJ_STR && (v.flags & JJ_FLAG_MARKUP) != 0;
+}
 
 /* A string that borrows data (which must outlive the render and be valid UTF-8). */
 bool mr_jj_str_borrow(jj_rt *rt, const char *data, size_t len, jj_value *out);
@@ -289,7 +304,7 @@ typedef struct jj_vec {
 } jj_vec;
 bool mr_jj_vec_push(jj_rt *rt, jj_vec *vec, jj_value v);
 bool mr_jj_vec_list(jj_rt *rt, const jj_vec *vec, jj_kind kind, jj_value *out); /* kind: JJ_LIST or JJ_TUPLE */
-bool mr_jj_pair(jj_rt *rt, jj_value a, jj_value b, jj_value *out); /* the tuple (a, b) */
+bool mr_jj_pair(jj_rt *rt, jj_value a, jj_value b, jj_value *out);              /* the tuple (a, b) */
 
 bool mr_jj_dict_new(jj_rt *rt, size_t n_expected, jj_dict **out);
 /* Sets or replaces (a replaced key keeps its place). False on an unhashable key. */
@@ -320,11 +335,11 @@ bool mr_jj_less(jj_rt *rt, const char *op, jj_value a, jj_value b, bool *less); 
 bool mr_jj_contains(jj_rt *rt, jj_value needle, jj_value hay, bool *found);
 bool mr_jj_length(jj_rt *rt, jj_value v, int64_t *n); /* len(v) */
 bool mr_jj_has_length(jj_value v);
-bool mr_jj_is_same(jj_value a, jj_value b); /* Python's `is` */
+bool mr_jj_is_same(jj_value a, jj_value b);                                   /* Python's `is` */
 bool mr_jj_binary(jj_rt *rt, char op, jj_value a, jj_value b, jj_value *out); /* + - * / % and 'f' for //, 'p' for ** */
 bool mr_jj_negate(jj_rt *rt, jj_value a, jj_value *out);
 bool mr_jj_positive(jj_rt *rt, jj_value a, jj_value *out);
-bool mr_jj_getitem(jj_rt *rt, jj_value obj, jj_value key, jj_value *out); /* obj[key], then obj.key */
+bool mr_jj_getitem(jj_rt *rt, jj_value obj, jj_value key, jj_value *out);  /* obj[key], then obj.key */
 bool mr_jj_getattr(jj_rt *rt, jj_value obj, jj_value name, jj_value *out); /* obj.name, then obj[name] */
 bool mr_jj_slice(jj_rt *rt, jj_value obj, const jj_slice *slice, jj_value *out);
 bool mr_jj_index(jj_value v, int64_t *i); /* an int or bool as int64 */
@@ -338,8 +353,8 @@ int mr_jj_attribute(jj_rt *rt, jj_value obj, const jj_str *name, jj_value *out);
 /* Big integers. */
 bool mr_jj_big_parse(jj_rt *rt, const char *digits, size_t n, unsigned base, bool negative, jj_value *out);
 bool mr_jj_big_binary(jj_rt *rt, char op, jj_value a, jj_value b, jj_value *out); /* + - * f % p on JJ_INT and JJ_BIG */
-int mr_jj_big_compare(jj_value a, jj_value b); /* JJ_INT and JJ_BIG */
-int mr_jj_big_compare_double(const jj_big *big, double f); /* f is no NaN */
+int mr_jj_big_compare(jj_value a, jj_value b);                                    /* JJ_INT and JJ_BIG */
+int mr_jj_big_compare_double(const jj_big *big, double f);                        /* f is no NaN */
 bool mr_jj_big_puts(mr_buf *buf, const jj_big *big);
 double mr_jj_big_to_double(const jj_big *big);
 bool mr_jj_big_from_double(jj_rt *rt, double f, jj_value *out); /* trunc(f); f finite */
@@ -348,7 +363,7 @@ bool mr_jj_big_from_double(jj_rt *rt, double f, jj_value *out); /* trunc(f); f f
 bool mr_jj_put_str(jj_rt *rt, mr_buf *buf, jj_value v);  /* str(v) */
 bool mr_jj_put_repr(jj_rt *rt, mr_buf *buf, jj_value v); /* repr(v) */
 bool mr_jj_put_repr_with(jj_rt *rt, mr_buf *buf, jj_value v, bool ascii, bool sort_dicts);
-bool mr_jj_to_str(jj_rt *rt, jj_value v, jj_value *out); /* v itself when it is a string */
+bool mr_jj_to_str(jj_rt *rt, jj_value v, jj_value *out);    /* v itself when it is a string */
 bool mr_jj_plain_str(jj_rt *rt, jj_value v, jj_value *out); /* as above, and never Markup */
 bool mr_jj_put_float(mr_buf *buf, double f);
 bool mr_jj_put_escaped(mr_buf *buf, const char *text, size_t len); /* HTML */

@@ -17,9 +17,13 @@ typedef struct wrapper {
     size_t n_chunks;
 } wrapper;
 
-static bool is_break(uint32_t c) { return c == '\t' || c == '\n' || c == 0x0B || c == 0x0C || c == '\r' || c == ' '; }
+static bool is_break(uint32_t c) {
+    return c == '\t' || c == '\n' || c == 0x0B || c == 0x0C || c == '\r' || c == ' ';
+}
 
-static bool is_letter(uint32_t c) { return mr_jj_is_word(c) && !mr_jj_is_decimal(c); }
+static bool is_letter(uint32_t c) {
+    return mr_jj_is_word(c) && !mr_jj_is_decimal(c);
+}
 
 static bool is_word_punct(uint32_t c) {
     return mr_jj_is_word(c) || c == '!' || c == '"' || c == '\'' || c == '&' || c == '.' || c == ',' || c == '?';
@@ -155,7 +159,8 @@ static bool read_options(jj_rt *rt, const jj_call *c, wrapper *w, const jj_str *
     if (c->a[3].kind == JJ_STR) {
         *newline = c->a[3].u.s;
     } else if (c->a[3].kind != JJ_MISSING && c->a[3].kind != JJ_NONE) {
-        return mr_jj_raise(rt, JJ_ERR_TYPE, "wordwrap(): wrapstring must be a string, not %s", mr_jj_type_name(c->a[3]));
+        return mr_jj_raise(rt, JJ_ERR_TYPE, "wordwrap(): wrapstring must be a string, not %s",
+                           mr_jj_type_name(c->a[3]));
     }
     return true;
 }

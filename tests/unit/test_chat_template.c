@@ -1,6 +1,6 @@
 /* floors: text */
-/* Chat templates: the fixtures' templates against Python's results, loading from every kind of source, and the choice among
- * named templates. */
+/* Chat templates: the fixtures' templates against Python's results, loading from every kind of source, and the choice
+ * among named templates. */
 #include "text/chat_template.h"
 
 #include "base/file.h"
@@ -34,9 +34,9 @@ static int check(const char *template_name, const mr_chat_template *chat, json_t
     mr_buf text = {0};
     mr_error err = {0};
     json_t *prompt = json_object_get(conversation, "add_generation_prompt");
-    mr_status status = mr_chat_template_render_at(chat, json_object_get(conversation, "messages"),
-                                                  json_object_get(conversation, "tools"), json_object_get(conversation, "vars"),
-                                                  prompt == NULL || json_is_true(prompt), GOLDEN_NOW, &text, &err);
+    mr_status status = mr_chat_template_render_at(
+        chat, json_object_get(conversation, "messages"), json_object_get(conversation, "tools"),
+        json_object_get(conversation, "vars"), prompt == NULL || json_is_true(prompt), GOLDEN_NOW, &text, &err);
     json_t *expected = json_object_get(golden, "o");
     int good;
     if (expected != NULL) {
@@ -64,7 +64,8 @@ static void test_fixture_templates(void **state) {
     const char *fixtures = getenv("MR_FIXTURES");
     if (fixtures == NULL) fixtures = MR_SOURCE_DIR "/../shared/fixtures";
     if (!mr_path_is_dir(fixtures)) skip();
-    json_t *conversations = load("conversations.json"), *golden = load("golden_templates.json"), *conversation, *results;
+    json_t *conversations = load("conversations.json"), *golden = load("golden_templates.json"), *conversation,
+           *results;
     size_t i, wrong = 0, n_templates = 0;
     const char *name;
     assert_true(json_array_size(conversations) >= 12);
@@ -136,10 +137,11 @@ static const char one_user[] = "[{\"role\": \"user\", \"content\": \"hi\"}]";
 
 static void test_json_file(void **state) {
     (void)state;
-    char *path = write_file("named.json", "{\"bos_token\": {\"content\": \"<B>\", \"lstrip\": false}, \"add_bos_token\": true,"
-                                          " \"image_token\": \"<I>\", \"chat_template\": ["
-                                          "{\"name\": \"default\", \"template\": \"D{{ bos_token }}{{ eos_token }}{{ image_token }}\"},"
-                                          "{\"name\": \"tool_use\", \"template\": \"T{{ tools|length }}\"}]}");
+    char *path = write_file(
+        "named.json", "{\"bos_token\": {\"content\": \"<B>\", \"lstrip\": false}, \"add_bos_token\": true,"
+                      " \"image_token\": \"<I>\", \"chat_template\": ["
+                      "{\"name\": \"default\", \"template\": \"D{{ bos_token }}{{ eos_token }}{{ image_token }}\"},"
+                      "{\"name\": \"tool_use\", \"template\": \"T{{ tools|length }}\"}]}");
     mr_chat_template *chat;
     mr_error err = {0};
     assert_int_equal(mr_chat_template_from_file(&chat, path, &specials, &err), MR_OK);
@@ -187,8 +189,9 @@ static void test_folder(void **state) {
     expect_render(chat, one_user, NULL, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
     mr_chat_template_free(chat);
 
-    free(write_file("model/tokenizer_config.json",
-                    "{\"eos_token\": \"<E>\", \"pad_token\": null, \"chat_template\": \"config {{ eos_token }}{{ bos_token }}\"}"));
+    free(write_file(
+        "model/tokenizer_config.json",
+        "{\"eos_token\": \"<E>\", \"pad_token\": null, \"chat_template\": \"config {{ eos_token }}{{ bos_token }}\"}"));
     free(write_file("model/special_tokens_map.json", "{\"eos_token\": \"no\", \"cls_token\": \"<C>\"}"));
     assert_int_equal(mr_chat_template_from_folder(&chat, dir, &specials, &err), MR_OK);
     expect_render(chat, one_user, NULL, "config <E><s>");
@@ -222,16 +225,19 @@ static void test_no_default(void **state) {
 
 static void test_arguments(void **state) {
     (void)state;
-    const char *calls = "[{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"id\": \"1\", \"type\": \"function\", "
-                        "\"function\": {\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1.50, \\\"b\\\": [2]}\"}}]}]";
-    mr_chat_template *object = from_text("{% set a = messages[0].tool_calls[0].function.arguments %}{{ a.a }} {{ a|tojson }}");
+    const char *calls =
+        "[{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"id\": \"1\", \"type\": \"function\", "
+        "\"function\": {\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1.50, \\\"b\\\": [2]}\"}}]}]";
+    mr_chat_template *object =
+        from_text("{% set a = messages[0].tool_calls[0].function.arguments %}{{ a.a }} {{ a|tojson }}");
     expect_render(object, calls, NULL, "1.5 {\"a\": 1.5, \"b\": [2]}");
     mr_chat_template_free(object);
     /* A template that adds the arguments to a text needs them as text, and gets the caller's own. */
     mr_chat_template *text = from_text("{{ 'x' + messages[0].tool_calls[0].function.arguments }}");
     expect_render(text, calls, NULL, "x{\"a\": 1.50, \"b\": [2]}");
     expect_render(text,
-                  "[{\"role\": \"assistant\", \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"a\": 0.1, \"b\": "
+                  "[{\"role\": \"assistant\", \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"a\": "
+                  "0.1, \"b\": "
                   "\"\\u00e9\"}}}]}]",
                   NULL, "x{\"a\": 0.1, \"b\": \"é\"}");
     mr_chat_template_free(text);
@@ -241,7 +247,8 @@ static void test_members(void **state) {
     (void)state;
     mr_chat_template *chat = from_text("{% for m in messages %}{{ m|tojson }}{% endfor %}{{ tools }}{{ documents }}");
     expect_render(chat, "[{\"role\": \"assistant\", \"content\": null, \"reasoning\": \"r\", \"x\": [null]}]", NULL,
-                  "{\"thinking\": \"r\", \"role\": \"assistant\", \"reasoning\": \"r\", \"x\": [null], \"reasoning_content\": \"r\"}"
+                  "{\"thinking\": \"r\", \"role\": \"assistant\", \"reasoning\": \"r\", \"x\": [null], "
+                  "\"reasoning_content\": \"r\"}"
                   "NoneNone");
     expect_render(chat, "[]", NULL, "the conversation is empty; give at least one message");
     expect_render(chat, "[5]", NULL, "message 1 of the conversation is no object with role and content");
@@ -258,7 +265,8 @@ static void test_refusal(void **state) {
 
 static void test_vars(void **state) {
     (void)state;
-    mr_chat_template *chat = from_text("{{ bos_token }}{{ enable_thinking }}{{ add_generation_prompt }}{{ messages|length }}");
+    mr_chat_template *chat =
+        from_text("{{ bos_token }}{{ enable_thinking }}{{ add_generation_prompt }}{{ messages|length }}");
     json_t *messages = json_loads(one_user, 0, NULL);
     json_t *vars = json_pack("{s:b,s:s,s:s}", "enable_thinking", 0, "bos_token", "<other>", "messages", "ignored");
     mr_buf text = {0};
@@ -278,17 +286,20 @@ static void test_chatml_with_tools(void **state) {
     char *dir = mr_path_join(folder, "empty");
     assert_int_equal(mkdir(dir, 0700), 0);
     assert_int_equal(mr_chat_template_from_folder(&chat, dir, NULL, &err), MR_OK);
-    json_t *messages = json_loads("[{\"role\": \"user\", \"content\": \"w?\"}, {\"role\": \"assistant\", \"content\": null, "
-                                  "\"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"x\": 1}}}]}, "
-                                  "{\"role\": \"tool\", \"content\": \"42\"}]",
-                                  0, NULL);
+    json_t *messages =
+        json_loads("[{\"role\": \"user\", \"content\": \"w?\"}, {\"role\": \"assistant\", \"content\": null, "
+                   "\"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"x\": 1}}}]}, "
+                   "{\"role\": \"tool\", \"content\": \"42\"}]",
+                   0, NULL);
     json_t *tools = json_loads("[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]", 0, NULL);
     mr_buf text = {0};
     assert_int_equal(mr_chat_template_render(chat, messages, tools, NULL, true, &text, &err), MR_OK);
-    assert_non_null(strstr(mr_buf_cstr(&text), "<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"f\"}}\n</tools>"));
-    assert_non_null(strstr(mr_buf_cstr(&text), "<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n"
-                                               "</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n42\n"
-                                               "</tool_response><|im_end|>\n<|im_start|>assistant\n"));
+    assert_non_null(
+        strstr(mr_buf_cstr(&text), "<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"f\"}}\n</tools>"));
+    assert_non_null(strstr(mr_buf_cstr(&text),
+                           "<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n"
+                           "</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n42\n"
+                           "</tool_response><|im_end|>\n<|im_start|>assistant\n"));
     mr_buf_free(&text);
     json_decref(messages);
     json_decref(tools);
@@ -300,9 +311,15 @@ int main(void) {
     setenv("TZ", "UTC", 1);
     tzset();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fixture_templates), cmocka_unit_test(test_json_file), cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_folder),            cmocka_unit_test(test_no_default), cmocka_unit_test(test_arguments),
-        cmocka_unit_test(test_members),           cmocka_unit_test(test_refusal),   cmocka_unit_test(test_vars),
+        cmocka_unit_test(test_fixture_templates),
+        cmocka_unit_test(test_json_file),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_no_default),
+        cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_members),
+        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_vars),
         cmocka_unit_test(test_chatml_with_tools),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -36,8 +36,9 @@ static mr_status render(const char *source, size_t len, json_t *vars, const mr_j
 
 /* Errors whose text is Jinja's or the template's own, which ours must contain; the texts of Python's errors differ. */
 static int text_is_compared(const char *kind) {
-    static const char *const kinds[] = {"TemplateError",        "UndefinedError", "TemplateSyntaxError", "TemplateAssertionError",
-                                        "TemplateRuntimeError", "SecurityError",  "FilterArgumentError"};
+    static const char *const kinds[] = {"TemplateError",          "UndefinedError",       "TemplateSyntaxError",
+                                        "TemplateAssertionError", "TemplateRuntimeError", "SecurityError",
+                                        "FilterArgumentError"};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (strcmp(kind, kinds[i]) == 0) return 1;
     }
@@ -56,7 +57,8 @@ static int agrees(const char *source, json_t *golden, mr_status status, const mr
                     status == MR_OK ? mr_buf_cstr(out) : err->text);
         return 0;
     }
-    const char *kind = json_string_value(json_object_get(golden, "e")), *message = json_string_value(json_object_get(golden, "m"));
+    const char *kind = json_string_value(json_object_get(golden, "e")),
+               *message = json_string_value(json_object_get(golden, "m"));
     if (status != MR_OK && (!text_is_compared(kind) || strstr(err->text, message) != NULL)) return 1;
     print_error("%s\n  expected: %s: %s\n  got:      %s\n", source, kind, message,
                 status == MR_OK ? mr_buf_cstr(out) : err->text);
@@ -127,7 +129,8 @@ static void test_limits(void **state) {
     expect_status("{{ '%99999999d' % 1 }}", NULL, MR_ERR_LIMIT, "");
     expect_status("{{ [1] * 1000000000 }}", NULL, MR_ERR_LIMIT, "memory");
     expect_status("{{ 'ab'.replace('', 'x' * 100000000) }}", NULL, MR_ERR_LIMIT, "");
-    expect_status("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", NULL, MR_ERR_LIMIT, "steps");
+    expect_status("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", NULL, MR_ERR_LIMIT,
+                  "steps");
     /* A string that grows by appending is linear in memory. */
     mr_buf out = {0};
     mr_error err = {0};
@@ -174,8 +177,9 @@ static void test_deep_nesting(void **state) {
 /* Memory that runs out at any point of a render is an error. */
 static void test_little_memory(void **state) {
     (void)state;
-    const char *source = "{% macro m(a) %}{{ a|upper }}{% endmacro %}{% for x in ['a','b'] %}{{ m(x) ~ loop.index }}{% endfor %}"
-                         "{{ {'a': [1, 2]}|tojson }}{{ 'x-y'.split('-')|join('+') }}";
+    const char *source =
+        "{% macro m(a) %}{{ a|upper }}{% endmacro %}{% for x in ['a','b'] %}{{ m(x) ~ loop.index }}{% endfor %}"
+        "{{ {'a': [1, 2]}|tojson }}{{ 'x-y'.split('-')|join('+') }}";
     int ok = 0, limited = 0;
     for (size_t bytes = 64; bytes < 16384; bytes += 64) {
         mr_jinja_limits limits = {.max_memory = bytes};
@@ -231,8 +235,9 @@ int main(void) {
     setenv("TZ", "UTC", 1);
     tzset();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),         cmocka_unit_test(test_positions),     cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_deep_nesting),  cmocka_unit_test(test_little_memory), cmocka_unit_test(test_invalid_utf8),
+        cmocka_unit_test(test_cases),          cmocka_unit_test(test_positions),
+        cmocka_unit_test(test_limits),         cmocka_unit_test(test_deep_nesting),
+        cmocka_unit_test(test_little_memory),  cmocka_unit_test(test_invalid_utf8),
         cmocka_unit_test(test_rendered_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
