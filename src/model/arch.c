@@ -41,6 +41,7 @@ static const mr_arch ARCHS[] = {
      .full_layers_no_rope = true},
     {.name = "olmo2", .act = MR_GLU_SILU, .rope_neox = true, .full_period = 4, .local_rope_unscaled = true},
     {.name = "olmoe", .act = MR_GLU_SILU, .rope_neox = true, .experts_not_normed = true},
+    {.name = "apertus", .xielu = true, .rope_neox = true, .ffn_plain = true},
     {.name = "glm4", .act = MR_GLU_SILU},
     {.name = "chatglm", .act = MR_GLU_SILU},
     {.name = "exaone", .act = MR_GLU_SILU, .rope_neox = true},

@@ -29,6 +29,7 @@ typedef struct mr_arch {
     bool rope_neox;   /* pairs (i, i + n/2) instead of (2i, 2i + 1) */
     mr_norm norm;
     mr_glu act;
+    bool xielu;               /* act is xIELU, whose parameters each layer has in the metadata */
     bool ffn_plain;           /* down(act(up x)) instead of down(act(gate x) * up x) */
     bool ffn_parallel;        /* attention and FFN read the same normed input */
     bool embd_scale_sqrt;     /* embeddings are multiplied by sqrt(n_embd) */

@@ -5,11 +5,16 @@ bool mr_gate_up_apart(const mr_layer *layer) {
 }
 
 /* h = act(h) (* h_up), shared out over the members. A barrier before is the caller's. */
-static void activate(const mr_pass *p, mr_worker *worker, const float *up) {
+static void activate(const mr_pass *p, mr_worker *worker, const mr_layer *layer, const float *up) {
     const mr_forward_buffers *b = &p->model->buffers;
     size_t n = (size_t)p->model->hparams.n_ff * p->n_tokens, begin, end;
     mr_share(worker, n, 64, &begin, &end);
     if (begin == end) return;
+    if (p->model->hparams.arch->xielu) {
+        p->model->ops->xielu(b->h + begin, layer->xielu.alpha_p, layer->xielu.alpha_n, layer->xielu.beta,
+                             layer->xielu.eps, end - begin);
+        return;
+    }
     p->model->ops->glu(p->model->hparams.arch->act, b->h + begin, up != NULL ? up + begin : NULL, end - begin,
                        b->h + begin);
 }
@@ -21,13 +26,13 @@ void mr_ffn_hidden(const mr_pass *p, mr_worker *worker, const mr_inputs *in, con
         const mr_matmul_item up = mr_product(in, &layer->up, b->h, false);
         mr_matmul(worker, &up, 1, p->n_tokens);
         mr_barrier(worker);
-        activate(p, worker, NULL);
+        activate(p, worker, layer, NULL);
     } else if (mr_gate_up_apart(layer)) {
         const mr_matmul_item items[] = {mr_product(in, &layer->gate, b->h, false),
                                         mr_product(in, &layer->up, b->h_up, false)};
         mr_matmul(worker, items, 2, p->n_tokens);
         mr_barrier(worker);
-        activate(p, worker, b->h_up);
+        activate(p, worker, layer, b->h_up);
     } else {
         mr_matmul_glu(worker, layer->gate.w, layer->up.w, h->arch->act, mr_input_for(in, layer->gate.w), b->h, h->n_ff,
                       p->n_tokens);

@@ -1,6 +1,7 @@
 #include "model/forward.h"
 #include "model/load.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,25 @@ static mr_status load_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
     if (status == MR_OK) status = load_head_norm(l, il, "attn_q_norm.weight", h->head_dim_k, h->n_head, &layer->q_norm);
     if (status == MR_OK)
         status = load_head_norm(l, il, "attn_k_norm.weight", h->head_dim_k, h->n_head_kv, &layer->k_norm);
+    return status;
+}
+
+static mr_status read_of_layer(mr_loader *l, const char *key, uint32_t il, float *value) {
+    const mr_gguf_value *list = mr_gguf_find(l->gguf, key);
+    if (list != NULL && mr_gguf_array_f32(list, il, value)) return MR_OK;
+    if (list != NULL && list->type != MR_GGUF_ARRAY && mr_gguf_f32(l->gguf, key, value)) return MR_OK;
+    return mr_fail(l->err, MR_ERR_INVALID, "the model file has no metadata %s for layer %u", key, il);
+}
+
+/* The file holds what softplus makes positive. */
+static mr_status load_xielu(mr_loader *l, uint32_t il, mr_layer *layer) {
+    float p = 0.0f, n = 0.0f;
+    mr_status status = read_of_layer(l, "xielu.alpha_p", il, &p);
+    if (status == MR_OK) status = read_of_layer(l, "xielu.alpha_n", il, &n);
+    if (status == MR_OK) status = read_of_layer(l, "xielu.beta", il, &layer->xielu.beta);
+    if (status == MR_OK) status = read_of_layer(l, "xielu.eps", il, &layer->xielu.eps);
+    layer->xielu.alpha_p = p > 20.0f ? p : log1pf(expf(p));
+    layer->xielu.alpha_n = layer->xielu.beta + (n > 20.0f ? n : log1pf(expf(n)));
     return status;
 }
 
@@ -170,6 +190,8 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
     if (status == MR_OK) status = load_attention(l, il, layer);
     if (status != MR_OK) return status;
     if (mr_layer_has_experts(h, il)) return load_experts(l, il, layer);
+    if (h->arch->xielu) status = load_xielu(l, il, layer);
+    if (status != MR_OK) return status;
     status = load_gate_up(l, il, h->n_ff, &layer->gate, &layer->up);
     return status == MR_OK ? mr_load_linear(l, in_layer(il, "ffn_down", name), h->n_embd, h->n_ff, &layer->down)
                            : status;

@@ -58,6 +58,9 @@ typedef struct mr_layer {
     float *sinks; /* [n_head] logits in the softmax's sum only (Xiao et al., arXiv:2309.17453), or NULL */
     mr_head_norm q_norm, k_norm;
     mr_linear gate, up, down;
+    struct {
+        float alpha_p, alpha_n, beta, eps;
+    } xielu;             /* parameters of this activation, where it is the model's */
     mr_experts *experts; /* NULL = dense */
 } mr_layer;
 

@@ -147,9 +147,9 @@ static void check_against_reference(const char *name) {
     }
     mr_gguf_str reference = {"", 0};
     mr_gguf_string(g.gguf, "mr.test.reference", &reference);
-    print_message("golden | %.*s | %s | %.*s | %.1e | %.1e\n", (int)strlen(name) - 5, name,
+    print_message("golden | %.*s | %s | %.*s | %.1e | %.1e | %.0e\n", (int)strlen(name) - 5, name,
                   mr_model_get_info(g.model)->arch, (int)reference.len, reference.data, (double)worst[0],
-                  (double)worst[1]);
+                  (double)worst[1], allowed_difference(&g));
     for (size_t i = 0; i < 2; i++) {
         if (!((double)worst[i] <= allowed_difference(&g))) fail_msg("%s: logits differ by %g", name, (double)worst[i]);
     }

@@ -128,7 +128,8 @@ def phimoe_keys(config):
 CASES = [
     oss("gpt-oss"),
     # The products with MXFP4 weights round their inputs to 8 bits.
-    oss("gpt-oss-mxfp4", 40, ff=32, tensor=mxfp4_tensor, adjust=mxfp4_round, tolerance=0.02),
+    oss("gpt-oss-mxfp4", 40, ff=32, tensor=mxfp4_tensor, adjust=mxfp4_round, tolerance=0.02,
+        reference="GptOssForCausalLM (experts in MXFP4)"),
     glm("glm4moe"),
     glm("glm4moe-qk-norm", use_qk_norm=True),
     Case("ernie4_5-moe", "ernie4_5-moe", "Ernie4_5_Moe",

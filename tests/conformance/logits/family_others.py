@@ -36,6 +36,19 @@ MINISTRAL3_ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "o
 HUNYUAN_NAMES = {"self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm"}
 HUNYUAN_ROPE = {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 1000.0, "factor": 1.0}
 
+def apertus_tensor(name, value, config):
+    """The activation's parameters are metadata."""
+    if ".act." not in name:
+        return value
+    key = "xielu." + name.split(".act.")[1].split(".")[0]
+    apertus_values.setdefault(key, []).append(float(value.reshape(-1)[0]))
+    return []
+
+
+apertus_values = {}
+XIELU = {f"mlp.act_fn.{name}": f"act.{name}" for name in ("alpha_p", "alpha_n", "beta", "eps")}
+
+
 CASES = [
     Case("smollm3", "smollm3", "SmolLM3", dict(num_hidden_layers=4, hidden_size=24, intermediate_size=32,
                                                tie_word_embeddings=True), keys=rotary_keys, permute=True),
@@ -51,6 +64,9 @@ CASES = [
          names=POST_NAMES),
     Case("internlm2", "internlm2", "Llama", dict(rope_theta=1000000.0), keys=rotary_keys, permute=True,
          reference="LlamaForCausalLM (the same equations)"),
+    Case("apertus", "apertus", "Apertus", dict(rope_parameters=LLAMA3, dtype="float32"), keys=rotary_keys,
+         extra=llama3_extra, tensor=apertus_tensor, metadata=lambda: apertus_values,
+         names={"attention_layernorm": "attn_norm", "feedforward_layernorm": "ffn_norm", **XIELU}),
     Case("seed_oss", "seed_oss", "SeedOss", dict(head_dim=16, attention_bias=True, attention_out_bias=False),
          names={"post_attention_layernorm": "post_attention_norm"}),
     Case("hunyuan", "hunyuan-dense", "HunYuanDenseV1", dict(head_dim=8, tie_word_embeddings=True),

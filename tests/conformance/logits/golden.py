@@ -61,11 +61,12 @@ class Case:
     adjust    function(key of the state dict, random value) -> the value that the model gets
     n_ctx     context that the model is to be loaded for, 0: its own
     tolerance largest difference of logits that is in order, where weights are quantized
+    metadata  function() -> further metadata with full keys, called when all tensors are known
     reference words for the table where it is not simply the class
     """
 
     def __init__(self, name, arch, model, config=None, n_tokens=40, names=None, keys=None, tensor=None, extra=None,
-                 permute=False, adjust=None, n_ctx=0, tolerance=None,
+                 permute=False, adjust=None, n_ctx=0, tolerance=None, metadata=None,
                  reference=None):
         self.name, self.arch, self.n_tokens, self.n_ctx = name, arch, n_tokens, n_ctx
         if isinstance(model, str):
@@ -74,7 +75,7 @@ class Case:
         self.config = {**BASE, **(config or {})}
         self.names = {**LAYER_NAMES, **MODEL_NAMES, **(names or {})}
         self.keys, self.tensor, self.extra, self.permute = keys, tensor, extra, permute
-        self.adjust, self.tolerance = adjust, tolerance
+        self.adjust, self.tolerance, self.metadata = adjust, tolerance, metadata
         self.reference = reference or self.model_class.__name__
 
 
@@ -232,7 +233,10 @@ def write_gguf(case, config, model, tokens, logits):
     if case.n_ctx:
         w.add("mr.test.n_ctx", case.n_ctx)
     state = {key: value.detach().numpy().astype(np.float32) for key, value in model.state_dict().items()}
-    for name, value in gguf_tensors(case, config, state):
+    tensors = list(gguf_tensors(case, config, state))
+    for key, value in (case.metadata() if case.metadata else {}).items():
+        w.add(key, value)
+    for name, value in tensors:
         if isinstance(value, tuple):  # (shape, type, bytes) of a tensor that is encoded already
             w.add_raw_tensor(name, *value)
         else:
