@@ -31,14 +31,15 @@ static bool eval_items(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *ou
 
 static bool eval_dict(jj_rt *rt, jj_frame *f, const jj_node *node, jj_value *out) {
     jj_dict *dict;
-    if (!mr_jj_dict_new(rt, node->items.n / 2, &dict)) return false;
-    for (size_t i = 0; i + 1 < node->items.n; i += 2) {
-        jj_value key, value;
-        if (!mr_jj_eval(rt, f, node->items.nodes[i], &key) || !mr_jj_eval(rt, f, node->items.nodes[i + 1], &value)) {
-            return false;
-        }
-        rt->at = node;
-        if (!mr_jj_dict_put(rt, dict, key, value)) return false;
+    size_t n = node->items.n;
+    jj_value *parts = mr_jj_calloc(rt, n, sizeof *parts);
+    if (parts == NULL || !mr_jj_dict_new(rt, n / 2, &dict)) return false;
+    for (size_t i = 0; i < n; i++) {
+        if (!mr_jj_eval(rt, f, node->items.nodes[i], &parts[i])) return false;
+    }
+    rt->at = node;
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        if (!mr_jj_dict_put(rt, dict, parts[i], parts[i + 1])) return false;
     }
     *out = mr_jj_dict_value(dict);
     return true;

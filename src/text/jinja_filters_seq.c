@@ -49,6 +49,7 @@ static bool f_reverse(jj_rt *rt, const jj_call *c, jj_value *out) {
     if (c->a[0].kind == JJ_UNDEFINED) {
         jj_iter *it;
         if (!mr_jj_iterate(rt, c->a[0], &it)) return false;
+        it->name = "reversed";
         *out = iter_value(it);
         return true;
     }
@@ -121,6 +122,7 @@ static int next_dict_item(jj_rt *rt, jj_iter *it, jj_value *out) {
 static bool f_items(jj_rt *rt, const jj_call *c, jj_value *out) {
     jj_iter *it;
     if (!mr_jj_iter_new(rt, next_dict_item, "generator", &it)) return false;
+    it->label = "do_items";
     it->source = c->a[0];
     *out = iter_value(it);
     return true;
@@ -324,11 +326,12 @@ static int next_collected(jj_rt *rt, jj_iter *it, jj_value *out) {
     return 1;
 }
 
-static bool generator(jj_rt *rt, collect_fn collect, const jj_call *c, jj_value *out) {
+static bool generator(jj_rt *rt, collect_fn collect, const char *label, const jj_call *c, jj_value *out) {
     jj_iter *it;
     collected *state = mr_jj_alloc(rt, sizeof *state);
     if (state == NULL || !mr_jj_iter_new(rt, next_collected, "generator", &it)) return false;
     state->collect = collect;
+    it->label = label;
     it->state = state;
     it->source = c->a[0];
     it->a = c->a[1];
@@ -415,13 +418,13 @@ static bool collect_unique(jj_rt *rt, jj_iter *it, jj_vec *items) {
 }
 
 static bool f_batch(jj_rt *rt, const jj_call *c, jj_value *out) {
-    return generator(rt, collect_batch, c, out);
+    return generator(rt, collect_batch, "do_batch", c, out);
 }
 static bool f_slice(jj_rt *rt, const jj_call *c, jj_value *out) {
-    return generator(rt, collect_slice, c, out);
+    return generator(rt, collect_slice, "sync_do_slice", c, out);
 }
 static bool f_unique(jj_rt *rt, const jj_call *c, jj_value *out) {
-    return generator(rt, collect_unique, c, out);
+    return generator(rt, collect_unique, "sync_do_unique", c, out);
 }
 
 /* --- map, select, reject and their kin: one item at a time --- */
@@ -544,6 +547,7 @@ static bool make_mapper(jj_rt *rt, const jj_call *c, mapper how, jj_value *out) 
     m->args.pos++;
     m->args.n_pos--;
     it->state = m;
+    it->label = how.is_map ? "sync_do_map" : "select_or_reject";
     it->source = c->raw->pos[0];
     *out = iter_value(it);
     return true;

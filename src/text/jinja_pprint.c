@@ -42,21 +42,9 @@ static bool print_items(printer *p, const jj_list *list, const char *close, int6
     return mr_buf_puts(&p->out, close) || !p->out.failed;
 }
 
-static bool sorted(printer *p, const jj_dict *d, jj_sort_item **out) {
-    jj_sort_item *items = mr_jj_calloc(p->rt, d->n, sizeof *items);
-    bool strings = true, numbers = true;
-    for (size_t i = 0; items != NULL && i < d->n; i++) {
-        items[i] = (jj_sort_item){d->entries[i].key, d->entries[i].value};
-        strings = strings && d->entries[i].key.kind == JJ_STR;
-        numbers = numbers && mr_jj_is_number(d->entries[i].key);
-    }
-    *out = items;
-    return items != NULL && ((!strings && !numbers) || mr_jj_sort(p->rt, items, d->n, false));
-}
-
 static bool print_dict(printer *p, const jj_dict *d, int64_t indent, int64_t allowance, unsigned level) {
     jj_sort_item *items;
-    if (!sorted(p, d, &items)) return false;
+    if (!mr_jj_sorted_entries(p->rt, d, &items)) return false;
     mr_buf_putc(&p->out, '{');
     for (size_t i = 0; i < d->n; i++) {
         jj_value key;

@@ -1,5 +1,6 @@
 /* str() and repr() of values, as Python prints them. */
 #include "text/jinja_ast.h"
+#include "text/jinja_seq.h"
 #include "text/jinja_unicode.h"
 
 #include "base/utf8.h"
@@ -86,36 +87,23 @@ static bool put_items(jj_rt *rt, mr_buf *buf, const jj_list *list, const char *o
     return mr_buf_puts(buf, close) || !buf->failed;
 }
 
-/* Entry numbers in the order of their keys, as pprint sorts them; NULL (no error) when they can't be ordered. */
-static size_t *sorted_entries(jj_rt *rt, const jj_dict *dict) {
-    size_t *order = mr_jj_calloc(rt, dict->n, sizeof *order);
-    for (size_t i = 0; order != NULL && i < dict->n; i++) {
-        size_t at = i;
-        for (; at > 0; at--) {
-            jj_value a = dict->entries[i].key, b = dict->entries[order[at - 1]].key;
-            bool less;
-            if (a.kind != JJ_STR || b.kind != JJ_STR) {
-                if (!mr_jj_is_number(a) || !mr_jj_is_number(b)) return NULL;
-            }
-            if (!mr_jj_step(rt, 1) || !mr_jj_less(rt, "<", a, b, &less)) return NULL;
-            if (!less) break;
-            order[at] = order[at - 1];
-        }
-        order[at] = i;
-    }
-    return order;
+static bool put_entry(jj_rt *rt, mr_buf *buf, jj_value key, jj_value value, repr how) {
+    if (!put_repr(rt, buf, key, how)) return false;
+    mr_buf_puts(buf, ": ");
+    return put_repr(rt, buf, value, how);
 }
 
 static bool put_dict(jj_rt *rt, mr_buf *buf, const jj_dict *dict, repr how) {
-    size_t *order = how.sort_dicts && dict->n > 1 ? sorted_entries(rt, dict) : NULL;
-    if (rt->error != JJ_ERR_NONE) return false;
+    jj_sort_item *sorted = NULL;
+    if (how.sort_dicts && !mr_jj_sorted_entries(rt, dict, &sorted)) return false;
     mr_buf_putc(buf, '{');
     for (size_t i = 0; i < dict->n; i++) {
-        const jj_entry *e = &dict->entries[order == NULL ? i : order[i]];
+        const jj_entry *e = &dict->entries[i];
         if (i > 0) mr_buf_puts(buf, ", ");
-        if (!put_repr(rt, buf, e->key, how)) return false;
-        mr_buf_puts(buf, ": ");
-        if (!put_repr(rt, buf, e->value, how)) return false;
+        if (!put_entry(rt, buf, sorted == NULL ? e->key : sorted[i].key, sorted == NULL ? e->value : sorted[i].value,
+                       how)) {
+            return false;
+        }
     }
     mr_buf_putc(buf, '}');
     return !buf->failed;
@@ -198,11 +186,13 @@ static bool put_repr(jj_rt *rt, mr_buf *buf, jj_value v, repr how) {
     case JJ_BUILTIN:
         if (mr_jj_class_name(v.u.builtin) != NULL)
             return mr_buf_printf(buf, "<class '%s'>", mr_jj_class_name(v.u.builtin));
-        return mr_buf_printf(buf, "<function %s>", v.u.builtin->name);
+        return mr_buf_printf(buf, "<function %s at 0x7f0000000000>", v.u.builtin->name);
     case JJ_METHOD:
-        return mr_buf_printf(buf, "<built-in method %s of %s object>", v.u.method->fn->name,
+        return mr_buf_printf(buf, "<built-in method %s of %s object at 0x7f0000000000>", v.u.method->fn->name,
                              mr_jj_type_name(v.u.method->self));
     case JJ_ITER:
+        if (v.u.iter->label == NULL) return mr_buf_printf(buf, "<%s object at 0x7f0000000000>", v.u.iter->name);
+        return mr_buf_printf(buf, "<generator object %s at 0x7f0000000000>", v.u.iter->label);
         return mr_buf_printf(buf, "<%s object>", v.u.iter->name);
     default:
         return mr_buf_printf(buf, "<%s object>", mr_jj_type_name(v));

@@ -33,6 +33,41 @@ bool mr_jj_sort(jj_rt *rt, jj_sort_item *items, size_t n, bool reverse) {
     return true;
 }
 
+/* Keys that can't be compared are ordered by their types, as pprint does. */
+static bool key_less(jj_rt *rt, jj_value a, jj_value b, bool *less) {
+    bool comparable = (a.kind == JJ_STR && b.kind == JJ_STR) || (mr_jj_is_number(a) && mr_jj_is_number(b));
+    if (comparable) return mr_jj_less(rt, "<", a, b, less);
+    *less = strcmp(mr_jj_type_name(a), mr_jj_type_name(b)) < 0;
+    return true;
+}
+
+static bool insertion_sort(jj_rt *rt, jj_sort_item *items, size_t n) {
+    for (size_t i = 1; i < n; i++) {
+        jj_sort_item item = items[i];
+        size_t at = i;
+        for (; at > 0; at--) {
+            bool less;
+            if (!mr_jj_step(rt, 1) || !key_less(rt, item.key, items[at - 1].key, &less)) return false;
+            if (!less) break;
+            items[at] = items[at - 1];
+        }
+        items[at] = item;
+    }
+    return true;
+}
+
+bool mr_jj_sorted_entries(jj_rt *rt, const jj_dict *dict, jj_sort_item **out) {
+    jj_sort_item *items = *out = mr_jj_calloc(rt, dict->n, sizeof *items);
+    bool strings = true, numbers = true;
+    for (size_t i = 0; items != NULL && i < dict->n; i++) {
+        items[i] = (jj_sort_item){dict->entries[i].key, dict->entries[i].value};
+        strings = strings && items[i].key.kind == JJ_STR;
+        numbers = numbers && mr_jj_is_number(items[i].key);
+    }
+    if (items == NULL) return false;
+    return strings || numbers ? mr_jj_sort(rt, items, dict->n, false) : insertion_sort(rt, items, dict->n);
+}
+
 bool mr_jj_ignore_case(jj_rt *rt, jj_value v, jj_value *out) {
     if (v.kind == JJ_STR) return mr_jj_map_text(rt, v, mr_jj_put_lower, out);
     *out = v;

@@ -11,6 +11,10 @@ typedef struct jj_sort_item {
 /* Sorts by key, stably, as Python's sorted(); reverse keeps equal items in their order. */
 bool mr_jj_sort(jj_rt *rt, jj_sort_item *items, size_t n, bool reverse);
 
+/* The entries of a dict, for pprint: in the order of their keys, keys of different types by the names of their types.
+ */
+bool mr_jj_sorted_entries(jj_rt *rt, const jj_dict *dict, jj_sort_item **out);
+
 /* The lower-case form of a string, any other value itself. */
 bool mr_jj_ignore_case(jj_rt *rt, jj_value v, jj_value *out);
 

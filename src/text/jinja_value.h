@@ -145,7 +145,8 @@ struct jj_dict {
 /* next: 1 and *out set, 0 at the end, -1 on an error. */
 struct jj_iter {
     int (*next)(jj_rt *rt, jj_iter *it, jj_value *out);
-    const char *name; /* for printing */
+    const char *name;  /* of its type */
+    const char *label; /* a generator: of the function that made it, for printing; else NULL */
     jj_value source, a, b;
     size_t i;
     int64_t n;
