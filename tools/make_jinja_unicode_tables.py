@@ -58,6 +58,16 @@ def main():
                      [c for c in CHARS if chr(c).islower() and CATEGORY[c] != "Ll"])
         write_ranges(f, "other_upper_ranges", "str.isupper() but not of category Lu",
                      [c for c in CHARS if chr(c).isupper() and CATEGORY[c] != "Lu"])
+        letters = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nl"}
+        parts = letters | {"Mn", "Mc", "Nd", "Pc"}
+        write_ranges(f, "not_start_ranges", "letters that start no identifier",
+                     [c for c in CHARS if CATEGORY[c] in letters and not chr(c).isidentifier()])
+        write_ranges(f, "other_start_ranges", "no letters, but they start identifiers",
+                     [c for c in CHARS if CATEGORY[c] not in letters and chr(c).isidentifier() and c > 0x7F])
+        write_ranges(f, "not_part_ranges", "letters, marks and digits that are in no identifier",
+                     [c for c in CHARS if CATEGORY[c] in parts and not ("a" + chr(c)).isidentifier()])
+        write_ranges(f, "other_part_ranges", "no letters, marks or digits, but they are in identifiers",
+                     [c for c in CHARS if CATEGORY[c] not in parts and ("a" + chr(c)).isidentifier()])
         write_mappings(f, "upper_cases", "upper-case mappings to several characters",
                        [(c, chr(c).upper()) for c in CHARS if len(chr(c).upper()) > 1])
         write_mappings(f, "title_cases", "title-case mappings to several characters",

@@ -93,19 +93,26 @@ bool mr_jj_is_word(uint32_t c) {
 
 bool mr_jj_is_identifier_start(uint32_t c) {
     if (c < 0x80) return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-    return mr_jj_is_alpha(c) || category(c) == UTF8PROC_CATEGORY_NL;
+    if (!mr_jj_is_alpha(c) && category(c) != UTF8PROC_CATEGORY_NL) return IN_RANGES(other_start_ranges, c);
+    return !IN_RANGES(not_start_ranges, c);
 }
 
 bool mr_jj_is_identifier_part(uint32_t c) {
-    if (mr_jj_is_identifier_start(c)) return true;
+    if (c < 0x80) return mr_jj_is_identifier_start(c) || (c >= '0' && c <= '9');
     switch (category(c)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_PC:
-        return true;
+        return !IN_RANGES(not_part_ranges, c);
     default:
-        return c == 0xB7 || c == 0x387;
+        return IN_RANGES(other_part_ranges, c);
     }
 }
 
