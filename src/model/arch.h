@@ -61,7 +61,13 @@ typedef enum mr_rope_scaling {
     MR_ROPE_SCALING_LONGROPE,
 } mr_rope_scaling;
 
-/* What a model's metadata fixes. */
+/* Sizes that may differ by layer. */
+typedef struct mr_layer_dims {
+    uint32_t n_head_kv, head_dim_k, head_dim_v, n_ff;
+} mr_layer_dims;
+
+/* What a model's metadata fixes. Sizes that differ by layer are the largest here; mr_layer_dims_of() tells a layer's.
+ */
 typedef struct mr_hparams {
     const mr_arch *arch;
     uint32_t n_ctx_train, n_embd, n_layer, n_head, n_head_kv, head_dim_k, head_dim_v, n_ff, n_vocab;
@@ -79,7 +85,10 @@ typedef struct mr_hparams {
 
     uint32_t n_rot;    /* values of a head that are rotated */
     uint32_t rot_from; /* the first of them */
-    bool rope_neox;    /* as the architecture, unless the metadata's rope.halves says otherwise */
+    /* The same of layers with a window, 0 = as all others. */
+    uint32_t n_rot_local, head_dim_k_local, head_dim_v_local;
+    uint32_t n_head_kv_of[MR_MAX_LAYERS], n_ff_of[MR_MAX_LAYERS];
+    bool rope_neox; /* as the architecture, unless the metadata's rope.halves says otherwise */
     float rope_freq_base;
     mr_rope_scaling rope_scaling;
     float rope_factor;          /* context extension factor, 1 = none */
@@ -102,6 +111,8 @@ typedef struct mr_hparams {
 /* Reads and bounds the metadata; errors name the key. */
 mr_status mr_hparams_read(mr_hparams *hparams, const mr_gguf *gguf, mr_error *err);
 
+mr_layer_dims mr_layer_dims_of(const mr_hparams *hparams, uint32_t il);
+
 /* Whether layer il attends through the sliding window, and whether it rotates queries and keys. */
 bool mr_layer_has_window(const mr_hparams *hparams, uint32_t il);
 bool mr_layer_has_rope(const mr_hparams *hparams, uint32_t il);
@@ -109,10 +120,10 @@ bool mr_layer_has_rope(const mr_hparams *hparams, uint32_t il);
 /* Whether layer il has experts instead of a plain FFN. */
 bool mr_layer_has_experts(const mr_hparams *hparams, uint32_t il);
 
-/* Angular frequencies of the n_rot/2 pairs, inv_freq[n_rot/2], for a base, with the linear or YaRN scaling (Peng et
- * al., arXiv:2309.00071) of hparams applied when `scaled`; freq_factors ([n_rot/2] or NULL) divide them (Llama 3.1's
- * and LongRoPE's scaling as GGUF files store it). Returns the factor for cosines and sines. */
-float mr_rope_frequencies(const mr_hparams *hparams, float base, bool scaled, const float *freq_factors,
+/* Angular frequencies of n_rot/2 pairs, inv_freq[n_rot/2], for a base, with the linear or YaRN scaling (Peng et al.,
+ * arXiv:2309.00071) of hparams applied when `scaled`; freq_factors ([n_rot/2] or NULL) divide them (Llama 3.1's and
+ * LongRoPE's scaling as GGUF files store it). Returns the factor for cosines and sines. */
+float mr_rope_frequencies(const mr_hparams *hparams, uint32_t n_rot, float base, bool scaled, const float *freq_factors,
                           float *inv_freq);
 
 /* cosines and sines, [n_pairs] each, of position pos. */

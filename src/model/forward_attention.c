@@ -18,19 +18,18 @@ static void norm_heads(const mr_model *model, const mr_head_norm *norm, float *h
     }
 }
 
-static bool norms_whole_token(const mr_head_norm *norm, const mr_hparams *h) {
-    return norm->weight != NULL && norm->dim > h->head_dim_k;
+static bool norms_whole_token(const mr_head_norm *norm, const mr_layer *layer) {
+    return norm->weight != NULL && norm->dim > layer->dims.head_dim_k;
 }
 
-static bool norms_head(const mr_head_norm *norm, const mr_hparams *h) {
-    return norm->weight != NULL && norm->dim == h->head_dim_k;
+static bool norms_head(const mr_head_norm *norm, const mr_layer *layer) {
+    return norm->weight != NULL && norm->dim == layer->dims.head_dim_k;
 }
 
 /* The norms that need all heads of a token together. Ends with a barrier where there is one. */
 static void norm_whole_tokens(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
-    const mr_hparams *h = &p->model->hparams;
     const mr_forward_buffers *b = &p->model->buffers;
-    bool whole_q = norms_whole_token(&layer->q_norm, h), whole_k = norms_whole_token(&layer->k_norm, h);
+    bool whole_q = norms_whole_token(&layer->q_norm, layer), whole_k = norms_whole_token(&layer->k_norm, layer);
     if (!whole_q && !whole_k) return;
     size_t begin, end;
     mr_share(worker, p->n_tokens, 1, &begin, &end);
@@ -53,10 +52,11 @@ static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, ui
     const mr_model *model = p->model;
     const mr_hparams *h = &model->hparams;
     const mr_forward_buffers *b = &model->buffers;
-    size_t token = first + t, n_pairs = h->n_rot / 2, n_group = h->n_head / h->n_head_kv;
-    float *k = b->k + (token * h->n_head_kv + head_kv) * h->head_dim_k;
-    const float *v = b->v + (token * h->n_head_kv + head_kv) * h->head_dim_v;
-    float *q = b->q + (token * h->n_head + head_kv * n_group) * h->head_dim_k;
+    const mr_layer_dims *d = &layer->dims;
+    size_t token = first + t, n_group = h->n_head / d->n_head_kv;
+    float *k = b->k + (token * d->n_head_kv + head_kv) * d->head_dim_k;
+    const float *v = b->v + (token * d->n_head_kv + head_kv) * d->head_dim_v;
+    float *q = b->q + (token * h->n_head + head_kv * n_group) * d->head_dim_k;
     bool late = h->arch->qk_norm_after_rope;
     if (layer->mla != NULL) {
         model->ops->rms_norm(k, layer->mla->kv_norm, h->kv_lora_rank, h->norm_eps, k);
@@ -64,21 +64,22 @@ static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, ui
     }
     for (int step = 0; step < 2; step++) {
         if ((step == 1) == late) {
-            if (norms_head(&layer->q_norm, h)) norm_heads(model, &layer->q_norm, q, head_kv * n_group, n_group);
-            if (norms_head(&layer->k_norm, h)) norm_heads(model, &layer->k_norm, k, head_kv, 1);
+            if (norms_head(&layer->q_norm, layer)) norm_heads(model, &layer->q_norm, q, head_kv * n_group, n_group);
+            if (norms_head(&layer->k_norm, layer)) norm_heads(model, &layer->k_norm, k, head_kv, 1);
         } else if (layer->rope >= 0) {
+            size_t n_pairs = model->ropes[layer->rope].n_rot / 2;
             const float *cosines = b->cosines[layer->rope] + token * n_pairs,
                         *sines = b->sines[layer->rope] + token * n_pairs;
             for (size_t g = 0; g < n_group; g++) {
-                model->ops->rope(q + g * h->head_dim_k + h->rot_from, cosines, sines, n_pairs, h->rope_neox);
+                model->ops->rope(q + g * d->head_dim_k + h->rot_from, cosines, sines, n_pairs, h->rope_neox);
             }
             model->ops->rope(k + h->rot_from, cosines, sines, n_pairs, h->rope_neox);
         }
     }
     uint32_t pos = run->pos0 + t;
-    if (h->attn_temperature_scale != 0.0f) model->ops->scale(q, temperature(h, pos), n_group * h->head_dim_k);
-    uint8_t *piece = mr_kv_piece(p->pool, run->blocks[pos / MR_KV_BLOCK], il, head_kv);
-    mr_kv_store(p->pool, piece, pos % MR_KV_BLOCK, k, v);
+    if (h->attn_temperature_scale != 0.0f) model->ops->scale(q, temperature(h, pos), n_group * d->head_dim_k);
+    const mr_kv_pool *pool = &b->kv[il];
+    mr_kv_store(pool, mr_kv_piece(pool, run->blocks[pos / MR_KV_BLOCK], 0, head_kv), pos % MR_KV_BLOCK, k, v);
 }
 
 /* ---- attention
@@ -90,24 +91,25 @@ static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint3
     const mr_hparams *h = &p->model->hparams;
     const mr_forward_buffers *b = &p->model->buffers;
     const mr_batch_run *run = &p->runs[run_index];
-    size_t token = p->run_first[run_index] + t0, head = head_kv * (h->n_head / h->n_head_kv) + g0;
-    size_t q_stride = (size_t)h->n_head * h->head_dim_k, out_stride = (size_t)h->n_head * h->head_dim_v;
+    const mr_layer *layer = &p->model->layers[il];
+    const mr_layer_dims *d = &layer->dims;
+    size_t token = p->run_first[run_index] + t0, head = head_kv * (h->n_head / d->n_head_kv) + g0;
+    size_t q_stride = (size_t)h->n_head * d->head_dim_k, out_stride = (size_t)h->n_head * d->head_dim_v;
     mr_attention_args args = {
-        .pool = p->pool,
+        .pool = &b->kv[il],
         .blocks = run->blocks,
-        .layer = il,
         .head_kv = head_kv,
         .n_tokens = n,
         .pos0 = run->pos0 + t0,
         .n_group = n_g,
-        .q = b->q + token * q_stride + head * h->head_dim_k,
+        .q = b->q + token * q_stride + head * d->head_dim_k,
         .q_stride = q_stride,
-        .out = b->attn + token * out_stride + head * h->head_dim_v,
+        .out = b->attn + token * out_stride + head * d->head_dim_v,
         .out_stride = out_stride,
         .scale = h->attn_scale,
         .softcap = h->attn_softcap,
-        .window = p->model->layers[il].window,
-        .sinks = p->model->layers[il].sinks != NULL ? p->model->layers[il].sinks + head : NULL,
+        .window = layer->window,
+        .sinks = layer->sinks != NULL ? layer->sinks + head : NULL,
         .scratch = (float *)(void *)(mr_private_data(p, worker) + b->private_attention),
     };
     mr_attention(&args);
@@ -117,21 +119,21 @@ static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint3
  */
 static void attention_decode(const mr_pass *p, mr_worker *worker, const mr_layer *layer, uint32_t il) {
     const mr_hparams *h = &p->model->hparams;
-    size_t n_group = h->n_head / h->n_head_kv, n_heads = p->n_runs * h->n_head_kv;
+    size_t n_group = h->n_head / layer->dims.n_head_kv, n_heads = p->n_runs * layer->dims.n_head_kv;
     size_t n_parts = n_heads >= (size_t)worker->nth ? 1 : ((size_t)worker->nth + n_heads - 1) / n_heads;
     if (n_parts > n_group) n_parts = n_group;
     if (n_parts > 1) {
         mr_loop loop = mr_loop_begin(worker, n_heads, 1);
         for (size_t i, end; mr_loop_next(&loop, &i, &end);) {
-            size_t run = i / h->n_head_kv;
-            finish_head(p, layer, il, (uint32_t)(i % h->n_head_kv), &p->runs[run], p->run_first[run], 0);
+            size_t run = i / layer->dims.n_head_kv;
+            finish_head(p, layer, il, (uint32_t)(i % layer->dims.n_head_kv), &p->runs[run], p->run_first[run], 0);
         }
         mr_barrier(worker);
     }
     mr_loop loop = mr_loop_begin(worker, n_heads * n_parts, 1);
     for (size_t i, end; mr_loop_next(&loop, &i, &end);) {
-        size_t part = i % n_parts, head = i / n_parts, run = head / h->n_head_kv;
-        uint32_t head_kv = (uint32_t)(head % h->n_head_kv);
+        size_t part = i % n_parts, head = i / n_parts, run = head / layer->dims.n_head_kv;
+        uint32_t head_kv = (uint32_t)(head % layer->dims.n_head_kv);
         if (n_parts == 1) finish_head(p, layer, il, head_kv, &p->runs[run], p->run_first[run], 0);
         uint32_t g0 = (uint32_t)(n_group * part / n_parts), g1 = (uint32_t)(n_group * (part + 1) / n_parts);
         attend(p, worker, il, head_kv, run, 0, 1, g0, g1 - g0);
@@ -142,21 +144,21 @@ static void attention_decode(const mr_pass *p, mr_worker *worker, const mr_layer
 static void attention_prefill(const mr_pass *p, mr_worker *worker, const mr_layer *layer, uint32_t il) {
     const mr_hparams *h = &p->model->hparams;
     enum { STRETCH = 32 };
-    mr_loop store = mr_loop_begin(worker, (size_t)p->n_tokens * h->n_head_kv, 16);
+    mr_loop store = mr_loop_begin(worker, (size_t)p->n_tokens * layer->dims.n_head_kv, 16);
     for (size_t i, end; mr_loop_next(&store, &i, &end);) {
         size_t run = 0;
         for (; i < end; i++) {
-            uint32_t token = (uint32_t)(i / h->n_head_kv);
+            uint32_t token = (uint32_t)(i / layer->dims.n_head_kv);
             while (run + 1 < p->n_runs && p->run_first[run + 1] <= token) run++;
-            finish_head(p, layer, il, (uint32_t)(i % h->n_head_kv), &p->runs[run], p->run_first[run],
+            finish_head(p, layer, il, (uint32_t)(i % layer->dims.n_head_kv), &p->runs[run], p->run_first[run],
                         token - p->run_first[run]);
         }
     }
     mr_barrier(worker);
     /* Large groups of query heads are shared out, too. */
     enum { GROUP_PART = 16 };
-    uint32_t n_group = h->n_head / h->n_head_kv, n_parts = (n_group + GROUP_PART - 1) / GROUP_PART;
-    size_t n_heads = (size_t)h->n_head_kv * n_parts;
+    uint32_t n_group = h->n_head / layer->dims.n_head_kv, n_parts = (n_group + GROUP_PART - 1) / GROUP_PART;
+    size_t n_heads = (size_t)layer->dims.n_head_kv * n_parts;
     for (size_t run = p->n_runs; run-- > 0;) {
         uint32_t n_tokens = p->runs[run].n_tokens;
         size_t n_stretches = (n_tokens + STRETCH - 1) / STRETCH;

@@ -3,10 +3,22 @@
 
 #include <stdlib.h>
 
+/* The largest of each size; n_head_kv is such that n_head_kv heads hold all of any layer. */
+static mr_layer_dims widest_dims(const mr_model *model) {
+    mr_layer_dims widest = {0};
+    for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+        const mr_layer_dims *d = &model->layers[il].dims;
+        if (d->n_head_kv > widest.n_head_kv) widest.n_head_kv = d->n_head_kv;
+        if (d->head_dim_k > widest.head_dim_k) widest.head_dim_k = d->head_dim_k;
+        if (d->head_dim_v > widest.head_dim_v) widest.head_dim_v = d->head_dim_v;
+    }
+    return widest;
+}
+
 /* Most values that any matrix reads. */
 static size_t widest_input(const mr_model *model) {
     const mr_hparams *h = &model->hparams;
-    size_t widest = h->n_embd, n_attn = (size_t)h->n_head * h->head_dim_v;
+    size_t widest = h->n_embd, n_attn = (size_t)h->n_head * widest_dims(model).head_dim_v;
     if (n_attn > widest) widest = n_attn;
     if (h->n_ff > widest) widest = h->n_ff;
     if (h->n_ff_expert > widest) widest = h->n_ff_expert;
@@ -81,19 +93,21 @@ static bool alloc_tokens(mr_model *model, const needs *n) {
     size_t expert_values = n_slots * h->n_ff_expert + T * widest_shared_expert(model);
     size_t hidden_values = T * h->n_ff > expert_values ? T * h->n_ff : expert_values;
     b->x = alloc_rows(T, h->n_embd);
-    b->q = alloc_rows(T, (size_t)h->n_head * h->head_dim_k);
-    b->k = alloc_rows(T, (size_t)h->n_head_kv * h->head_dim_k);
-    b->v = alloc_rows(T, (size_t)h->n_head_kv * h->head_dim_v);
-    b->attn = alloc_rows(T, (size_t)h->n_head * h->head_dim_v);
+    mr_layer_dims d = widest_dims(model);
+    b->q = alloc_rows(T, (size_t)h->n_head * d.head_dim_k);
+    b->k = alloc_rows(T, (size_t)d.n_head_kv * d.head_dim_k);
+    b->v = alloc_rows(T, (size_t)d.n_head_kv * d.head_dim_v);
+    b->attn = alloc_rows(T, (size_t)h->n_head * d.head_dim_v);
     b->h = alloc_rows(1, hidden_values);
     b->logits = alloc_rows(MR_LOGITS_ROWS, h->n_vocab);
-    bool ok = b->x && b->q && b->k && b->v && b->attn && b->h && b->logits;
+    b->kv = calloc(h->n_layer, sizeof *b->kv);
+    bool ok = b->x && b->q && b->k && b->v && b->attn && b->h && b->logits && b->kv;
     if (n->h_up) ok = (b->h_up = alloc_rows(1, hidden_values)) && ok;
     if (n->block) ok = (b->block = alloc_rows(n_slots + T, h->n_embd)) && ok;
     for (int i = 0; i < MR_N_ROPES; i++) {
         if (model->ropes[i].inv_freq == NULL) continue;
-        ok = (b->cosines[i] = alloc_rows(T, h->n_rot / 2)) && ok;
-        ok = (b->sines[i] = alloc_rows(T, h->n_rot / 2)) && ok;
+        ok = (b->cosines[i] = alloc_rows(T, model->ropes[i].n_rot / 2)) && ok;
+        ok = (b->sines[i] = alloc_rows(T, model->ropes[i].n_rot / 2)) && ok;
     }
     if (h->kv_lora_rank > 0) {
         ok = (b->q_latent = alloc_rows(T, h->q_lora_rank)) && ok;
@@ -116,6 +130,17 @@ static size_t head_acts_bytes(const mr_hparams *h, mr_acts_kind kind) {
     return h->n_head * mr_acts_stride(kind, n);
 }
 
+/* The key-value type only changes what is stored, not the scratch, which holds floats. */
+static size_t attention_scratch(const mr_model *model) {
+    size_t most = 0, offset;
+    for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+        mr_kv_layout layout = mr_layer_kv_layout(model, MR_KV_F32, il, &offset);
+        size_t n = mr_attention_scratch(&layout, model->hparams.n_head / model->layers[il].dims.n_head_kv);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
 /* Activations: shared for a batch, and for one token in each member's private memory. */
 static bool alloc_acts(mr_model *model, const needs *n) {
     const mr_hparams *h = &model->hparams;
@@ -135,10 +160,8 @@ static bool alloc_acts(mr_model *model, const needs *n) {
         b->private_acts[kind] = at;
         at += stride * MR_PRIVATE_TOKENS;
     }
-    /* The key-value type only changes what is stored, not the scratch, which holds floats. */
-    mr_kv_layout layout = mr_model_kv_layout(model, MR_KV_F32);
     b->private_attention = at;
-    at += (mr_attention_scratch(&layout, h->n_head / h->n_head_kv) + 63) / 64 * 64;
+    at += (attention_scratch(model) + 63) / 64 * 64;
     b->private_experts = at;
     b->private_mla = at + (mr_experts_scratch(h) + 63) / 64 * 64;
     b->private_bytes = (b->private_mla + mr_mla_scratch(h) + 4095) / 4096 * 4096;
@@ -163,6 +186,7 @@ void mr_forward_buffers_free(mr_model *model) {
     for (int i = 0; i < MR_N_ROPES; i++) free(b->cosines[i]), free(b->sines[i]);
     for (int kind = 0; kind < MR_N_ACTS_KINDS; kind++) free(b->acts[kind]);
     free(b->chosen);
+    free(b->kv);
     free(b->private_data);
     *b = (mr_forward_buffers){0};
 }

@@ -7,7 +7,7 @@ bool mr_gate_up_apart(const mr_layer *layer) {
 /* h = act(h) (* h_up), shared out over the members. A barrier before is the caller's. */
 static void activate(const mr_pass *p, mr_worker *worker, const mr_layer *layer, const float *up) {
     const mr_forward_buffers *b = &p->model->buffers;
-    size_t n = (size_t)p->model->hparams.n_ff * p->n_tokens, begin, end;
+    size_t n = (size_t)layer->dims.n_ff * p->n_tokens, begin, end;
     mr_share(worker, n, 64, &begin, &end);
     if (begin == end) return;
     if (p->model->hparams.arch->xielu) {
@@ -34,8 +34,8 @@ void mr_ffn_hidden(const mr_pass *p, mr_worker *worker, const mr_inputs *in, con
         mr_barrier(worker);
         activate(p, worker, layer, b->h_up);
     } else {
-        mr_matmul_glu(worker, layer->gate.w, layer->up.w, h->arch->act, mr_input_for(in, layer->gate.w), b->h, h->n_ff,
-                      p->n_tokens);
+        mr_matmul_glu(worker, layer->gate.w, layer->up.w, h->arch->act, mr_input_for(in, layer->gate.w), b->h,
+                      layer->dims.n_ff, p->n_tokens);
     }
 }
 
@@ -57,6 +57,6 @@ void mr_ffn_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
     }
     mr_inputs down = {0};
     mr_want_input(&down, layer->down.w);
-    mr_prepare_inputs(p, worker, &down, b->h, h->n_ff, NULL, p->n_tokens, NULL);
+    mr_prepare_inputs(p, worker, &down, b->h, layer->dims.n_ff, NULL, p->n_tokens, NULL);
     mr_add_block(p, worker, &down, &layer->down, &layer->ffn_post_norm);
 }

@@ -21,9 +21,10 @@ static bool layer_has(const mr_loader *l, uint32_t il, const char *name) {
 
 static mr_status load_attention(mr_loader *l, uint32_t il, mr_layer *layer) {
     const mr_hparams *h = &l->model->hparams;
+    const mr_layer_dims *d = &layer->dims;
     if (h->kv_lora_rank > 0) return mr_load_mla(l, il, layer);
-    size_t n_q = (size_t)h->n_head * h->head_dim_k, n_k = (size_t)h->n_head_kv * h->head_dim_k;
-    size_t n_v = (size_t)h->n_head_kv * h->head_dim_v, n_attn = (size_t)h->n_head * h->head_dim_v,
+    size_t n_q = (size_t)h->n_head * d->head_dim_k, n_k = (size_t)d->n_head_kv * d->head_dim_k;
+    size_t n_v = (size_t)d->n_head_kv * d->head_dim_v, n_attn = (size_t)h->n_head * d->head_dim_v,
            n_qkv = n_q + n_k + n_v;
     char name[NAME_BYTES];
     mr_status status;
@@ -72,9 +73,11 @@ static mr_status load_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
         status = mr_load_norm(l, in_layer(il, ffn_norm, name), h->n_embd, needs_ffn_norm, &layer->ffn_norm);
     if (status == MR_OK)
         status = mr_load_norm(l, in_layer(il, "post_ffw_norm", name), h->n_embd, false, &layer->ffn_post_norm);
-    if (status == MR_OK) status = load_head_norm(l, il, "attn_q_norm.weight", h->head_dim_k, h->n_head, &layer->q_norm);
     if (status == MR_OK)
-        status = load_head_norm(l, il, "attn_k_norm.weight", h->head_dim_k, h->n_head_kv, &layer->k_norm);
+        status = load_head_norm(l, il, "attn_q_norm.weight", layer->dims.head_dim_k, h->n_head, &layer->q_norm);
+    if (status == MR_OK)
+        status =
+            load_head_norm(l, il, "attn_k_norm.weight", layer->dims.head_dim_k, layer->dims.n_head_kv, &layer->k_norm);
     return status;
 }
 
@@ -183,6 +186,7 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
     const mr_hparams *h = &l->model->hparams;
     mr_layer *layer = &l->model->layers[il];
     char name[NAME_BYTES];
+    layer->dims = mr_layer_dims_of(h, il);
     layer->window = mr_layer_has_window(h, il) ? h->window : 0;
     bool local = layer->window > 0 && h->local_rope_freq_base > 0.0f;
     layer->rope = !mr_layer_has_rope(h, il) ? -1 : local ? MR_ROPE_LOCAL : MR_ROPE_MAIN;
@@ -192,9 +196,10 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
     if (mr_layer_has_experts(h, il)) return load_experts(l, il, layer);
     if (h->arch->xielu) status = load_xielu(l, il, layer);
     if (status != MR_OK) return status;
-    status = load_gate_up(l, il, h->n_ff, &layer->gate, &layer->up);
-    return status == MR_OK ? mr_load_linear(l, in_layer(il, "ffn_down", name), h->n_embd, h->n_ff, &layer->down)
-                           : status;
+    status = load_gate_up(l, il, layer->dims.n_ff, &layer->gate, &layer->up);
+    return status == MR_OK
+               ? mr_load_linear(l, in_layer(il, "ffn_down", name), h->n_embd, layer->dims.n_ff, &layer->down)
+               : status;
 }
 
 void mr_free_stack(mr_matrix **matrices, uint32_t n) {

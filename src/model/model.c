@@ -66,17 +66,37 @@ static mr_status load_ropes(mr_loader *l) {
     mr_status status = load_rope_factors(l, &factors);
     for (int i = 0; i < MR_N_ROPES && status == MR_OK; i++) {
         mr_rope *rope = &model->ropes[i];
-        if (i == MR_ROPE_LOCAL && h->local_rope_freq_base == 0.0f) continue;
-        rope->inv_freq = calloc(h->n_rot / 2 + 1, sizeof(float));
-        if (rope->inv_freq == NULL)
-            status = mr_fail_nomem(l->err, h->n_rot * sizeof(float), "rope frequencies");
-        else if (i == MR_ROPE_MAIN)
-            rope->mscale = mr_rope_frequencies(h, h->rope_freq_base, true, factors, rope->inv_freq);
-        else
-            rope->mscale = mr_rope_frequencies(h, h->local_rope_freq_base, false, NULL, rope->inv_freq);
+        bool local = i == MR_ROPE_LOCAL;
+        if (local && h->local_rope_freq_base == 0.0f) continue;
+        rope->n_rot = local && h->n_rot_local > 0 ? h->n_rot_local : h->n_rot;
+        rope->inv_freq = calloc(rope->n_rot / 2 + 1, sizeof(float));
+        if (rope->inv_freq == NULL) {
+            status = mr_fail_nomem(l->err, rope->n_rot * sizeof(float), "rope frequencies");
+            break;
+        }
+        float base = local ? h->local_rope_freq_base : h->rope_freq_base;
+        rope->mscale = mr_rope_frequencies(h, rope->n_rot, base, !local, local ? NULL : factors, rope->inv_freq);
     }
     free(factors);
     return status;
+}
+
+mr_kv_layout mr_layer_kv_layout(const mr_model *model, mr_kv_type type, uint32_t il, size_t *offset) {
+    const mr_layer *layer = &model->layers[il];
+    *offset = layer->kv_offset[type];
+    return mr_kv_layout_of(type, 1, layer->dims.n_head_kv, layer->dims.head_dim_k, layer->dims.head_dim_v);
+}
+
+/* Layers lie one behind the other in a block. */
+static void place_layers(mr_model *model) {
+    static const mr_kv_type types[] = {MR_KV_F16, MR_KV_Q8_0, MR_KV_F32};
+    for (size_t i = 0; i < MR_N_KV_TYPES; i++) {
+        size_t at = 0, offset;
+        for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+            model->layers[il].kv_offset[types[i]] = at;
+            at += mr_layer_kv_layout(model, types[i], il, &offset).block_bytes;
+        }
+    }
 }
 
 /* "1.1B Q4_K": parameters, and the type that most bytes have. */
@@ -132,6 +152,7 @@ static mr_status load_all(mr_loader *l) {
         return mr_fail_nomem(l->err, model->hparams.n_layer * sizeof *model->layers, "the layers");
     for (uint32_t il = 0; il < model->hparams.n_layer && status == MR_OK; il++) status = mr_load_layer(l, il);
     if (status == MR_OK) status = load_output(l);
+    if (status == MR_OK) place_layers(model);
     if (status == MR_OK) status = mr_forward_buffers_init(model, l->err);
     if (status == MR_OK) fill_info(l);
     return status;
@@ -179,7 +200,11 @@ const mr_model_info *mr_model_get_info(const mr_model *model) {
 
 mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type) {
     const mr_hparams *h = &model->hparams;
-    return mr_kv_layout_of(type, h->n_layer, h->n_head_kv, h->head_dim_k, h->head_dim_v);
+    mr_kv_layout all = mr_kv_layout_of(type, h->n_layer, h->n_head_kv, h->head_dim_k, h->head_dim_v);
+    size_t offset;
+    mr_kv_layout last = mr_layer_kv_layout(model, type, h->n_layer - 1, &offset);
+    all.block_bytes = offset + last.block_bytes; /* what the layers need, where they differ */
+    return all;
 }
 
 mr_team *mr_model_team(mr_model *model) {

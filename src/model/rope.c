@@ -8,8 +8,9 @@ static double yarn_pair_of(const mr_hparams *h, double base, double n_rotations)
     return h->n_rot * log(h->rope_n_ctx_orig / (n_rotations * two_pi)) / (2.0 * log(base));
 }
 
-float mr_rope_frequencies(const mr_hparams *h, float base, bool scaled, const float *freq_factors, float *inv_freq) {
-    size_t n_pairs = h->n_rot / 2;
+float mr_rope_frequencies(const mr_hparams *h, uint32_t n_rot, float base, bool scaled, const float *freq_factors,
+                          float *inv_freq) {
+    size_t n_pairs = n_rot / 2;
     double low = 0.0, high = 0.0;
     bool yarn = scaled && h->rope_scaling == MR_ROPE_SCALING_YARN;
     if (yarn) {
@@ -22,7 +23,7 @@ float mr_rope_frequencies(const mr_hparams *h, float base, bool scaled, const fl
     }
     for (size_t i = 0; i < n_pairs; i++) {
         /* Rounded to float step by step, as the reference implementation computes it. */
-        float freq = 1.0f / (float)pow(base, (double)((float)(2 * i) / (float)h->n_rot));
+        float freq = 1.0f / (float)pow(base, (double)((float)(2 * i) / (float)n_rot));
         if (freq_factors != NULL) freq /= freq_factors[i];
         if (scaled && h->rope_scaling == MR_ROPE_SCALING_LINEAR) freq /= h->rope_factor;
         if (yarn) {

@@ -48,10 +48,14 @@ typedef struct mr_mla {
     mr_matrix **v_up;       /* [n_head] [mla_dim_v, kv_lora_rank] */
 } mr_mla;
 
+enum { MR_N_KV_TYPES = MR_KV_F32 + 1 };
+
 /* A layer; parts that its model lacks are NULL. */
 typedef struct mr_layer {
-    uint32_t window; /* positions attended to, 0 = all */
-    int rope;        /* index of the rotation, -1 = none */
+    mr_layer_dims dims;
+    size_t kv_offset[MR_N_KV_TYPES]; /* of its part in a block of key-value memory */
+    uint32_t window;                 /* positions attended to, 0 = all */
+    int rope;                        /* index of the rotation, -1 = none */
     mr_norm_weights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
     mr_linear q, k, v, o;
     mr_mla *mla;  /* in place of q (but for models without q_lora_rank), k and v, or NULL */
@@ -69,6 +73,7 @@ enum { MR_ROPE_MAIN = 0, MR_ROPE_LOCAL = 1, MR_N_ROPES = 2 };
 
 typedef struct mr_rope {
     float *inv_freq; /* [n_rot / 2], NULL = not used */
+    uint32_t n_rot;  /* values of a head that are rotated */
     float mscale;    /* factor for cosines and sines */
 } mr_rope;
 
@@ -76,6 +81,7 @@ enum { MR_N_ACTS_KINDS = MR_ACTS_Q8_256 + 1 };
 
 /* Buffers of one forward pass, for MR_BATCH_MAX tokens. */
 typedef struct mr_forward_buffers {
+    mr_kv_pool *kv;                      /* [n_layer] each layer's part of the key-value memory of the pass */
     float *x;                            /* residual stream [tokens, n_embd] */
     float *q;                            /* [tokens, n_head * head_dim_k] */
     float *k, *v;                        /* [tokens, n_head_kv * head_dim] */
@@ -122,6 +128,9 @@ struct mr_model {
 
     mr_forward_buffers buffers;
 };
+
+/* The layout of layer il's part of a block, as a layout of one layer, and where it begins in the block. */
+mr_kv_layout mr_layer_kv_layout(const mr_model *model, mr_kv_type type, uint32_t il, size_t *offset);
 
 /* Allocates model->buffers for the loaded weights. */
 mr_status mr_forward_buffers_init(mr_model *model, mr_error *err);
