@@ -10,7 +10,7 @@ static void embed(const mr_pass *p, mr_worker *worker) {
     const mr_model *model = p->model;
     const mr_hparams *h = &model->hparams;
     const mr_forward_buffers *b = &model->buffers;
-    size_t n_pairs = h->n_rot / 2, begin, end;
+    size_t begin, end;
     mr_share(worker, p->n_tokens, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) {
         const uint8_t *row = model->embd_rows + (size_t)p->tokens[t] * model->embd_row_bytes;
@@ -20,6 +20,7 @@ static void embed(const mr_pass *p, mr_worker *worker) {
         for (int i = 0; i < MR_N_ROPES; i++) {
             const mr_rope *rope = &model->ropes[i];
             if (rope->inv_freq == NULL) continue;
+            size_t n_pairs = rope->n_rot / 2;
             mr_rope_angles(rope->inv_freq, n_pairs, rope->mscale, p->positions[t], b->cosines[i] + t * n_pairs,
                            b->sines[i] + t * n_pairs);
         }
@@ -138,6 +139,12 @@ mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_bat
         return mr_fail(err, MR_ERR_INVALID, "a batch holds 1 to %d runs", MR_BATCH_MAX);
     mr_status status = index_batch(&p, &index, err);
     if (status != MR_OK) return status;
+    for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+        size_t offset;
+        mr_kv_layout layout = mr_layer_kv_layout(model, pool->layout.type, il, &offset);
+        layout.block_bytes = pool->layout.block_bytes;
+        model->buffers.kv[il] = (mr_kv_pool){.layout = layout, .data = pool->data + offset, .n_blocks = pool->n_blocks};
+    }
     mr_team_run(model->team, forward_body, &p);
     if (atomic_load(&p.aborted[0]) || atomic_load(&p.aborted[1])) {
         return mr_fail(err, MR_ERR_CANCELLED, "the forward pass was interrupted");

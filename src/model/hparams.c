@@ -55,6 +55,28 @@ static uint32_t need_u32(key_reader *r, const char *name, uint32_t max) {
     return value;
 }
 
+/* A number of each layer, from one for all or a list; returns the largest. Lists may say 0: the layer has no such part.
+ */
+static uint32_t need_u32_by_layer(key_reader *r, const char *name, uint32_t max, uint32_t n_layer, uint32_t *by_layer) {
+    char key[128];
+    const mr_gguf_value *found = mr_gguf_find(r->gguf, full_key(r, name, key));
+    bool listed = found != NULL && found->type == MR_GGUF_ARRAY;
+    uint32_t largest = listed ? 0 : need_u32(r, name, max);
+    for (uint32_t il = 0; r->status == MR_OK && il < n_layer; il++) {
+        int64_t value = largest;
+        if (listed && (!mr_gguf_array_i64(found, il, &value) || value < 0 || value > max)) {
+            r->status =
+                mr_fail(r->err, MR_ERR_INVALID, "the model file's %s has no number up to %u for each of its %u layers",
+                        key, max, n_layer);
+        }
+        by_layer[il] = (uint32_t)value;
+        if (by_layer[il] > largest) largest = by_layer[il];
+    }
+    if (r->status == MR_OK && largest == 0)
+        r->status = mr_fail(r->err, MR_ERR_INVALID, "the model file's %s is 0", key);
+    return largest;
+}
+
 static uint32_t get_u32(key_reader *r, const char *name, uint32_t otherwise, uint32_t max) {
     char key[128];
     if (mr_gguf_find(r->gguf, full_key(r, name, key)) == NULL) return otherwise;
@@ -131,6 +153,7 @@ static float yarn_factor(key_reader *r, const mr_hparams *h) {
 static void read_rope(key_reader *r, mr_hparams *h) {
     char key[128];
     h->n_rot = get_u32(r, "rope.dimension_count", h->head_dim_k, MAX_HEAD_DIM);
+    h->n_rot_local = get_u32(r, "rope.dimension_count_swa", 0, MAX_HEAD_DIM);
     h->rope_freq_base = get_f32(r, "rope.freq_base", 10000.0f);
     h->rope_neox = h->arch->rope_neox;
     mr_gguf_bool(r->gguf, full_key(r, "rope.halves", key), &h->rope_neox);
@@ -226,19 +249,26 @@ static void read_mla(key_reader *r, mr_hparams *h) {
     }
     h->n_nope = head_dim - h->n_rot;
     h->n_head_kv = 1;
+    for (uint32_t il = 0; il < h->n_layer; il++) h->n_head_kv_of[il] = 1;
     h->head_dim_k = h->kv_lora_rank + h->n_rot;
     h->head_dim_v = h->rot_from = h->kv_lora_rank;
 }
 
 static mr_status check_heads(const mr_hparams *h, mr_error *err) {
-    if (h->n_head % h->n_head_kv != 0) {
-        return mr_fail(err, MR_ERR_INVALID, "the model has %u heads, no multiple of its %u key-value heads", h->n_head,
-                       h->n_head_kv);
-    }
-    if (h->n_rot % 2 != 0 || h->n_rot > h->head_dim_k - h->rot_from) {
-        return mr_fail(err, MR_ERR_INVALID,
-                       "the model rotates %u values of heads of %u; it must be an even number within the head",
-                       h->n_rot, h->head_dim_k);
+    for (uint32_t il = 0; il < h->n_layer; il++) {
+        uint32_t n_head_kv = h->n_head_kv_of[il];
+        if (n_head_kv == 0 || h->n_head % n_head_kv != 0) {
+            return mr_fail(err, MR_ERR_INVALID, "the model has %u heads, no multiple of its %u key-value heads",
+                           h->n_head, n_head_kv);
+        }
+        mr_layer_dims dims = mr_layer_dims_of(h, il);
+        bool local = mr_layer_has_window(h, il) && h->n_rot_local > 0;
+        uint32_t n_rot = local ? h->n_rot_local : h->n_rot;
+        if (n_rot % 2 != 0 || n_rot > dims.head_dim_k - h->rot_from) {
+            return mr_fail(err, MR_ERR_INVALID,
+                           "the model rotates %u values of heads of %u; it must be an even number within the head",
+                           n_rot, dims.head_dim_k);
+        }
     }
     return MR_OK;
 }
@@ -258,6 +288,16 @@ static uint32_t n_prediction_layers(const key_reader *r, uint32_t n_layer) {
     return n < n_layer ? n : 0;
 }
 
+static void read_head_counts(key_reader *r, mr_hparams *h) {
+    char key[128];
+    if (mr_gguf_find(r->gguf, full_key(r, "attention.head_count_kv", key)) != NULL) {
+        h->n_head_kv = need_u32_by_layer(r, "attention.head_count_kv", MAX_HEADS, h->n_layer, h->n_head_kv_of);
+        return;
+    }
+    h->n_head_kv = h->n_head;
+    for (uint32_t il = 0; il < h->n_layer; il++) h->n_head_kv_of[il] = h->n_head;
+}
+
 mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     mr_gguf_str name;
     *h = (mr_hparams){0};
@@ -271,12 +311,14 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     h->n_embd = need_u32(&r, "embedding_length", MAX_WIDTH);
     h->n_layer = need_u32(&r, "block_count", MR_MAX_LAYERS);
     h->n_layer -= n_prediction_layers(&r, h->n_layer);
-    h->n_ff = need_u32(&r, "feed_forward_length", MAX_WIDTH);
+    h->n_ff = need_u32_by_layer(&r, "feed_forward_length", MAX_WIDTH, h->n_layer, h->n_ff_of);
     h->n_head = need_u32(&r, "attention.head_count", MAX_HEADS);
-    h->n_head_kv = get_u32(&r, "attention.head_count_kv", h->n_head, MAX_HEADS);
+    read_head_counts(&r, h);
     uint32_t even_share = h->n_head != 0 ? h->n_embd / h->n_head : 0;
     h->head_dim_k = get_u32(&r, "attention.key_length", even_share, MAX_HEAD_DIM);
     h->head_dim_v = get_u32(&r, "attention.value_length", h->head_dim_k, MAX_HEAD_DIM);
+    h->head_dim_k_local = get_u32(&r, "attention.key_length_swa", 0, MAX_HEAD_DIM);
+    h->head_dim_v_local = get_u32(&r, "attention.value_length_swa", 0, MAX_HEAD_DIM);
     h->norm_eps = get_norm_eps(&r, h->arch->norm);
     read_mla(&r, h);
     read_window(&r, h);
@@ -288,6 +330,14 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
         return mr_fail(err, MR_ERR_INVALID, "the model's head size or rope.freq_base is not positive");
     }
     return check_heads(h, err);
+}
+
+mr_layer_dims mr_layer_dims_of(const mr_hparams *h, uint32_t il) {
+    bool local = mr_layer_has_window(h, il);
+    return (mr_layer_dims){.n_head_kv = h->n_head_kv_of[il],
+                           .head_dim_k = local && h->head_dim_k_local > 0 ? h->head_dim_k_local : h->head_dim_k,
+                           .head_dim_v = local && h->head_dim_v_local > 0 ? h->head_dim_v_local : h->head_dim_v,
+                           .n_ff = h->n_ff_of[il]};
 }
 
 bool mr_layer_has_window(const mr_hparams *h, uint32_t il) {
