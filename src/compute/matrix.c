@@ -50,7 +50,7 @@ size_t mr_matrix_bytes(const mr_matrix *matrix) {
 
 void mr_matrix_free(mr_matrix *matrix) {
     if (matrix == NULL) return;
-    mr_pages_free(matrix->panels, mr_matrix_bytes(matrix));
+    mr_pages_free(matrix->panels);
     free(matrix);
 }
 

@@ -156,7 +156,7 @@ void mr_pack_panel(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_
 /* Memory for packed weights: aligned to 64 bytes, backed by huge pages where it is large enough; NULL when there is
  * none. */
 void *mr_pages_alloc(size_t n_bytes);
-void mr_pages_free(void *pages, size_t n_bytes);
+void mr_pages_free(void *pages);
 
 /* -- Kernels. */
 

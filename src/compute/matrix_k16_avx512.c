@@ -16,8 +16,10 @@ ALWAYS_INLINE int narrow_peak(k16_kind kind) {
     return kind == K16_Q6 ? 32767 / 32 : kind == K16_CODEBOOK ? 32767 / CODEBOOK_MOST : 32767;
 }
 
-ALWAYS_INLINE void put_two_bits_over(__m512i w[4], __m512i top) {
+ALWAYS_INLINE void load_q6(const uint8_t *group, __m512i w[4]) {
     const __m512i mask = _mm512_set1_epi8(0x30);
+    __m512i top = _mm512_load_si512(group);
+    load_nibbles(group + 64, 2, w);
     w[0] = or_masked(w[0], _mm512_slli_epi16(top, 4), mask);
     w[1] = or_masked(w[1], _mm512_slli_epi16(top, 2), mask);
     w[2] = or_masked(w[2], top, mask);
@@ -56,8 +58,7 @@ ALWAYS_INLINE void load_quad(k16_kind kind, const uint8_t *quants, size_t quad, 
     for (size_t g = 0; g < 4; g++) {
         switch (kind) {
         case K16_Q6:
-            load_nibbles(quants + (4 * quad + g) * 192 + 64, 2, w + 4 * g);
-            put_two_bits_over(w + 4 * g, _mm512_load_si512(quants + (4 * quad + g) * 192));
+            load_q6(quants + (4 * quad + g) * 192, w + 4 * g);
             break;
         case K16_Q3:
             load_two_bits(quants + (2 * quad + g / 2) * 192 + 64 + g % 2 * 64, w + 4 * g);
@@ -136,8 +137,9 @@ ALWAYS_INLINE void q6_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
         const uint8_t *p = panel + mr_pair_quants(sb, MR_Q6_K_BYTES);
         __m512i isum[MR_TILE_TOKENS], scales[4];
         for (int i = 0; i < 4; i++) scales[i] = _mm512_load_si512(p + 64 * i);
+        __m512 d = load_halves(panel + mr_pair_scales(sb, MR_Q6_K_BYTES));
         k16_sums(K16_Q6, scales, p + 256, scales[0], x, n_in, sb, n_tokens, isum);
-        add_rows(load_halves(panel + mr_pair_scales(sb, MR_Q6_K_BYTES)), isum, x, n_in, sb, n_tokens, out);
+        add_rows(d, isum, x, n_in, sb, n_tokens, out);
     }
 }
 
@@ -147,8 +149,9 @@ ALWAYS_INLINE void q3_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
         __m512i isum[MR_TILE_TOKENS], scales[4];
         load_six_bits(p, scales);
         for (int i = 0; i < 4; i++) scales[i] = _mm512_sub_epi8(scales[i], _mm512_set1_epi8(32));
+        __m512 d = load_halves(panel + mr_pair_scales(sb, MR_Q3_K_BYTES));
         k16_sums(K16_Q3, scales, p + 192, scales[0], x, n_in, sb, n_tokens, isum);
-        add_rows(load_halves(panel + mr_pair_scales(sb, MR_Q3_K_BYTES)), isum, x, n_in, sb, n_tokens, out);
+        add_rows(d, isum, x, n_in, sb, n_tokens, out);
     }
 }
 
