@@ -300,15 +300,21 @@ static bool parse(options *o, int argc, char **argv) {
     return o->preset != NULL && o->type != NULL && o->path != NULL;
 }
 
+static const char USAGE[] =
+    "usage: mistral-runner synth [--arch llama] --preset tiny|1b|7b --type TYPE -o FILE [--seed N] "
+    "[--threads N] [--pure]\n"
+    "Writes a GGUF model of this shape with random weights. TYPE is a tensor type or mix (F32, F16, BF16, "
+    "Q8_0, Q4_0,\n"
+    "Q4_K_M, Q4_K_S, Q5_K_M, Q6_K, ...); --pure stores every matrix in TYPE itself.\n";
+
 int mr_cmd_synth(int argc, char **argv) {
     options o = {.seed = 1};
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        fputs(USAGE, stdout);
+        return 0;
+    }
     if (!parse(&o, argc, argv)) {
-        fputs("usage: mistral-runner synth [--arch llama] --preset tiny|1b|7b --type TYPE -o FILE [--seed N] "
-              "[--threads N] [--pure]\n"
-              "Writes a GGUF model of this shape with random weights. TYPE is a tensor type or mix (F32, F16, BF16, "
-              "Q8_0, Q4_0,\n"
-              "Q4_K_M, Q4_K_S, Q5_K_M, Q6_K, ...); --pure stores every matrix in TYPE itself.\n",
-              stderr);
+        fputs(USAGE, stderr);
         return 2;
     }
     mr_error err = {0};
