@@ -4,6 +4,7 @@
 #include "text/chat_template.h"
 
 #include "base/file.h"
+#include "model/gguf_write.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -208,6 +209,60 @@ static void test_folder(void **state) {
     free(additional);
 }
 
+/* Writes a GGUF with a small vocabulary and the given templates (each may be NULL), and opens it. */
+static mr_gguf *make_gguf(const char *name, const char *plain, const char *with_tools) {
+    static const mr_gguf_str tokens[] = {{"<u>", 3}, {"<bos>", 5}, {"<eos>", 5}};
+    char *path = mr_path_join(folder, name);
+    mr_gguf_writer *writer;
+    mr_gguf *gguf;
+    mr_error err = {0};
+    assert_int_equal(mr_gguf_writer_new(&writer, path, &err), MR_OK);
+    mr_gguf_put_strings(writer, "tokenizer.ggml.tokens", tokens, 3);
+    mr_gguf_put_u32(writer, "tokenizer.ggml.bos_token_id", 1);
+    mr_gguf_put_u32(writer, "tokenizer.ggml.eos_token_id", 2);
+    mr_gguf_put_u32(writer, "tokenizer.ggml.padding_token_id", 99);
+    if (plain != NULL) mr_gguf_put_string(writer, "tokenizer.chat_template", plain);
+    if (with_tools != NULL) mr_gguf_put_string(writer, "tokenizer.chat_template.tool_use", with_tools);
+    assert_int_equal(mr_gguf_begin(writer, &err), MR_OK);
+    assert_int_equal(mr_gguf_finish(writer, &err), MR_OK);
+    mr_gguf_writer_free(writer);
+    assert_int_equal(mr_gguf_open(&gguf, (const char *const *)&path, 1, &err), MR_OK);
+    free(path);
+    return gguf;
+}
+
+static void test_gguf(void **state) {
+    (void)state;
+    const char *source = "{{ bos_token }}|{{ eos_token }}|{{ pad_token is defined }}";
+    mr_gguf *gguf = make_gguf("both.gguf", source, "T{{ tools|length }}");
+    mr_chat_template *chat;
+    mr_error err = {0};
+    assert_int_equal(mr_chat_template_from_gguf(&chat, gguf, NULL, &err), MR_OK);
+    mr_gguf_close(gguf);
+    assert_false(mr_chat_template_is_fallback(chat));
+    expect_render(chat, one_user, NULL, "<bos>|<eos>|False");
+    expect_render(chat, one_user, "[{}, {}]", "T2");
+    mr_chat_template_free(chat);
+
+    gguf = make_gguf("plain.gguf", source, NULL);
+    const mr_special_texts given = {.bos = "[B]"};
+    assert_int_equal(mr_chat_template_from_gguf(&chat, gguf, &given, &err), MR_OK);
+    expect_render(chat, one_user, "[{}]", "[B]|<eos>|False");
+    mr_chat_template_free(chat);
+    mr_gguf_close(gguf);
+
+    gguf = make_gguf("none.gguf", NULL, NULL);
+    assert_int_equal(mr_chat_template_from_gguf(&chat, gguf, NULL, &err), MR_OK);
+    assert_true(mr_chat_template_is_fallback(chat));
+    mr_chat_template_free(chat);
+    mr_gguf_close(gguf);
+
+    gguf = make_gguf("bad.gguf", "{% if %}", NULL);
+    assert_int_equal(mr_chat_template_from_gguf(&chat, gguf, NULL, &err), MR_ERR_INVALID);
+    assert_non_null(strstr(err.text, "tokenizer.chat_template: chat template line 1"));
+    mr_gguf_close(gguf);
+}
+
 static void test_no_default(void **state) {
     (void)state;
     mr_chat_template *chat;
@@ -315,6 +370,7 @@ int main(void) {
         cmocka_unit_test(test_json_file),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_gguf),
         cmocka_unit_test(test_no_default),
         cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_members),
