@@ -5,6 +5,7 @@ space (or other sign) before a word kept apart, and joins of a space with a piec
 thus cut the same way with and without a space before it, which makes copying between text and JSON easy to learn."""
 
 import collections
+import json
 import os
 import random
 import sys
@@ -49,7 +50,7 @@ def main():
     tokens = [s for s, _ in sorted(model["vocab"].items(), key=lambda kv: kv[1])]
     assert set(alphabet) <= set(tokens)
     # The alphabet first, in byte order of the stand-ins, then merges in rank order.
-    tokens = sorted(alphabet) + [a + b for a, b in merges if True]
+    tokens = sorted(alphabet) + [a + b for a, b in merges]
     assert len(set(tokens)) == len(tokens)
     # Which pieces follow a space most often?
     plain = build({s: i for i, s in enumerate(tokens)}, merges, LETTERS_APART)

@@ -248,7 +248,7 @@ def main():
         if t >= 1 or time.time() - saved > 200:
             torch.save({"model": master.state_dict(), "optimizer": opt.state(), "config": vars(cfg), "step": step, "seen": seen, "args": vars(a)}, os.path.join(WORK, a.name + ".pt"))
             saved = time.time()
-        if t >= 1 or time.time() - probed > 150:
+        if t >= 1 or time.time() - probed > 900:
             for p in PROBES:
                 say("    > " + repr(sample(works[0], tok, p)))
             probed = time.time()
