@@ -96,17 +96,19 @@ ALWAYS_INLINE void add_tile_row(float *row, size_t block, __m256 factor, __m256 
     _mm256_store_ps(row, _mm256_fmadd_ps(factor, v, before));
 }
 
-/* A tile function from one for half a panel. */
-#define DEFINE_TILE(name, half_function)                                                                               \
+/* A tile function from one for half a block of n_k values of a panel. */
+#define DEFINE_TILE(name, half_function, n_k)                                                                          \
     void name(const mr_tile *tile) {                                                                                   \
         for (size_t p = 0; p < tile->n_panels; p++) {                                                                  \
             const uint8_t *panel = tile->panels + p * tile->panel_bytes;                                               \
             float *out = tile->out + p * tile->n_tokens * 16;                                                          \
-            for (size_t half = 0; half < 2; half++) {                                                                  \
-                if (tile->n_tokens == 1) {                                                                             \
-                    half_function(panel, half, tile->n_in, tile->x, 1, out + 8 * half);                                \
-                } else {                                                                                               \
-                    half_function(panel, half, tile->n_in, tile->x, tile->n_tokens, out + 8 * half);                   \
+            for (size_t b = 0; b < tile->n_in / (n_k); b++) {                                                          \
+                for (size_t half = 0; half < 2; half++) {                                                              \
+                    if (tile->n_tokens == 1) {                                                                         \
+                        half_function(panel, b, half, tile->n_in, tile->x, 1, out + 8 * half);                         \
+                    } else {                                                                                           \
+                        half_function(panel, b, half, tile->n_in, tile->x, tile->n_tokens, out + 8 * half);            \
+                    }                                                                                                  \
                 }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \

@@ -97,27 +97,23 @@ ALWAYS_INLINE void add_rows(__m256 d, const __m256i *isum, const uint8_t *const 
     }
 }
 
-ALWAYS_INLINE void q6_k_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    for (size_t sb = 0; sb < n_in / 256; sb++) {
-        const uint8_t *p = panel + mr_pair_quants(sb, MR_Q6_K_BYTES) + 32 * half;
-        __m256i isum[MR_TILE_TOKENS], scales[4];
-        for (int i = 0; i < 4; i++) scales[i] = load256(p + 64 * i);
-        k16_sums(K16_Q6, scales, p + 256, scales[0], x, sb, n_tokens, isum);
-        add_rows(load_halves(panel + mr_pair_scales(sb, MR_Q6_K_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens, out);
-    }
+ALWAYS_INLINE void q6_k_half(const uint8_t *panel, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    const uint8_t *p = panel + mr_pair_quants(sb, MR_Q6_K_BYTES) + 32 * half;
+    __m256i isum[MR_TILE_TOKENS], scales[4];
+    for (int i = 0; i < 4; i++) scales[i] = load256(p + 64 * i);
+    k16_sums(K16_Q6, scales, p + 256, scales[0], x, sb, n_tokens, isum);
+    add_rows(load_halves(panel + mr_pair_scales(sb, MR_Q6_K_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens, out);
 }
 
-ALWAYS_INLINE void q3_k_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    for (size_t sb = 0; sb < n_in / 256; sb++) {
-        const uint8_t *p = panel + mr_pair_quants(sb, MR_Q3_K_BYTES) + 32 * half;
-        __m256i isum[MR_TILE_TOKENS], scales[4];
-        load_six_bits(p, scales);
-        for (int i = 0; i < 4; i++) scales[i] = _mm256_sub_epi8(scales[i], _mm256_set1_epi8(32));
-        k16_sums(K16_Q3, scales, p + 192, scales[0], x, sb, n_tokens, isum);
-        add_rows(load_halves(panel + mr_pair_scales(sb, MR_Q3_K_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens, out);
-    }
+ALWAYS_INLINE void q3_k_half(const uint8_t *panel, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    const uint8_t *p = panel + mr_pair_quants(sb, MR_Q3_K_BYTES) + 32 * half;
+    __m256i isum[MR_TILE_TOKENS], scales[4];
+    load_six_bits(p, scales);
+    for (int i = 0; i < 4; i++) scales[i] = _mm256_sub_epi8(scales[i], _mm256_set1_epi8(32));
+    k16_sums(K16_Q3, scales, p + 192, scales[0], x, sb, n_tokens, isum);
+    add_rows(load_halves(panel + mr_pair_scales(sb, MR_Q3_K_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens, out);
 }
 
 /* Sum of minimum * sum of 16 q, negated. */
@@ -129,76 +125,74 @@ ALWAYS_INLINE __m256i neg_min_sum(const __m256i mins[4], const int32_t neg_sum[1
     return sum;
 }
 
-ALWAYS_INLINE void q2_k_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
+ALWAYS_INLINE void q2_k_half(const uint8_t *panel, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
     const __m256i low4 = _mm256_set1_epi8(15);
-    for (size_t sb = 0; sb < n_in / 256; sb++, panel += MR_Q2_K_BYTES) {
-        __m256i isum[MR_TILE_TOKENS], scales[4], mins[4];
-        __m256 d = load_halves(panel + 16 * half), dmin = load_halves(panel + 32 + 16 * half);
-        for (int i = 0; i < 4; i++) {
-            __m256i both = load256(panel + 64 + 64 * i + 32 * half);
-            scales[i] = _mm256_and_si256(both, low4);
-            mins[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low4);
-        }
-        k16_sums(K16_Q2, scales, panel + 320 + 32 * half, scales[0], x, sb, n_tokens, isum);
-        for (size_t t = 0; t < n_tokens; t++) {
-            __m256i msum = neg_min_sum(mins, ((const mr_q8_256 *)x[t])[sb].neg_sum);
-            msum = _mm256_sub_epi32(_mm256_setzero_si256(), msum);
-            __m256 v = _mm256_fmsub_ps(d, _mm256_cvtepi32_ps(isum[t]), _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(msum)));
-            add_tile_row(out + 16 * t, sb, _mm256_set1_ps(mr_q8_256_metas(x[t], n_in)[sb].d), v);
-        }
+    panel += sb * MR_Q2_K_BYTES;
+    __m256i isum[MR_TILE_TOKENS], scales[4], mins[4];
+    __m256 d = load_halves(panel + 16 * half), dmin = load_halves(panel + 32 + 16 * half);
+    for (int i = 0; i < 4; i++) {
+        __m256i both = load256(panel + 64 + 64 * i + 32 * half);
+        scales[i] = _mm256_and_si256(both, low4);
+        mins[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low4);
+    }
+    k16_sums(K16_Q2, scales, panel + 320 + 32 * half, scales[0], x, sb, n_tokens, isum);
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m256i msum = neg_min_sum(mins, ((const mr_q8_256 *)x[t])[sb].neg_sum);
+        msum = _mm256_sub_epi32(_mm256_setzero_si256(), msum);
+        __m256 v = _mm256_fmsub_ps(d, _mm256_cvtepi32_ps(isum[t]), _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(msum)));
+        add_tile_row(out + 16 * t, sb, _mm256_set1_ps(mr_q8_256_metas(x[t], n_in)[sb].d), v);
     }
 }
 
-ALWAYS_INLINE void codebook_half(mr_layout layout, const uint8_t *panel, size_t half, size_t n_in,
+ALWAYS_INLINE void codebook_half(mr_layout layout, const uint8_t *panel, size_t sb, size_t half, size_t n_in,
                                  const uint8_t *const *x, size_t n_tokens, float *out) {
     __m256i levels = level_table(layout);
-    for (size_t sb = 0; sb < n_in / 256; sb++, panel += MR_CODEBOOK_BYTES) {
-        __m256i isum[MR_TILE_TOKENS], scales[4];
-        for (int i = 0; i < 4; i++) scales[i] = load256(panel + 64 + 64 * i + 32 * half);
-        k16_sums(K16_CODEBOOK, scales, panel + 320 + 32 * half, levels, x, sb, n_tokens, isum);
-        add_rows(_mm256_load_ps((const float *)panel + 8 * half), isum, x, n_in, sb, n_tokens, out);
-    }
+    panel += sb * MR_CODEBOOK_BYTES;
+    __m256i isum[MR_TILE_TOKENS], scales[4];
+    for (int i = 0; i < 4; i++) scales[i] = load256(panel + 64 + 64 * i + 32 * half);
+    k16_sums(K16_CODEBOOK, scales, panel + 320 + 32 * half, levels, x, sb, n_tokens, isum);
+    add_rows(_mm256_load_ps((const float *)panel + 8 * half), isum, x, n_in, sb, n_tokens, out);
 }
 
 ALWAYS_INLINE void codebook_tile(const mr_tile *tile, mr_layout layout) {
     for (size_t p = 0; p < tile->n_panels; p++) {
-        for (size_t half = 0; half < 2; half++) {
-            codebook_half(layout, tile->panels + p * tile->panel_bytes, half, tile->n_in, tile->x, tile->n_tokens,
-                          tile->out + p * tile->n_tokens * 16 + 8 * half);
+        const uint8_t *panel = tile->panels + p * tile->panel_bytes;
+        float *out = tile->out + p * tile->n_tokens * 16;
+        for (size_t sb = 0; sb < tile->n_in / 256; sb++) {
+            for (size_t half = 0; half < 2; half++) {
+                codebook_half(layout, panel, sb, half, tile->n_in, tile->x, tile->n_tokens, out + 8 * half);
+            }
         }
     }
 }
 
 /* The sums of a whole super-block fit 16 bits: 64 vectors of at most 2 * 2 * 127. */
-ALWAYS_INLINE void ternary_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x,
+ALWAYS_INLINE void ternary_half(const uint8_t *panel, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
                                 size_t n_tokens, float *out) {
-    for (size_t sb = 0; sb < n_in / 256; sb++) {
-        const uint8_t *p = panel + mr_pair_quants(sb, MR_TERNARY_BYTES) + 32 * half;
-        __m256i isum[MR_TILE_TOKENS];
-        for (size_t g = 0; g < 16; g++) {
-            __m256i w[4];
-            load_two_bits(p + 64 * g, w);
-            for (size_t t = 0; t < n_tokens; t++) {
-                __m256i dot = dot_words(w, 4, ((const mr_q8_256 *)x[t])[sb].q + 16 * g);
-                isum[t] = g == 0 ? dot : _mm256_add_epi16(isum[t], dot);
-            }
-        }
+    const uint8_t *p = panel + mr_pair_quants(sb, MR_TERNARY_BYTES) + 32 * half;
+    __m256i isum[MR_TILE_TOKENS];
+    for (size_t g = 0; g < 16; g++) {
+        __m256i w[4];
+        load_two_bits(p + 64 * g, w);
         for (size_t t = 0; t < n_tokens; t++) {
-            const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
-            int32_t neg_sum = 0;
-            for (int g = 0; g < 16; g++) neg_sum += block->neg_sum[g];
-            isum[t] = _mm256_add_epi32(_mm256_madd_epi16(isum[t], _mm256_set1_epi16(1)), _mm256_set1_epi32(neg_sum));
+            __m256i dot = dot_words(w, 4, ((const mr_q8_256 *)x[t])[sb].q + 16 * g);
+            isum[t] = g == 0 ? dot : _mm256_add_epi16(isum[t], dot);
         }
-        add_rows(load_halves(panel + mr_pair_scales(sb, MR_TERNARY_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens,
-                 out);
     }
+    for (size_t t = 0; t < n_tokens; t++) {
+        const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
+        int32_t neg_sum = 0;
+        for (int g = 0; g < 16; g++) neg_sum += block->neg_sum[g];
+        isum[t] = _mm256_add_epi32(_mm256_madd_epi16(isum[t], _mm256_set1_epi16(1)), _mm256_set1_epi32(neg_sum));
+    }
+    add_rows(load_halves(panel + mr_pair_scales(sb, MR_TERNARY_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens, out);
 }
 
-DEFINE_TILE(mr_tile_q6_k_avx2, q6_k_half)
-DEFINE_TILE(mr_tile_q3_k_avx2, q3_k_half)
-DEFINE_TILE(mr_tile_q2_k_avx2, q2_k_half)
-DEFINE_TILE(mr_tile_ternary_avx2, ternary_half)
+DEFINE_TILE(mr_tile_q6_k_avx2, q6_k_half, 256)
+DEFINE_TILE(mr_tile_q3_k_avx2, q3_k_half, 256)
+DEFINE_TILE(mr_tile_q2_k_avx2, q2_k_half, 256)
+DEFINE_TILE(mr_tile_ternary_avx2, ternary_half, 256)
 
 void mr_tile_iq1_avx2(const mr_tile *tile) {
     codebook_tile(tile, MR_LAYOUT_IQ1);

@@ -36,76 +36,73 @@ ALWAYS_INLINE __m256i scaled_dot32(const __m256i w[8], int bits, const int8_t *q
                             _mm256_madd_epi16(dot_words(w + 4, 4, q + 16), scale));
 }
 
-ALWAYS_INLINE void k_half(const uint8_t *panel, int bits, size_t half, size_t n_in, const uint8_t *const *x,
+ALWAYS_INLINE void k_half(const uint8_t *panel, int bits, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
                           size_t n_tokens, float *out) {
     const size_t step = bits == 4 ? MR_Q4_K_BYTES : MR_Q5_K_BYTES, group_bytes = bits == 4 ? 256 : 320;
-    for (size_t sb = 0; sb < n_in / 256; sb++, panel += step) {
-        __m256i isum[MR_TILE_TOKENS];
-        k_head head;
-        load_k_head(panel, half, &head);
-        for (size_t g = 0; g < 8; g++) {
-            __m256i w[8];
-            const uint8_t *group = panel + 256 + g * group_bytes + 32 * half;
-            if (bits == 4) {
-                load_nibbles(group, 4, w);
-            } else {
-                load_five_bits(group, w);
-            }
-            for (size_t t = 0; t < n_tokens; t++) {
-                const int8_t *q = (const int8_t *)x[t] + sb * sizeof(mr_q8_256) + 32 * g;
-                __m256i before = g == 0 ? _mm256_setzero_si256() : isum[t];
-                isum[t] = _mm256_add_epi32(before, scaled_dot32(w, bits, q, head.scale[g]));
-            }
+    panel += sb * step;
+    __m256i isum[MR_TILE_TOKENS];
+    k_head head;
+    load_k_head(panel, half, &head);
+    for (size_t g = 0; g < 8; g++) {
+        __m256i w[8];
+        const uint8_t *group = panel + 256 + g * group_bytes + 32 * half;
+        if (bits == 4) {
+            load_nibbles(group, 4, w);
+        } else {
+            load_five_bits(group, w);
         }
         for (size_t t = 0; t < n_tokens; t++) {
-            const mr_q8_256_meta *meta = mr_q8_256_metas(x[t], n_in) + sb;
-            __m256i msum = _mm256_madd_epi16(head.min[0], four(meta->sum32));
-            for (int i = 1; i < 4; i++) {
-                msum = _mm256_add_epi32(msum, _mm256_madd_epi16(head.min[i], four(meta->sum32 + 2 * i)));
-            }
-            __m256 v = _mm256_fmsub_ps(head.d, _mm256_cvtepi32_ps(isum[t]),
-                                       _mm256_mul_ps(head.dmin, _mm256_cvtepi32_ps(msum)));
-            add_tile_row(out + 16 * t, sb, _mm256_set1_ps(meta->d), v);
+            const int8_t *q = (const int8_t *)x[t] + sb * sizeof(mr_q8_256) + 32 * g;
+            __m256i before = g == 0 ? _mm256_setzero_si256() : isum[t];
+            isum[t] = _mm256_add_epi32(before, scaled_dot32(w, bits, q, head.scale[g]));
         }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        const mr_q8_256_meta *meta = mr_q8_256_metas(x[t], n_in) + sb;
+        __m256i msum = _mm256_madd_epi16(head.min[0], four(meta->sum32));
+        for (int i = 1; i < 4; i++) {
+            msum = _mm256_add_epi32(msum, _mm256_madd_epi16(head.min[i], four(meta->sum32 + 2 * i)));
+        }
+        __m256 v =
+            _mm256_fmsub_ps(head.d, _mm256_cvtepi32_ps(isum[t]), _mm256_mul_ps(head.dmin, _mm256_cvtepi32_ps(msum)));
+        add_tile_row(out + 16 * t, sb, _mm256_set1_ps(meta->d), v);
     }
 }
 
-ALWAYS_INLINE void q4_k_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    k_half(panel, 4, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void q4_k_half(const uint8_t *panel, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    k_half(panel, 4, sb, half, n_in, x, n_tokens, out);
 }
 
-ALWAYS_INLINE void q5_k_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    k_half(panel, 5, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void q5_k_half(const uint8_t *panel, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    k_half(panel, 5, sb, half, n_in, x, n_tokens, out);
 }
 
-ALWAYS_INLINE void iq4_xs_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                               float *out) {
+ALWAYS_INLINE void iq4_xs_half(const uint8_t *panel, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
+                               size_t n_tokens, float *out) {
     __m256i levels = level_table(MR_LAYOUT_IQ4_XS);
-    for (size_t sb = 0; sb < n_in / 256; sb++) {
-        const uint8_t *p = panel + mr_pair_quants(sb, MR_IQ4_XS_BYTES) + 32 * half;
-        __m256i isum[MR_TILE_TOKENS];
-        __m256 d = load_halves(panel + mr_pair_scales(sb, MR_IQ4_XS_BYTES) + 16 * half);
-        for (size_t g = 0; g < 8; g++) {
-            __m256i w[8], scale = both_scales(load256(p + g / 4 * 64), mr_group_byte(g % 4));
-            load_levels(p + 128 + g * 256, 4, levels, w);
-            for (size_t t = 0; t < n_tokens; t++) {
-                const int8_t *q = (const int8_t *)x[t] + sb * sizeof(mr_q8_256) + 32 * g;
-                __m256i sum = g == 0 ? _mm256_setzero_si256() : isum[t];
-                for (int i = 0; i < 8; i++) {
-                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(signed_products(w[i], q + 4 * i), scale));
-                }
-                isum[t] = sum;
-            }
-        }
+    const uint8_t *p = panel + mr_pair_quants(sb, MR_IQ4_XS_BYTES) + 32 * half;
+    __m256i isum[MR_TILE_TOKENS];
+    __m256 d = load_halves(panel + mr_pair_scales(sb, MR_IQ4_XS_BYTES) + 16 * half);
+    for (size_t g = 0; g < 8; g++) {
+        __m256i w[8], scale = both_scales(load256(p + g / 4 * 64), mr_group_byte(g % 4));
+        load_levels(p + 128 + g * 256, 4, levels, w);
         for (size_t t = 0; t < n_tokens; t++) {
-            __m256 v = _mm256_mul_ps(d, _mm256_cvtepi32_ps(isum[t]));
-            add_tile_row(out + 16 * t, sb, _mm256_set1_ps(mr_q8_256_metas(x[t], n_in)[sb].d), v);
+            const int8_t *q = (const int8_t *)x[t] + sb * sizeof(mr_q8_256) + 32 * g;
+            __m256i sum = g == 0 ? _mm256_setzero_si256() : isum[t];
+            for (int i = 0; i < 8; i++) {
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(signed_products(w[i], q + 4 * i), scale));
+            }
+            isum[t] = sum;
         }
+    }
+    for (size_t t = 0; t < n_tokens; t++) {
+        __m256 v = _mm256_mul_ps(d, _mm256_cvtepi32_ps(isum[t]));
+        add_tile_row(out + 16 * t, sb, _mm256_set1_ps(mr_q8_256_metas(x[t], n_in)[sb].d), v);
     }
 }
 
-DEFINE_TILE(mr_tile_q4_k_avx2, q4_k_half)
-DEFINE_TILE(mr_tile_q5_k_avx2, q5_k_half)
-DEFINE_TILE(mr_tile_iq4_xs_avx2, iq4_xs_half)
+DEFINE_TILE(mr_tile_q4_k_avx2, q4_k_half, 256)
+DEFINE_TILE(mr_tile_q5_k_avx2, q5_k_half, 256)
+DEFINE_TILE(mr_tile_iq4_xs_avx2, iq4_xs_half, 256)

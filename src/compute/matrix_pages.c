@@ -8,8 +8,8 @@
 
 enum { HUGE_PAGE = 2 << 20, CHUNK_BYTES = 64 << 20 };
 
-/* A mapping that several matrices share, so that small ones lie on huge pages too. What nobody has written to yet takes no
- * memory. */
+/* A mapping that several matrices share, so that small ones lie on huge pages too. What nobody has written to yet takes
+ * no memory. */
 typedef struct chunk {
     struct chunk *next;
     uint8_t *base;
@@ -66,7 +66,8 @@ void mr_pages_free(void *pages) {
     if (pages == NULL) return;
     pthread_mutex_lock(&lock);
     chunk **link = &chunks;
-    while (*link != NULL && !((uint8_t *)pages >= (*link)->base && (uint8_t *)pages < (*link)->base + (*link)->n_bytes)) {
+    while (*link != NULL &&
+           !((uint8_t *)pages >= (*link)->base && (uint8_t *)pages < (*link)->base + (*link)->n_bytes)) {
         link = &(*link)->next;
     }
     chunk *c = *link;

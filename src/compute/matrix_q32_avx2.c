@@ -47,78 +47,75 @@ ALWAYS_INLINE __m256i dot32(q32_kind kind, const __m256i w[8], const int8_t *q) 
     return sum;
 }
 
-ALWAYS_INLINE void q32_half(q32_kind kind, __m256i levels, const uint8_t *panel, size_t half, size_t n_in,
+ALWAYS_INLINE void q32_half(q32_kind kind, __m256i levels, const uint8_t *panel, size_t b, size_t half, size_t n_in,
                             const uint8_t *const *x, size_t n_tokens, float *out) {
     const size_t block_bytes = quant_bytes(kind);
-    for (size_t b = 0; b < n_in / 32; b++) {
-        __m256i w[8];
-        __m256 d = load_scales(kind, panel + mr_pair_scales(b, block_bytes) + 16 * half);
-        load_block(kind, panel + mr_pair_quants(b, block_bytes) + 32 * half, levels, w);
-        for (size_t t = 0; t < n_tokens; t++) {
-            const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
-            __m256i dot = dot32(kind, w, (const int8_t *)x[t] + 32 * b);
-            if (kind == Q32_NIBBLES) dot = _mm256_add_epi32(dot, _mm256_slli_epi32(four(&meta->neg_sum), 3));
-            if (kind == Q32_FIVE_BITS) dot = _mm256_add_epi32(dot, _mm256_slli_epi32(four(&meta->neg_sum), 4));
-            add_tile_row(out + 16 * t, b, _mm256_mul_ps(d, _mm256_set1_ps(meta->d)), _mm256_cvtepi32_ps(dot));
-        }
+    __m256i w[8];
+    __m256 d = load_scales(kind, panel + mr_pair_scales(b, block_bytes) + 16 * half);
+    load_block(kind, panel + mr_pair_quants(b, block_bytes) + 32 * half, levels, w);
+    for (size_t t = 0; t < n_tokens; t++) {
+        const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
+        __m256i dot = dot32(kind, w, (const int8_t *)x[t] + 32 * b);
+        if (kind == Q32_NIBBLES) dot = _mm256_add_epi32(dot, _mm256_slli_epi32(four(&meta->neg_sum), 3));
+        if (kind == Q32_FIVE_BITS) dot = _mm256_add_epi32(dot, _mm256_slli_epi32(four(&meta->neg_sum), 4));
+        add_tile_row(out + 16 * t, b, _mm256_mul_ps(d, _mm256_set1_ps(meta->d)), _mm256_cvtepi32_ps(dot));
     }
 }
 
 /* With minima: s = fma(dx, fma(d, dot, m * sum), s). */
-ALWAYS_INLINE void q32_min_half(q32_kind kind, const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x,
-                                size_t n_tokens, float *out) {
-    for (size_t b = 0; b < n_in / 32; b++, panel += 64 + quant_bytes(kind)) {
-        __m256i w[8];
-        __m256 d = load_halves(panel + 16 * half), m = load_halves(panel + 32 + 16 * half);
-        load_block(kind, panel + 64 + 32 * half, _mm256_setzero_si256(), w);
-        for (size_t t = 0; t < n_tokens; t++) {
-            const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
-            __m256i dot = dot32(kind, w, (const int8_t *)x[t] + 32 * b);
-            __m256 offset = _mm256_mul_ps(m, _mm256_set1_ps((float)-meta->neg_sum));
-            add_tile_row(out + 16 * t, b, _mm256_set1_ps(meta->d), _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(dot), offset));
-        }
+ALWAYS_INLINE void q32_min_half(q32_kind kind, const uint8_t *panel, size_t b, size_t half, size_t n_in,
+                                const uint8_t *const *x, size_t n_tokens, float *out) {
+    panel += b * (64 + quant_bytes(kind));
+    __m256i w[8];
+    __m256 d = load_halves(panel + 16 * half), m = load_halves(panel + 32 + 16 * half);
+    load_block(kind, panel + 64 + 32 * half, _mm256_setzero_si256(), w);
+    for (size_t t = 0; t < n_tokens; t++) {
+        const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
+        __m256i dot = dot32(kind, w, (const int8_t *)x[t] + 32 * b);
+        __m256 offset = _mm256_mul_ps(m, _mm256_set1_ps((float)-meta->neg_sum));
+        add_tile_row(out + 16 * t, b, _mm256_set1_ps(meta->d), _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(dot), offset));
     }
 }
 
-ALWAYS_INLINE void q8_0_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    q32_half(Q32_BYTES, _mm256_setzero_si256(), panel, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void q8_0_half(const uint8_t *panel, size_t b, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    q32_half(Q32_BYTES, _mm256_setzero_si256(), panel, b, half, n_in, x, n_tokens, out);
 }
 
-ALWAYS_INLINE void q4_0_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    q32_half(Q32_NIBBLES, _mm256_setzero_si256(), panel, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void q4_0_half(const uint8_t *panel, size_t b, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    q32_half(Q32_NIBBLES, _mm256_setzero_si256(), panel, b, half, n_in, x, n_tokens, out);
 }
 
-ALWAYS_INLINE void q5_0_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    q32_half(Q32_FIVE_BITS, _mm256_setzero_si256(), panel, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void q5_0_half(const uint8_t *panel, size_t b, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    q32_half(Q32_FIVE_BITS, _mm256_setzero_si256(), panel, b, half, n_in, x, n_tokens, out);
 }
 
-ALWAYS_INLINE void iq4_nl_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                               float *out) {
-    q32_half(Q32_IQ4, level_table(MR_LAYOUT_IQ4_NL), panel, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void iq4_nl_half(const uint8_t *panel, size_t b, size_t half, size_t n_in, const uint8_t *const *x,
+                               size_t n_tokens, float *out) {
+    q32_half(Q32_IQ4, level_table(MR_LAYOUT_IQ4_NL), panel, b, half, n_in, x, n_tokens, out);
 }
 
-ALWAYS_INLINE void mxfp4_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                              float *out) {
-    q32_half(Q32_MXFP4, level_table(MR_LAYOUT_MXFP4), panel, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void mxfp4_half(const uint8_t *panel, size_t b, size_t half, size_t n_in, const uint8_t *const *x,
+                              size_t n_tokens, float *out) {
+    q32_half(Q32_MXFP4, level_table(MR_LAYOUT_MXFP4), panel, b, half, n_in, x, n_tokens, out);
 }
 
-ALWAYS_INLINE void q4_1_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    q32_min_half(Q32_NIBBLES, panel, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void q4_1_half(const uint8_t *panel, size_t b, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    q32_min_half(Q32_NIBBLES, panel, b, half, n_in, x, n_tokens, out);
 }
 
-ALWAYS_INLINE void q5_1_half(const uint8_t *panel, size_t half, size_t n_in, const uint8_t *const *x, size_t n_tokens,
-                             float *out) {
-    q32_min_half(Q32_FIVE_BITS, panel, half, n_in, x, n_tokens, out);
+ALWAYS_INLINE void q5_1_half(const uint8_t *panel, size_t b, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    q32_min_half(Q32_FIVE_BITS, panel, b, half, n_in, x, n_tokens, out);
 }
 
-DEFINE_TILE(mr_tile_q8_0_avx2, q8_0_half)
-DEFINE_TILE(mr_tile_q4_0_avx2, q4_0_half)
-DEFINE_TILE(mr_tile_q5_0_avx2, q5_0_half)
-DEFINE_TILE(mr_tile_iq4_nl_avx2, iq4_nl_half)
-DEFINE_TILE(mr_tile_mxfp4_avx2, mxfp4_half)
-DEFINE_TILE(mr_tile_q4_1_avx2, q4_1_half)
-DEFINE_TILE(mr_tile_q5_1_avx2, q5_1_half)
+DEFINE_TILE(mr_tile_q8_0_avx2, q8_0_half, 32)
+DEFINE_TILE(mr_tile_q4_0_avx2, q4_0_half, 32)
+DEFINE_TILE(mr_tile_q5_0_avx2, q5_0_half, 32)
+DEFINE_TILE(mr_tile_iq4_nl_avx2, iq4_nl_half, 32)
+DEFINE_TILE(mr_tile_mxfp4_avx2, mxfp4_half, 32)
+DEFINE_TILE(mr_tile_q4_1_avx2, q4_1_half, 32)
+DEFINE_TILE(mr_tile_q5_1_avx2, q5_1_half, 32)
