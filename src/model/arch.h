@@ -35,6 +35,8 @@ typedef struct mr_arch {
     bool embd_scale_sqrt;     /* embeddings are multiplied by sqrt(n_embd) */
     bool logit_scale_divides; /* the metadata's logit_scale divides the logits instead of multiplying them */
     bool qk_norm_after_rope;
+    bool v_norm;                          /* values are normed by head, without weights */
+    bool attn_scale_one;                  /* scores are not divided by the root of the head's size */
     bool mla;                             /* keys and values are kept compressed (DeepSeek-V2, arXiv:2405.04434) */
     bool post_attention_norm_is_ffn_norm; /* that tensor name holds the norm before the FFN */
     bool full_layers_no_rope;             /* with a window: layers without it do not rotate */
@@ -74,6 +76,8 @@ typedef struct mr_hparams {
     float norm_eps;
     uint32_t window;                   /* sliding window of layers that have one; 0 = none */
     bool layer_is_full[MR_MAX_LAYERS]; /* with a window: whether a layer attends to everything nevertheless */
+    uint32_t n_layer_kv;               /* the layers behind these attend to keys and values of an earlier one */
+    uint32_t n_embd_per_layer; /* values that every layer gets of a token beside the residual stream, 0 = none */
     float attn_scale, attn_softcap, logit_softcap;
     float embd_scale, residual_scale, logit_scale;
 
@@ -116,6 +120,9 @@ mr_layer_dims mr_layer_dims_of(const mr_hparams *hparams, uint32_t il);
 /* Whether layer il attends through the sliding window, and whether it rotates queries and keys. */
 bool mr_layer_has_window(const mr_hparams *hparams, uint32_t il);
 bool mr_layer_has_rope(const mr_hparams *hparams, uint32_t il);
+
+/* The layer whose keys and values layer il attends to: itself, or the last one of its kind that has any. */
+uint32_t mr_layer_kv_source(const mr_hparams *hparams, uint32_t il);
 
 /* Whether layer il has experts instead of a plain FFN. */
 bool mr_layer_has_experts(const mr_hparams *hparams, uint32_t il);

@@ -74,11 +74,15 @@ static void forward_body(mr_worker *worker, void *arg) {
     mr_pass *p = arg;
     embed(p, worker);
     if (!barrier_go_on(p, worker, 0)) return;
+    if (p->model->hparams.n_embd_per_layer > 0) mr_per_layer_inputs(p, worker);
     for (uint32_t il = 0; il < p->model->hparams.n_layer; il++) {
         mr_attention_block(p, worker, il);
         if (!barrier_go_on(p, worker, 1)) return;
         mr_ffn_block(p, worker, il);
         if (!barrier_go_on(p, worker, 0)) return;
+        if (!mr_layer_has_tail(&p->model->layers[il])) continue;
+        mr_layer_tail(p, worker, il);
+        mr_barrier(worker);
     }
     project_logits(p, worker);
 }

@@ -70,6 +70,13 @@ void mr_mla_queries(const mr_pass *p, mr_worker *worker, const mr_layer *layer);
 void mr_mla_values(const mr_pass *p, mr_worker *worker, const mr_layer *layer);
 size_t mr_mla_scratch(const mr_hparams *hparams);
 
+/* The embeddings that each layer gets of a token, into buffers.per_layer. Ends with a barrier. */
+void mr_per_layer_inputs(const mr_pass *p, mr_worker *worker);
+
+/* What layer il does behind its FFN: adds from its own embedding of the token, and scales the residual stream. */
+bool mr_layer_has_tail(const mr_layer *layer);
+void mr_layer_tail(const mr_pass *p, mr_worker *worker, uint32_t il);
+
 /* h = act(gate x) * up x (or act(up x)) for the prepared inputs; no barrier before, one inside where it is needed, none
  * behind. */
 void mr_ffn_hidden(const mr_pass *p, mr_worker *worker, const mr_inputs *in, const mr_layer *layer);

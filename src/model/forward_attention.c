@@ -1,6 +1,7 @@
 #include "model/forward.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ---- queries and keys
  * ------------------------------------------------------------------------------------------------- */
@@ -45,41 +46,57 @@ static float temperature(const mr_hparams *h, uint32_t pos) {
     return 1.0f + h->attn_temperature_scale * logf(1.0f + (float)(pos / h->rope_n_ctx_orig));
 }
 
-/* Norms, rotates and stores the key and value of one token and kv head, and norms and rotates the query heads that
- * share it. */
-static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, uint32_t head_kv, const mr_batch_run *run,
-                        uint32_t first, uint32_t t) {
+/* Norms and rotates n heads of a token, of which `heads` is number `first`. */
+static void norm_and_rotate(const mr_pass *p, const mr_layer *layer, const mr_head_norm *norm, size_t token,
+                            float *heads, size_t first, size_t n) {
+    const mr_model *model = p->model;
+    const mr_hparams *h = &model->hparams;
+    const mr_forward_buffers *b = &model->buffers;
+    bool late = h->arch->qk_norm_after_rope, normed = norms_head(norm, layer);
+    if (normed && !late) norm_heads(model, norm, heads, first, n);
+    if (layer->rope >= 0) {
+        size_t n_pairs = model->ropes[layer->rope].n_rot / 2;
+        const float *cosines = b->cosines[layer->rope] + token * n_pairs,
+                    *sines = b->sines[layer->rope] + token * n_pairs;
+        for (size_t i = 0; i < n; i++) {
+            model->ops->rope(heads + i * layer->dims.head_dim_k + h->rot_from, cosines, sines, n_pairs, h->rope_neox);
+        }
+    }
+    if (normed && late) norm_heads(model, norm, heads, first, n);
+}
+
+/* Norms, rotates and stores the key and value of one token and kv head. */
+static void finish_key_value(const mr_pass *p, const mr_layer *layer, uint32_t il, uint32_t head_kv,
+                             const mr_batch_run *run, size_t token, uint32_t pos) {
     const mr_model *model = p->model;
     const mr_hparams *h = &model->hparams;
     const mr_forward_buffers *b = &model->buffers;
     const mr_layer_dims *d = &layer->dims;
-    size_t token = first + t, n_group = h->n_head / d->n_head_kv;
     float *k = b->k + (token * d->n_head_kv + head_kv) * d->head_dim_k;
-    const float *v = b->v + (token * d->n_head_kv + head_kv) * d->head_dim_v;
-    float *q = b->q + (token * h->n_head + head_kv * n_group) * d->head_dim_k;
-    bool late = h->arch->qk_norm_after_rope;
+    float *v = b->v + (token * d->n_head_kv + head_kv) * d->head_dim_v;
     if (layer->mla != NULL) {
         model->ops->rms_norm(k, layer->mla->kv_norm, h->kv_lora_rank, h->norm_eps, k);
         v = k;
+    } else if (layer->v.w == NULL) {
+        memcpy(v, k, d->head_dim_v * sizeof(float)); /* values are the keys before their norm */
     }
-    for (int step = 0; step < 2; step++) {
-        if ((step == 1) == late) {
-            if (norms_head(&layer->q_norm, layer)) norm_heads(model, &layer->q_norm, q, head_kv * n_group, n_group);
-            if (norms_head(&layer->k_norm, layer)) norm_heads(model, &layer->k_norm, k, head_kv, 1);
-        } else if (layer->rope >= 0) {
-            size_t n_pairs = model->ropes[layer->rope].n_rot / 2;
-            const float *cosines = b->cosines[layer->rope] + token * n_pairs,
-                        *sines = b->sines[layer->rope] + token * n_pairs;
-            for (size_t g = 0; g < n_group; g++) {
-                model->ops->rope(q + g * d->head_dim_k + h->rot_from, cosines, sines, n_pairs, h->rope_neox);
-            }
-            model->ops->rope(k + h->rot_from, cosines, sines, n_pairs, h->rope_neox);
-        }
-    }
-    uint32_t pos = run->pos0 + t;
-    if (h->attn_temperature_scale != 0.0f) model->ops->scale(q, temperature(h, pos), n_group * d->head_dim_k);
+    if (h->arch->v_norm) model->ops->rms_norm(v, NULL, d->head_dim_v, h->norm_eps, v);
+    norm_and_rotate(p, layer, &layer->k_norm, token, k, head_kv, 1);
     const mr_kv_pool *pool = &b->kv[il];
     mr_kv_store(pool, mr_kv_piece(pool, run->blocks[pos / MR_KV_BLOCK], 0, head_kv), pos % MR_KV_BLOCK, k, v);
+}
+
+/* Everything between the projections and the attention for one token, kv head and the query heads that share it. */
+static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, uint32_t head_kv, const mr_batch_run *run,
+                        uint32_t first, uint32_t t) {
+    const mr_hparams *h = &p->model->hparams;
+    const mr_layer_dims *d = &layer->dims;
+    size_t token = first + t, n_group = h->n_head / d->n_head_kv;
+    float *q = p->model->buffers.q + (token * h->n_head + head_kv * n_group) * d->head_dim_k;
+    uint32_t pos = run->pos0 + t;
+    norm_and_rotate(p, layer, &layer->q_norm, token, q, head_kv * n_group, n_group);
+    if (h->attn_temperature_scale != 0.0f) p->model->ops->scale(q, temperature(h, pos), n_group * d->head_dim_k);
+    if (layer->kv_source == il) finish_key_value(p, layer, il, head_kv, run, token, pos);
 }
 
 /* ---- attention
@@ -194,9 +211,11 @@ static void project(const mr_pass *p, mr_worker *worker, const mr_layer *layer) 
         mr_want_input(&in, layer->up.w);
     }
     mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, &layer->attn_norm, p->n_tokens, NULL);
-    const mr_matmul_item qkv[] = {mr_product(&in, &layer->q, b->q, false), mr_product(&in, &layer->k, b->k, false),
-                                  mr_product(&in, &layer->v, b->v, false)};
-    mr_matmul(worker, qkv, 3, p->n_tokens);
+    mr_matmul_item qkv[3] = {mr_product(&in, &layer->q, b->q, false)};
+    size_t n = 1;
+    if (layer->k.w != NULL) qkv[n++] = mr_product(&in, &layer->k, b->k, false);
+    if (layer->v.w != NULL) qkv[n++] = mr_product(&in, &layer->v, b->v, false);
+    mr_matmul(worker, qkv, n, p->n_tokens);
     if (h->arch->ffn_parallel) mr_ffn_hidden(p, worker, &in, layer);
     mr_barrier(worker);
     norm_whole_tokens(p, worker, layer);

@@ -67,6 +67,7 @@ static void need_mla(needs *n, const mr_mla *mla) {
 static needs find_needs(const mr_model *model) {
     needs n = {.block = model->hparams.residual_scale != 1.0f};
     need_kind(&n, model->output.w);
+    need_kind(&n, model->per_layer.from_embd.w);
     for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
         const mr_layer *layer = &model->layers[il];
         const mr_linear *linears[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
@@ -74,6 +75,11 @@ static needs find_needs(const mr_model *model) {
         for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) need_kind(&n, linears[i]->w);
         if (layer->mla != NULL) need_mla(&n, layer->mla);
         if (layer->gate.w != NULL && mr_gate_up_apart(layer)) n.h_up = true;
+        if (layer->own.gate.w != NULL) {
+            need_kind(&n, layer->own.gate.w);
+            need_kind(&n, layer->own.up.w);
+            n.block = true;
+        }
         if (layer->attn_post_norm.weight != NULL || layer->ffn_post_norm.weight != NULL || layer->experts != NULL)
             n.block = true;
         const mr_experts *e = layer->experts;
@@ -108,6 +114,10 @@ static bool alloc_tokens(mr_model *model, const needs *n) {
         if (model->ropes[i].inv_freq == NULL) continue;
         ok = (b->cosines[i] = alloc_rows(T, model->ropes[i].n_rot / 2)) && ok;
         ok = (b->sines[i] = alloc_rows(T, model->ropes[i].n_rot / 2)) && ok;
+    }
+    if (h->n_embd_per_layer > 0) {
+        ok = (b->per_layer = alloc_rows(T, (size_t)h->n_layer * h->n_embd_per_layer)) && ok;
+        ok = (b->own = alloc_rows(T, h->n_embd_per_layer)) && ok;
     }
     if (h->kv_lora_rank > 0) {
         ok = (b->q_latent = alloc_rows(T, h->q_lora_rank)) && ok;
@@ -148,7 +158,8 @@ static bool alloc_acts(mr_model *model, const needs *n) {
     size_t widest = widest_input(model), n_slots = (size_t)MR_BATCH_MAX * h->n_expert_used;
     bool ok = true;
     b->private_norm = 0;
-    size_t at = (widest * sizeof(float) + 63) / 64 * 64;
+    size_t n_per_layer = (size_t)h->n_layer * h->n_embd_per_layer;
+    size_t at = ((widest > n_per_layer ? widest : n_per_layer) * sizeof(float) + 63) / 64 * 64;
     for (int kind = 0; kind < MR_N_ACTS_KINDS; kind++) {
         if (!n->kinds[kind]) continue;
         size_t stride = mr_acts_stride((mr_acts_kind)kind, widest);
@@ -179,8 +190,22 @@ mr_status mr_forward_buffers_init(mr_model *model, mr_error *err) {
 
 void mr_forward_buffers_free(mr_model *model) {
     mr_forward_buffers *b = &model->buffers;
-    float *floats[] = {b->q_latent,     b->q_heads, b->v_heads, b->x,     b->q,      b->k,      b->v,
-                       b->attn,         b->h,       b->h_up,    b->block, b->logits, b->router, b->shared_weight,
+    float *floats[] = {b->per_layer,
+                       b->own,
+                       b->q_latent,
+                       b->q_heads,
+                       b->v_heads,
+                       b->x,
+                       b->q,
+                       b->k,
+                       b->v,
+                       b->attn,
+                       b->h,
+                       b->h_up,
+                       b->block,
+                       b->logits,
+                       b->router,
+                       b->shared_weight,
                        b->chosen_weight};
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) free(floats[i]);
     for (int i = 0; i < MR_N_ROPES; i++) free(b->cosines[i]), free(b->sines[i]);

@@ -128,7 +128,10 @@ static void route(const mr_model *model, const mr_experts *e, const choice *c, f
     float sum = 0.0f, factor = h->expert_scale;
     for (uint32_t k = 0; k < h->n_expert_used; k++) sum += weight[k];
     if (h->experts_normed && !over_chosen && !mixer) factor /= sum + (h->gating == MR_GATING_SIGMOID ? 1e-20f : 0.0f);
-    for (uint32_t k = 0; k < h->n_expert_used; k++) weight[k] *= factor;
+    for (uint32_t k = 0; k < h->n_expert_used; k++) {
+        weight[k] *= factor;
+        if (e->scales != NULL) weight[k] *= e->scales[chosen[k]];
+    }
 }
 
 /* Scores of all experts, and each token's choice. Ends with a barrier. */
@@ -185,13 +188,16 @@ static void combine(const mr_pass *p, mr_worker *worker, const mr_experts *e, co
             model->ops->add_scaled(sum, b->block + (size_t)lists->slot_of[i] * h->n_embd, b->chosen_weight[i],
                                    h->n_embd);
         }
+        if (e->experts_post_norm.weight != NULL) mr_apply_norm(model, &e->experts_post_norm, sum, h->n_embd, sum);
         if (e->shared_down.w != NULL) {
-            float weight = 1.0f;
+            float weight = 1.0f, *shared = b->block + (n_slots + t) * h->n_embd;
+            if (e->shared_post_norm.weight != NULL)
+                mr_apply_norm(model, &e->shared_post_norm, shared, h->n_embd, shared);
             if (e->shared_router.w != NULL) {
                 weight = b->shared_weight[t];
                 model->ops->sigmoid(&weight, 1);
             }
-            model->ops->add_scaled(sum, b->block + (n_slots + t) * h->n_embd, weight, h->n_embd);
+            model->ops->add_scaled(sum, shared, weight, h->n_embd);
         }
         if (post_norm->weight != NULL) mr_apply_norm(model, post_norm, sum, h->n_embd, sum);
         model->ops->add_scaled(b->x + t * h->n_embd, sum, h->residual_scale, h->n_embd);
@@ -226,6 +232,18 @@ static void list_products(const mr_pass *p, const mr_experts *e, const mr_inputs
     }
 }
 
+/* The inputs of router, shared expert and experts are the same, unless each has a norm of its own. */
+static bool has_own_norms(const mr_experts *e) {
+    return e->router_norm.weight != NULL;
+}
+
+static void compute_shared_hidden(const mr_pass *p, mr_worker *worker, const mr_experts *e, const mr_inputs *in,
+                                  float *h_shared) {
+    if (e->shared_down.w == NULL) return;
+    mr_matmul_glu(worker, e->shared_gate.w, e->shared_up.w, p->model->hparams.arch->act,
+                  mr_input_for(in, e->shared_gate.w), h_shared, e->n_ff_shared, p->n_tokens);
+}
+
 /* The hidden values of all slots, and of the shared expert behind them. Ends with a barrier. */
 static void compute_hidden(const mr_pass *p, mr_worker *worker, const mr_experts *e, const mr_inputs *in,
                            const expert_lists *lists, float *h_shared) {
@@ -236,10 +254,7 @@ static void compute_hidden(const mr_pass *p, mr_worker *worker, const mr_experts
         mr_matmul(worker, lists->apart, 2 * lists->n_busy, p->n_tokens);
     else
         mr_matmul_glu_items(worker, lists->glu, lists->n_busy, p->n_tokens);
-    if (e->shared_down.w != NULL) {
-        mr_matmul_glu(worker, e->shared_gate.w, e->shared_up.w, h->arch->act, mr_input_for(in, e->shared_gate.w),
-                      h_shared, e->n_ff_shared, p->n_tokens);
-    }
+    if (!has_own_norms(e)) compute_shared_hidden(p, worker, e, in, h_shared);
     mr_barrier(worker);
     if (!apart) return;
     size_t begin, end;
@@ -263,8 +278,15 @@ void mr_experts_block(const mr_pass *p, mr_worker *worker, const mr_layer *layer
     mr_want_input(&in, e->up[0]);
     mr_want_input(&in, e->shared_gate.w);
     mr_want_input(&hidden, e->down[0]);
-    mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, &layer->ffn_norm, p->n_tokens, NULL);
+    const mr_norm_weights *router_norm = has_own_norms(e) ? &e->router_norm : &layer->ffn_norm;
+    mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, router_norm, p->n_tokens, NULL);
     route_tokens(p, worker, e, &in, &lists.choice);
+    if (has_own_norms(e)) {
+        mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, &layer->ffn_norm, p->n_tokens, NULL);
+        compute_shared_hidden(p, worker, e, &in, h_shared);
+        mr_barrier(worker);
+        mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, &e->experts_norm, p->n_tokens, NULL);
+    }
     build_lists(p, h, &lists);
     list_products(p, e, &in, &hidden, &lists);
     compute_hidden(p, worker, e, &in, &lists, h_shared);

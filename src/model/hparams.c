@@ -175,7 +175,7 @@ static void read_rope(key_reader *r, mr_hparams *h) {
 
 static void read_scales(key_reader *r, mr_hparams *h) {
     uint32_t head_dim = h->kv_lora_rank > 0 ? h->n_nope + h->n_rot : h->head_dim_k;
-    float scale = 1.0f / sqrtf((float)(head_dim > 0 ? head_dim : 1));
+    float scale = h->arch->attn_scale_one ? 1.0f : 1.0f / sqrtf((float)(head_dim > 0 ? head_dim : 1));
     if (h->arch->yarn_scales_attention && h->rope_scaling == MR_ROPE_SCALING_YARN) {
         float mscale = 1.0f + get_f32(r, "rope.scaling.yarn_log_multiplier", 0.0f) * logf(h->rope_factor);
         scale *= mscale * mscale;
@@ -300,6 +300,7 @@ static void read_head_counts(key_reader *r, mr_hparams *h) {
 
 mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     mr_gguf_str name;
+    char key[128];
     *h = (mr_hparams){0};
     if (!mr_gguf_string(gguf, "general.architecture", &name)) {
         return mr_fail(err, MR_ERR_INVALID, "the model file has no metadata general.architecture");
@@ -321,6 +322,14 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     h->head_dim_v_local = get_u32(&r, "attention.value_length_swa", 0, MAX_HEAD_DIM);
     h->norm_eps = get_norm_eps(&r, h->arch->norm);
     read_mla(&r, h);
+    mr_gguf_u32(gguf, full_key(&r, "embedding_length_per_layer_input", key), &h->n_embd_per_layer);
+    uint32_t n_shared = 0;
+    mr_gguf_u32(gguf, full_key(&r, "attention.shared_kv_layers", key), &n_shared);
+    if (r.status == MR_OK && (h->n_embd_per_layer > MAX_WIDTH || n_shared >= h->n_layer)) {
+        return mr_fail(err, MR_ERR_INVALID, "the model's %u shared_kv_layers or %u values per layer are not possible",
+                       n_shared, h->n_embd_per_layer);
+    }
+    h->n_layer_kv = h->n_layer - n_shared;
     read_window(&r, h);
     read_rope(&r, h);
     read_scales(&r, h);
@@ -342,6 +351,14 @@ mr_layer_dims mr_layer_dims_of(const mr_hparams *h, uint32_t il) {
 
 bool mr_layer_has_window(const mr_hparams *h, uint32_t il) {
     return h->window != 0 && !h->layer_is_full[il];
+}
+
+uint32_t mr_layer_kv_source(const mr_hparams *h, uint32_t il) {
+    if (il < h->n_layer_kv) return il;
+    for (uint32_t source = h->n_layer_kv; source-- > 0;) {
+        if (mr_layer_has_window(h, source) == mr_layer_has_window(h, il)) return source;
+    }
+    return il;
 }
 
 bool mr_layer_has_experts(const mr_hparams *h, uint32_t il) {

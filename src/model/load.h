@@ -49,6 +49,10 @@ void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert);
 mr_status mr_load_mla(mr_loader *l, uint32_t il, mr_layer *layer);
 void mr_free_mla(mr_mla *mla, uint32_t n_head);
 
+/* The experts of a layer in place of its FFN. */
+mr_status mr_load_experts(mr_loader *l, uint32_t il, mr_layer *layer);
+void mr_free_experts(mr_experts *experts, uint32_t n_expert);
+
 /* Frees n matrices and their list (NULL is ignored). */
 void mr_free_stack(mr_matrix **matrices, uint32_t n);
 

@@ -34,9 +34,14 @@ static mr_status load_attention(mr_loader *l, uint32_t il, mr_layer *layer) {
         if (status == MR_OK) status = mr_load_linear_rows(l, name, n_q, n_k, n_qkv, h->n_embd, &layer->k);
         if (status == MR_OK) status = mr_load_linear_rows(l, name, n_q + n_k, n_v, n_qkv, h->n_embd, &layer->v);
     } else {
+        bool has_kv = layer->kv_source == il;
+        /* Where values are the keys, they have no matrix. */
+        bool has_v = has_kv && !(h->arch->v_norm && !layer_has(l, il, "attn_v.weight"));
         status = mr_load_linear(l, in_layer(il, "attn_q", name), n_q, h->n_embd, &layer->q);
-        if (status == MR_OK) status = mr_load_linear(l, in_layer(il, "attn_k", name), n_k, h->n_embd, &layer->k);
-        if (status == MR_OK) status = mr_load_linear(l, in_layer(il, "attn_v", name), n_v, h->n_embd, &layer->v);
+        if (status == MR_OK && has_kv)
+            status = mr_load_linear(l, in_layer(il, "attn_k", name), n_k, h->n_embd, &layer->k);
+        if (status == MR_OK && has_v)
+            status = mr_load_linear(l, in_layer(il, "attn_v", name), n_v, h->n_embd, &layer->v);
     }
     if (status == MR_OK) status = mr_load_linear(l, in_layer(il, "attn_output", name), h->n_embd, n_attn, &layer->o);
     if (status == MR_OK && layer_has(l, il, "attn_sinks.weight"))
@@ -114,118 +119,58 @@ static mr_status load_gate_up(mr_loader *l, uint32_t il, size_t n_ff, mr_linear 
     return status == MR_OK ? mr_load_linear(l, in_layer(il, "ffn_up", name), n_ff, h->n_embd, up) : status;
 }
 
-/* A stack of n_expert matrices, one after the other: WHAT_exps.weight, or in older files WHAT.0.weight and so on. */
-static mr_status load_stack(mr_loader *l, uint32_t il, const char *what, size_t n_out, size_t n_in,
-                            mr_matrix ***matrices) {
-    size_t n = l->model->hparams.n_expert;
+/* A layer's own embedding of the token, and the factor behind everything. */
+static mr_status load_tail(mr_loader *l, uint32_t il, mr_layer *layer) {
+    const mr_hparams *h = &l->model->hparams;
     char name[NAME_BYTES];
-    snprintf(name, sizeof name, "blk.%u.%s.0.weight", il, what);
-    bool apart = mr_load_has(l, name);
-    if (!apart) snprintf(name, sizeof name, "blk.%u.%s_exps.weight", il, what);
-    *matrices = calloc(n, sizeof(mr_matrix *));
-    if (*matrices == NULL) return mr_fail_nomem(l->err, n * sizeof(mr_matrix *), "the experts");
     mr_status status = MR_OK;
-    for (size_t i = 0; i < n && status == MR_OK; i++) {
-        if (apart) snprintf(name, sizeof name, "blk.%u.%s.%zu.weight", il, what, i);
-        status = apart ? mr_load_rows(l, name, 0, n_out, n_out, n_in, &(*matrices)[i])
-                       : mr_load_rows(l, name, i * n_out, n_out, n * n_out, n_in, &(*matrices)[i]);
+    float *scale = NULL;
+    layer->out_scale = 1.0f;
+    if (h->n_embd_per_layer > 0) {
+        status = mr_load_linear(l, in_layer(il, "inp_gate", name), h->n_embd_per_layer, h->n_embd, &layer->own.gate);
+        if (status == MR_OK)
+            status = mr_load_linear(l, in_layer(il, "proj", name), h->n_embd, h->n_embd_per_layer, &layer->own.up);
+        if (status == MR_OK)
+            status = mr_load_norm(l, in_layer(il, "post_norm", name), h->n_embd, true, &layer->own.post_norm);
     }
+    if (status != MR_OK || !layer_has(l, il, "layer_output_scale.weight")) return status;
+    status = mr_load_vector(l, in_layer(il, "layer_output_scale.weight", name), 1, &scale);
+    if (status == MR_OK) layer->out_scale = *scale;
+    free(scale);
     return status;
 }
 
-/* Biases of all experts, [n_expert, n], where there are any. */
-static mr_status load_stack_bias(mr_loader *l, uint32_t il, const char *what, size_t n, float **bias) {
-    char name[NAME_BYTES];
-    if (!mr_load_has(l, in_layer(il, what, name))) return MR_OK;
-    return mr_load_floats(l, name, l->model->hparams.n_expert, n, bias);
-}
-
-static mr_status load_shared_expert(mr_loader *l, uint32_t il, mr_experts *e) {
+static mr_status load_ffn(mr_loader *l, uint32_t il, mr_layer *layer) {
     const mr_hparams *h = &l->model->hparams;
     char name[NAME_BYTES];
-    const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, in_layer(il, "ffn_gate_shexp.weight", name));
-    if (tensor == NULL) return MR_OK;
-    if (tensor->shape[1] > (uint64_t)1 << 20)
-        return mr_fail(l->err, MR_ERR_INVALID, "tensor %s has an impossible shape", name);
-    e->n_ff_shared = (uint32_t)tensor->shape[1];
-    mr_status status =
-        mr_load_linear(l, in_layer(il, "ffn_gate_shexp", name), e->n_ff_shared, h->n_embd, &e->shared_gate);
-    if (status == MR_OK)
-        status = mr_load_linear(l, in_layer(il, "ffn_up_shexp", name), e->n_ff_shared, h->n_embd, &e->shared_up);
-    if (status == MR_OK && mr_kind_of(e->shared_gate.w) != mr_kind_of(e->shared_up.w)) {
-        return mr_fail(l->err, MR_ERR_UNSUPPORTED, "tensors %s and its gate have types that do not go together", name);
-    }
-    if (status == MR_OK)
-        status = mr_load_linear(l, in_layer(il, "ffn_down_shexp", name), h->n_embd, e->n_ff_shared, &e->shared_down);
-    if (status == MR_OK && layer_has(l, il, "ffn_gate_inp_shexp.weight")) {
-        status = mr_load_linear(l, in_layer(il, "ffn_gate_inp_shexp", name), 1, h->n_embd, &e->shared_router);
-    }
-    return status;
-}
-
-static mr_status load_experts(mr_loader *l, uint32_t il, mr_layer *layer) {
-    const mr_hparams *h = &l->model->hparams;
-    mr_experts *e = layer->experts = calloc(1, sizeof *e);
-    char name[NAME_BYTES];
-    if (e == NULL) return mr_fail_nomem(l->err, sizeof *e, "the experts");
-    mr_status status = mr_load_linear(l, in_layer(il, "ffn_gate_inp", name), h->n_expert, h->n_embd, &e->router);
-    if (status == MR_OK && layer_has(l, il, "exp_probs_b.bias")) {
-        status = mr_load_vector(l, in_layer(il, "exp_probs_b.bias", name), h->n_expert, &e->choice_bias);
-    }
-    if (status == MR_OK) status = load_stack(l, il, "ffn_gate", h->n_ff_expert, h->n_embd, &e->gate);
-    if (status == MR_OK) status = load_stack(l, il, "ffn_up", h->n_ff_expert, h->n_embd, &e->up);
-    if (status == MR_OK) status = load_stack(l, il, "ffn_down", h->n_embd, h->n_ff_expert, &e->down);
-    if (status == MR_OK) status = load_stack_bias(l, il, "ffn_gate_exps.bias", h->n_ff_expert, &e->gate_bias);
-    if (status == MR_OK) status = load_stack_bias(l, il, "ffn_up_exps.bias", h->n_ff_expert, &e->up_bias);
-    if (status == MR_OK) status = load_stack_bias(l, il, "ffn_down_exps.bias", h->n_embd, &e->down_bias);
-    if (status == MR_OK) status = load_shared_expert(l, il, e);
-    return status;
+    mr_status status = h->arch->xielu ? load_xielu(l, il, layer) : MR_OK;
+    if (status == MR_OK) status = load_gate_up(l, il, layer->dims.n_ff, &layer->gate, &layer->up);
+    if (status != MR_OK) return status;
+    return mr_load_linear(l, in_layer(il, "ffn_down", name), h->n_embd, layer->dims.n_ff, &layer->down);
 }
 
 mr_status mr_load_layer(mr_loader *l, uint32_t il) {
     const mr_hparams *h = &l->model->hparams;
     mr_layer *layer = &l->model->layers[il];
-    char name[NAME_BYTES];
     layer->dims = mr_layer_dims_of(h, il);
+    layer->kv_source = mr_layer_kv_source(h, il);
     layer->window = mr_layer_has_window(h, il) ? h->window : 0;
     bool local = layer->window > 0 && h->local_rope_freq_base > 0.0f;
     layer->rope = !mr_layer_has_rope(h, il) ? -1 : local ? MR_ROPE_LOCAL : MR_ROPE_MAIN;
     mr_status status = load_norms(l, il, layer);
     if (status == MR_OK) status = load_attention(l, il, layer);
-    if (status != MR_OK) return status;
-    if (mr_layer_has_experts(h, il)) return load_experts(l, il, layer);
-    if (h->arch->xielu) status = load_xielu(l, il, layer);
-    if (status != MR_OK) return status;
-    status = load_gate_up(l, il, layer->dims.n_ff, &layer->gate, &layer->up);
-    return status == MR_OK
-               ? mr_load_linear(l, in_layer(il, "ffn_down", name), h->n_embd, layer->dims.n_ff, &layer->down)
-               : status;
-}
-
-void mr_free_stack(mr_matrix **matrices, uint32_t n) {
-    for (uint32_t i = 0; matrices != NULL && i < n; i++) mr_matrix_free(matrices[i]);
-    free(matrices);
-}
-
-static void free_experts(mr_experts *e, uint32_t n_expert) {
-    if (e == NULL) return;
-    mr_linear *linears[] = {&e->router, &e->shared_gate, &e->shared_up, &e->shared_down, &e->shared_router};
-    for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) mr_free_linear(linears[i]);
-    free(e->choice_bias);
-    free(e->gate_bias);
-    free(e->up_bias);
-    free(e->down_bias);
-    mr_free_stack(e->gate, n_expert);
-    mr_free_stack(e->up, n_expert);
-    mr_free_stack(e->down, n_expert);
-    free(e);
+    if (status == MR_OK) status = mr_layer_has_experts(h, il) ? mr_load_experts(l, il, layer) : load_ffn(l, il, layer);
+    if (status == MR_OK) status = load_tail(l, il, layer);
+    return status;
 }
 
 void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert) {
     mr_free_mla(layer->mla, n_head);
-    mr_linear *linears[] = {&layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
+    mr_linear *linears[] = {&layer->q,  &layer->k,    &layer->v,        &layer->o,     &layer->gate,
+                            &layer->up, &layer->down, &layer->own.gate, &layer->own.up};
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) mr_free_linear(linears[i]);
-    mr_norm_weights *norms[] = {&layer->attn_norm, &layer->attn_post_norm, &layer->ffn_norm, &layer->ffn_post_norm};
+    mr_norm_weights *norms[] = {&layer->attn_norm, &layer->attn_post_norm, &layer->ffn_norm, &layer->ffn_post_norm,
+                                &layer->own.post_norm};
     for (size_t i = 0; i < sizeof norms / sizeof norms[0]; i++) {
         free(norms[i]->weight);
         free(norms[i]->bias);
@@ -233,5 +178,5 @@ void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert) {
     free(layer->sinks);
     free(layer->q_norm.weight);
     free(layer->k_norm.weight);
-    free_experts(layer->experts, n_expert);
+    mr_free_experts(layer->experts, n_expert);
 }

@@ -36,6 +36,35 @@ static mr_status load_embedding(mr_loader *l) {
     return mr_load_progress(l, tensor->n_bytes);
 }
 
+/* The tables of the layers' own embeddings; rows stay in the file, too. */
+static mr_status load_per_layer(mr_loader *l) {
+    mr_model *model = l->model;
+    const mr_hparams *h = &model->hparams;
+    size_t n_all = (size_t)h->n_layer * h->n_embd_per_layer;
+    if (h->n_embd_per_layer == 0) return MR_OK;
+    const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, "per_layer_token_embd.weight");
+    if (tensor == NULL || tensor->shape[0] != n_all || tensor->shape[1] < h->n_vocab) {
+        return mr_fail(l->err, MR_ERR_INVALID,
+                       "the model file has no tensor per_layer_token_embd.weight of %u rows of %zu values", h->n_vocab,
+                       n_all);
+    }
+    model->per_layer.type = mr_dtype_find(tensor->type);
+    if (model->per_layer.type->dequantize == NULL) {
+        return mr_fail(l->err, MR_ERR_UNSUPPORTED,
+                       "tensor per_layer_token_embd.weight has type %s, which is not supported",
+                       model->per_layer.type->name);
+    }
+    model->per_layer.rows = tensor->data;
+    model->per_layer.row_bytes = tensor->n_bytes / (size_t)tensor->shape[1];
+    model->info.n_params += tensor->shape[0] * tensor->shape[1];
+    mr_status status = mr_load_progress(l, tensor->n_bytes);
+    if (status == MR_OK)
+        status = mr_load_linear(l, "per_layer_model_proj", n_all, h->n_embd, &model->per_layer.from_embd);
+    if (status == MR_OK)
+        status = mr_load_norm(l, "per_layer_proj_norm", h->n_embd_per_layer, true, &model->per_layer.norm);
+    return status;
+}
+
 static mr_status load_output(mr_loader *l) {
     mr_model *model = l->model;
     const mr_hparams *h = &model->hparams;
@@ -93,8 +122,10 @@ static void place_layers(mr_model *model) {
     for (size_t i = 0; i < MR_N_KV_TYPES; i++) {
         size_t at = 0, offset;
         for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
-            model->layers[il].kv_offset[types[i]] = at;
-            at += mr_layer_kv_layout(model, types[i], il, &offset).block_bytes;
+            mr_layer *layer = &model->layers[il];
+            bool own = layer->kv_source == il;
+            layer->kv_offset[types[i]] = own ? at : model->layers[layer->kv_source].kv_offset[types[i]];
+            if (own) at += mr_layer_kv_layout(model, types[i], il, &offset).block_bytes;
         }
     }
 }
@@ -145,6 +176,7 @@ static mr_status load_all(mr_loader *l) {
     mr_status status = mr_hparams_read(&model->hparams, l->gguf, l->err);
     if (status == MR_OK) status = mr_team_new(&model->team, threads_for(l), l->err);
     if (status == MR_OK) status = load_embedding(l);
+    if (status == MR_OK) status = load_per_layer(l);
     if (status == MR_OK) status = load_ropes(l);
     if (status != MR_OK) return status;
     model->layers = calloc(model->hparams.n_layer, sizeof *model->layers);
@@ -185,6 +217,9 @@ void mr_model_free(mr_model *model) {
         mr_free_layer(&model->layers[il], model->hparams.n_head, model->hparams.n_expert);
     }
     free(model->layers);
+    mr_free_linear(&model->per_layer.from_embd);
+    free(model->per_layer.norm.weight);
+    free(model->per_layer.norm.bias);
     free(model->output_norm.weight);
     free(model->output_norm.bias);
     mr_free_linear(&model->output);
@@ -201,9 +236,12 @@ const mr_model_info *mr_model_get_info(const mr_model *model) {
 mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type) {
     const mr_hparams *h = &model->hparams;
     mr_kv_layout all = mr_kv_layout_of(type, h->n_layer, h->n_head_kv, h->head_dim_k, h->head_dim_v);
-    size_t offset;
-    mr_kv_layout last = mr_layer_kv_layout(model, type, h->n_layer - 1, &offset);
-    all.block_bytes = offset + last.block_bytes; /* what the layers need, where they differ */
+    all.block_bytes = 0; /* what the layers need, where they differ */
+    for (uint32_t il = 0; il < h->n_layer; il++) {
+        size_t offset;
+        if (model->layers[il].kv_source == il)
+            all.block_bytes += mr_layer_kv_layout(model, type, il, &offset).block_bytes;
+    }
     return all;
 }
 

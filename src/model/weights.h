@@ -35,7 +35,17 @@ typedef struct mr_experts {
     mr_linear shared_gate, shared_up, shared_down; /* an expert for all tokens; w NULL = none */
     mr_linear shared_router; /* [1, n_embd] scales the shared expert by a sigmoid; w NULL = none */
     uint32_t n_ff_shared;
+    /* Where the router, the experts and the shared expert have norms of their own; the shared expert then has the
+     * layer's. */
+    mr_norm_weights router_norm, experts_norm, experts_post_norm, shared_post_norm;
+    float *scales; /* [n_expert] factors of the experts' weights, or NULL */
 } mr_experts;
+
+/* What a layer adds from its own embedding of the token (Gemma 3n, Gemma 4). */
+typedef struct mr_own_embedding {
+    mr_linear gate, up; /* [n_embd_per_layer, n_embd], [n_embd, n_embd_per_layer]; w NULL: there is none */
+    mr_norm_weights post_norm;
+} mr_own_embedding;
 
 /* Attention with compressed keys and values. A query q of a head meets the compressed c by (k_up^T q) . c, and what the
  * head gathers of c becomes its output through v_up; so neither keys nor values are ever made. */
@@ -66,6 +76,9 @@ typedef struct mr_layer {
         float alpha_p, alpha_n, beta, eps;
     } xielu;             /* parameters of this activation, where it is the model's */
     mr_experts *experts; /* NULL = dense */
+    uint32_t kv_source;  /* the layer whose keys and values it attends to */
+    mr_own_embedding own;
+    float out_scale; /* of the residual stream behind the layer */
 } mr_layer;
 
 /* Rotations: that of most layers, and that of layers with a window where it differs. */
@@ -92,11 +105,12 @@ typedef struct mr_forward_buffers {
     float *h_up;                         /* the same; only where gate and up can't be fused */
     float *block; /* [ffn rows, n_embd] output of a block before it is normed or scaled; only where that happens */
     float *cosines[MR_N_ROPES], *sines[MR_N_ROPES]; /* [tokens, n_rot / 2] */
-    float *logits;                                  /* [MR_LOGITS_ROWS, n_vocab] */
-    float *router;                                  /* [tokens, n_expert] */
-    float *shared_weight;                           /* [tokens] */
-    int32_t *chosen;                                /* [tokens, n_expert_used] */
-    float *chosen_weight;                           /* [tokens, n_expert_used] */
+    float *per_layer, *own;         /* [tokens, n_layer, n_embd_per_layer], [tokens, n_embd_per_layer] */
+    float *logits;                  /* [MR_LOGITS_ROWS, n_vocab] */
+    float *router;                  /* [tokens, n_expert] */
+    float *shared_weight;           /* [tokens] */
+    int32_t *chosen;                /* [tokens, n_expert_used] */
+    float *chosen_weight;           /* [tokens, n_expert_used] */
     uint8_t *acts[MR_N_ACTS_KINDS]; /* shared activations in each form that a matrix wants; NULL when none does */
     uint8_t *private_data;          /* private_bytes for each member of the team */
     size_t private_bytes;
@@ -120,6 +134,16 @@ struct mr_model {
     const mr_dtype_info *embd_type;
     const uint8_t *embd_rows; /* in the file's mapping */
     size_t embd_row_bytes;
+
+    /* Embeddings of a token for each layer, [n_vocab, n_layer, n_embd_per_layer], in the file's mapping; what the
+     * token's embedding adds to them; and its norm. */
+    struct {
+        const mr_dtype_info *type;
+        const uint8_t *rows;
+        size_t row_bytes;
+        mr_linear from_embd; /* [n_layer * n_embd_per_layer, n_embd] */
+        mr_norm_weights norm;
+    } per_layer;
 
     mr_layer *layers; /* [n_layer] */
     mr_norm_weights output_norm;

@@ -194,7 +194,7 @@ def gguf_name(case, key):
     name = case.names[rest]
     if name is None:
         return None
-    suffix = "" if name.endswith((".weight", ".bias")) else suffix or ".weight"
+    suffix = "" if name.endswith((".weight", ".bias", ".scale")) else suffix or ".weight"
     return "+".join(f"blk.{parts[2]}.{part}{suffix}" for part in name.split("+"))
 
 
@@ -250,6 +250,7 @@ def make(case, model=None):
     config = case.config_class(**case.config)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
+    config.allow_global_per_layer_attribute_access = True
     model = case.model_class(config).eval()
     randomize(model, case.adjust)
     tokens = np.random.default_rng(len(case.name)).integers(0, N_VOCAB, case.n_tokens).tolist()
