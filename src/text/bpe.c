@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #define NONE UINT32_MAX
-enum { MAX_UNMERGE_DEPTH = 1000, LINEAR_MAX = 24, MAX_PIECE = 0x7FFFFFFF };
+enum { MAX_UNMERGE_DEPTH = 1000, LINEAR_MAX = 24, HEAP_MAX = 2000, MAX_PIECE = 0x7FFFFFFF };
 
 static const char SPACE_MARK[] = "\xE2\x96\x81"; /* U+2581, SentencePiece's space */
 
@@ -143,6 +143,7 @@ void mr_bpe_scratch_init(mr_bpe_scratch *scratch, size_t n_bytes) {
 void mr_bpe_scratch_free(mr_bpe_scratch *scratch) {
     free(scratch->symbols);
     free(scratch->heap);
+    mr_bpe_queue_free(&scratch->queue);
     free(scratch->unused);
     free(scratch->cache);
     *scratch = (mr_bpe_scratch){0};
@@ -157,44 +158,6 @@ static bool grow_symbols(mr_bpe_scratch *s, size_t n) {
     s->symbols = symbols;
     s->cap = cap;
     return true;
-}
-
-/* ---- a binary heap of rank << 32 | symbol ---- */
-
-static bool heap_push(mr_bpe_scratch *s, uint64_t key) {
-    if (s->n_heap == s->cap_heap) {
-        size_t cap = s->cap_heap == 0 ? 128 : s->cap_heap * 2;
-        uint64_t *heap = realloc(s->heap, cap * sizeof *heap);
-        if (heap == NULL) return false;
-        s->heap = heap;
-        s->cap_heap = cap;
-    }
-    size_t i = s->n_heap++;
-    while (i > 0 && s->heap[(i - 1) / 2] > key) {
-        s->heap[i] = s->heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    s->heap[i] = key;
-    return true;
-}
-
-static void sift_down(uint64_t *heap, size_t n, size_t i, uint64_t key) {
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child >= n) break;
-        if (child + 1 < n && heap[child + 1] < heap[child]) child++;
-        if (heap[child] >= key) break;
-        heap[i] = heap[child];
-        i = child;
-    }
-    heap[i] = key;
-}
-
-static uint64_t heap_pop(mr_bpe_scratch *s) {
-    uint64_t top = s->heap[0];
-    uint64_t last = s->heap[--s->n_heap];
-    if (s->n_heap > 0) sift_down(s->heap, s->n_heap, 0, last);
-    return top;
 }
 
 /* ---- merging ---- */
@@ -261,23 +224,36 @@ static void merge_linear(const mr_bpe *bpe, mr_bpe_scratch *s, const char *text)
     }
 }
 
-static bool push_pair(mr_bpe_scratch *s, uint32_t at) {
+static bool push_pair(mr_bpe_scratch *s, bool many, uint32_t at) {
     const mr_symbol *a = &s->symbols[at];
-    return a->pair_rank == NONE || heap_push(s, (uint64_t)a->pair_rank << 32 | at);
+    if (a->pair_rank == NONE) return true;
+    if (many) return mr_bpe_queue_push(&s->queue, a->pair_rank, at);
+    return mr_heap_push(&s->heap, &s->n_heap, &s->cap_heap, (uint64_t)a->pair_rank << 32 | at);
 }
 
-static bool merge_heap(const mr_bpe *bpe, mr_bpe_scratch *s, size_t n, const char *text) {
+static bool pop_pair(mr_bpe_scratch *s, bool many, uint32_t *rank, uint32_t *at) {
+    if (many) return mr_bpe_queue_pop(&s->queue, rank, at);
+    if (s->n_heap == 0) return false;
+    uint64_t key = mr_heap_pop(s->heap, &s->n_heap);
+    *rank = (uint32_t)(key >> 32);
+    *at = (uint32_t)key;
+    return true;
+}
+
+static bool merge_in_order(const mr_bpe *bpe, mr_bpe_scratch *s, size_t n, const char *text) {
+    bool many = n > HEAP_MAX;
+    uint32_t rank, at;
     s->n_heap = 0;
+    if (many) mr_bpe_queue_clear(&s->queue);
     for (size_t i = 0; i < n; i++) {
-        if (!push_pair(s, (uint32_t)i)) return false;
+        if (!push_pair(s, many, (uint32_t)i)) return false;
     }
-    while (s->n_heap > 0) {
-        uint64_t key = heap_pop(s);
-        uint32_t at = (uint32_t)key;
+    while (pop_pair(s, many, &rank, &at)) {
         mr_symbol *a = &s->symbols[at];
-        if (a->len == 0 || a->pair_rank != (uint32_t)(key >> 32)) continue; /* the pair is gone */
+        if (a->len == 0 || a->pair_rank != rank) continue; /* the pair is gone */
         merge_at(bpe, s, at, text);
-        if (!push_pair(s, at) || (a->prev != NONE && !push_pair(s, a->prev))) return false;
+        if (a->prev != NONE && !push_pair(s, many, a->prev)) return false;
+        if (!push_pair(s, many, at)) return false;
     }
     return true;
 }
@@ -426,7 +402,7 @@ static mr_status encode_merging(const mr_bpe *bpe, mr_bpe_scratch *s, const char
     for (size_t i = 0; i + 1 < list.n; i++) look_up_pair(bpe, s, &list.symbols[i], text);
     if (list.n <= LINEAR_MAX) {
         merge_linear(bpe, s, text);
-    } else if (!merge_heap(bpe, s, list.n, text)) {
+    } else if (!merge_in_order(bpe, s, list.n, text)) {
         return no_memory(s, err);
     }
     if (s->failed) return no_memory(s, err);

@@ -6,6 +6,7 @@
 #define MR_TEXT_BPE_H
 
 #include "base/error.h"
+#include "text/bpe_queue.h"
 #include "text/tokenizer_vocab.h"
 
 #include <stdbool.h>
@@ -77,6 +78,7 @@ typedef struct mr_bpe_scratch {
     size_t cap;
     uint64_t *heap;
     size_t n_heap, cap_heap;
+    mr_bpe_queue queue;
     mr_unused_merge *unused;
     size_t n_unused, cap_unused;
     bool failed;          /* memory ran out where no status could be returned */

@@ -93,6 +93,7 @@ mr_status mr_pretokenizer_run(mr_encoder *encoder, const char *text, size_t len,
 /* The stages for a `tokenizer.ggml.pre` value, and what it implies. MR_ERR_UNSUPPORTED lists the known values. */
 typedef struct mr_ggml_pre {
     bool ignore_merges, add_bos, no_bos, add_sep, lowercase;
+    bool nfc;           /* the model's own tokenizer normalizes to NFC, which the file has no key for */
     bool raw_utf8;      /* the vocabulary is not byte-level */
     bool escape_spaces; /* spaces are U+2581 */
 } mr_ggml_pre;

@@ -51,6 +51,11 @@ void mr_tokenizer_free(mr_tokenizer *t) {
 
 /* ---- finishing a tokenizer ---- */
 
+/* "<|end_of_sentence|>" with U+FF5C for the bars and U+2581 for the underlines. */
+#define DEEPSEEK_END                                                                                                   \
+    "<\xEF\xBD\x9C"                                                                                                    \
+    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"
+
 /* Texts that end a turn in the chat formats in use; they count when they are control tokens of the vocabulary. */
 static const char *const end_of_turn_texts[] = {
     "<|eot_id|>",
@@ -72,13 +77,11 @@ static const char *const end_of_turn_texts[] = {
     "<end_of_utterance>",
     "<eos>",
     "</s>",
-    "<|end_of_role|>",
     "<|user|>",
     "<|observation|>",
     "[EOS]",
     "[EOT]",
-    "<\xEF\xBD\x9C"
-    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+    DEEPSEEK_END,
     "<|endofturn|>",
     "[|endofturn|]",
     "<|role_end|>",
@@ -88,8 +91,7 @@ static const char *const end_of_turn_texts[] = {
 
 /* Texts of the list that end a generation only in the families that make them their end-of-turn token. */
 static bool needs_proof(const char *text) {
-    return strcmp(text, "<|user|>") == 0 || strcmp(text, "<|observation|>") == 0 ||
-           strcmp(text, "<|end_of_role|>") == 0;
+    return strcmp(text, "<|user|>") == 0 || strcmp(text, "<|observation|>") == 0;
 }
 
 static void mark_end_of_generation(mr_tokenizer *t) {
@@ -228,25 +230,6 @@ static bool repair(mr_buf *out, const char *text, size_t len) {
     return !out->failed;
 }
 
-/* Whether text is well-formed; quick on ASCII. */
-static bool is_well_formed(const char *text, size_t len) {
-    for (size_t i = 0; i < len;) {
-        uint64_t word;
-        if (len - i >= 8) {
-            memcpy(&word, text + i, 8);
-            if ((word & 0x8080808080808080u) == 0) {
-                i += 8;
-                continue;
-            }
-        }
-        uint32_t c;
-        bool valid;
-        i += mr_utf8_decode_checked(text + i, len - i, &c, &valid);
-        if (!valid) return false;
-    }
-    return true;
-}
-
 static mr_status push_all(mr_encoder *e, const mr_tokens *ids) {
     for (size_t i = 0; i < ids->n; i++) {
         mr_status status = push_id(e, ids->ids[i]);
@@ -267,7 +250,7 @@ mr_status mr_tokenizer_encode(const mr_tokenizer *tokenizer, const char *text, s
     e->special_text = (flags & MR_ENCODE_SPECIAL_TEXT) != 0;
     if (tokenizer->model == MR_MODEL_BPE) mr_bpe_scratch_init(&e->bpe, len);
     mr_status status = MR_OK;
-    if (!is_well_formed(text, len)) {
+    if (!mr_unicode_is_well_formed(text, len)) {
         if (!repair(&e->repaired, text, len)) status = mr_fail_nomem(err, len, "tokenizing a text");
         text = e->repaired.data;
         len = e->repaired.len;

@@ -292,6 +292,9 @@ static mr_status load_bpe(loader *l) {
     if (status == MR_OK) status = mr_vocab_build(&t->vocab, l->items, l->n, l->err);
     if (status == MR_OK) status = read_merges(l);
     if (status == MR_OK) status = mr_bpe_finish(&t->bpe, l->err);
+    if (status == MR_OK && l->traits.nfc) {
+        status = mr_normalizer_add(&t->normalizer, (mr_step){.kind = MR_STEP_NFC}, l->err);
+    }
     if (status == MR_OK && l->traits.escape_spaces) status = add_space_steps(l, false);
     if (status == MR_OK && t->bpe.byte_level) {
         status = mr_decoder_add(&t->decoder, (mr_decoder_op){.kind = MR_DECODE_BYTE_LEVEL, .raw = true}, l->err);

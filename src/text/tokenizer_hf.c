@@ -93,47 +93,100 @@ static mr_token find_known(const loader *l, const mr_json_value *text) {
 
 /* ---- merges ---- */
 
-static void add_merge(loader *l, const char *a, size_t n_a, const char *b, size_t n_b, uint32_t rank) {
-    mr_bpe *bpe = &l->t->bpe;
-    char small[512], *joined = small;
-    size_t skip = bpe->prefix != NULL && n_b >= bpe->prefix_len ? bpe->prefix_len : 0, n = n_a + n_b - skip;
-    mr_token left = mr_vocab_find(&l->known, a, n_a), right = mr_vocab_find(&l->known, b, n_b);
-    if (left < 0 || right < 0 || n > l->known.max_len) return; /* it can never be applied */
-    if (n > sizeof small) joined = malloc(n);
-    if (joined == NULL) return;
-    memcpy(joined, a, n_a);
-    memcpy(joined + n_a, b + skip, n_b - skip);
-    mr_token id = mr_vocab_find(&l->known, joined, n);
-    if (id >= 0) mr_bpe_add_merge(bpe, left, right, rank, id);
-    if (joined != small) free(joined);
+/* Merges are looked up a block at a time, so that the memory each needs is fetched while others are worked on. */
+enum { BLOCK = 16 };
+
+typedef struct merge {
+    const char *a, *b;
+    size_t n_a, n_b;
+    uint64_t hash_a, hash_b, hash;
+    mr_token left, right;
+    char *joined, small[64];
+    size_t n;
+} merge;
+
+typedef struct merge_block {
+    merge merges[BLOCK];
+    size_t n;
+    uint32_t rank; /* of the first */
+    bool failed;   /* memory ran out */
+} merge_block;
+
+static void prefetch(const mr_vocab *vocab, uint64_t hash) {
+    __builtin_prefetch(&vocab->slots[hash & vocab->mask]);
+}
+
+/* Joins the two strings of a merge whose parts are known. False when memory runs out. */
+static bool join(const loader *l, merge *m) {
+    const mr_bpe *bpe = &l->t->bpe;
+    size_t skip = bpe->prefix != NULL && m->n_b >= bpe->prefix_len ? bpe->prefix_len : 0;
+    m->joined = NULL;
+    m->n = m->n_a + m->n_b - skip;
+    m->left = mr_vocab_find_hashed(&l->known, m->hash_a, m->a, m->n_a);
+    m->right = mr_vocab_find_hashed(&l->known, m->hash_b, m->b, m->n_b);
+    if (m->left < 0 || m->right < 0 || m->n > l->known.max_len) return true; /* never applied */
+    m->joined = m->n <= sizeof m->small ? m->small : malloc(m->n);
+    if (m->joined == NULL) return false;
+    memcpy(m->joined, m->a, m->n_a);
+    memcpy(m->joined + m->n_a, m->b + skip, m->n_b - skip);
+    m->hash = mr_vocab_hash(m->joined, m->n);
+    prefetch(&l->known, m->hash);
+    return true;
+}
+
+static void flush_merges(loader *l, merge_block *block) {
+    for (size_t i = 0; i < block->n; i++) block->failed = !join(l, &block->merges[i]) || block->failed;
+    for (size_t i = 0; i < block->n; i++) {
+        merge *m = &block->merges[i];
+        if (m->joined == NULL) continue;
+        mr_token id = mr_vocab_find_hashed(&l->known, m->hash, m->joined, m->n);
+        if (id >= 0) mr_bpe_add_merge(&l->t->bpe, m->left, m->right, block->rank + (uint32_t)i, id);
+        if (m->joined != m->small) free(m->joined);
+    }
+    block->rank += (uint32_t)block->n;
+    block->n = 0;
+}
+
+static void add_merge(loader *l, merge_block *block, const char *a, size_t n_a, const char *b, size_t n_b) {
+    if (block->n == BLOCK) flush_merges(l, block);
+    merge *m = &block->merges[block->n++];
+    m->a = a;
+    m->b = b;
+    m->n_a = n_a;
+    m->n_b = n_b;
+    m->hash_a = mr_vocab_hash(a, n_a);
+    m->hash_b = mr_vocab_hash(b, n_b);
+    prefetch(&l->known, m->hash_a);
+    prefetch(&l->known, m->hash_b);
 }
 
 /* "left right", or ["left", "right"] */
 static mr_status read_merges(loader *l) {
     const mr_json_value *merges = mr_json_get(l->model, "merges");
-    if (!mr_json_is(merges, MR_JSON_ARRAY))
+    if (!mr_json_is(merges, MR_JSON_ARRAY)) {
         return mr_fail(l->err, MR_ERR_INVALID, "tokenizer.json: the BPE model has no merges");
+    }
     mr_status status = mr_bpe_reserve(&l->t->bpe, merges->len, l->err);
     if (status != MR_OK) return status;
-    const mr_json_value *merge = mr_json_first(merges);
-    uint32_t rank = 0;
-    for (uint32_t i = 0; i < merges->len; i++, merge = mr_json_next(merge)) {
-        if (mr_json_is(merge, MR_JSON_ARRAY) && merge->len == 2) {
-            const mr_json_value *a = mr_json_first(merge), *b = mr_json_next(a);
+    merge_block block = {0};
+    const mr_json_value *json = mr_json_first(merges);
+    for (uint32_t i = 0; i < merges->len; i++, json = mr_json_next(json)) {
+        if (mr_json_is(json, MR_JSON_ARRAY) && json->len == 2) {
+            const mr_json_value *a = mr_json_first(json), *b = mr_json_next(a);
             if (mr_json_is(a, MR_JSON_STRING) && mr_json_is(b, MR_JSON_STRING)) {
-                add_merge(l, a->text, a->len, b->text, b->len, rank++);
+                add_merge(l, &block, a->text, a->len, b->text, b->len);
                 continue;
             }
         }
-        if (!mr_json_is(merge, MR_JSON_STRING))
-            return mr_fail(l->err, MR_ERR_INVALID, "tokenizer.json: merge %u is no pair", i);
-        if (merge->len >= 8 && memcmp(merge->text, "#version", 8) == 0) continue;
-        const char *space = memchr(merge->text, ' ', merge->len);
+        bool text = mr_json_is(json, MR_JSON_STRING);
+        if (text && json->len >= 8 && memcmp(json->text, "#version", 8) == 0) continue;
+        const char *space = text ? memchr(json->text, ' ', json->len) : NULL;
         if (space == NULL) return mr_fail(l->err, MR_ERR_INVALID, "tokenizer.json: merge %u is no pair", i);
-        size_t n = (size_t)(space - merge->text);
-        add_merge(l, merge->text, n, space + 1, merge->len - n - 1, rank++);
+        size_t n = (size_t)(space - json->text);
+        add_merge(l, &block, json->text, n, space + 1, json->len - n - 1);
     }
-    return MR_OK;
+    flush_merges(l, &block);
+    return block.failed ? no_memory(l, merges->len) : MR_OK;
 }
 
 /* ---- byte-level vocabularies ---- */

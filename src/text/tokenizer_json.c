@@ -1,6 +1,7 @@
 #include "text/tokenizer_json.h"
 
 #include "base/utf8.h"
+#include "text/unicode.h"
 
 #include <locale.h>
 #include <stdlib.h>
@@ -220,7 +221,8 @@ static mr_status read_value(reader *r) {
 mr_status mr_json_parse(mr_json *json, char *text, size_t len, mr_error *err) {
     *json = (mr_json){.cap = len / 12 + 16};
     if (len > UINT32_MAX / 2) return mr_fail(err, MR_ERR_LIMIT, "a JSON document of %zu bytes is too long", len);
-    if (!mr_utf8_valid(text, len)) return mr_fail(err, MR_ERR_INVALID, "the JSON document is not valid UTF-8");
+    if (!mr_unicode_is_well_formed(text, len))
+        return mr_fail(err, MR_ERR_INVALID, "the JSON document is not valid UTF-8");
     json->values = malloc(json->cap * sizeof *json->values);
     if (json->values == NULL) return mr_fail_nomem(err, json->cap * sizeof *json->values, "a JSON document");
     reader r = {.json = json, .start = text, .at = text, .end = text + len, .err = err};

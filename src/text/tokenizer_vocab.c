@@ -42,6 +42,10 @@ mr_status mr_vocab_build(mr_vocab *vocab, const mr_vocab_item *items, size_t n, 
     memset(vocab->slots, 0xFF, n_slots * sizeof *vocab->slots);
     uint32_t at = 0;
     for (size_t i = 0; i < n; i++) {
+        const mr_vocab_item *ahead = i + 8 < n ? &items[i + 8] : NULL;
+        if (ahead != NULL && ahead->text != NULL) {
+            __builtin_prefetch(&vocab->slots[mr_vocab_hash(ahead->text, ahead->len) & vocab->mask]);
+        }
         vocab->offset[i] = at;
         vocab->offset[i + 1] = at + items[i].len;
         if (items[i].text == NULL) continue;

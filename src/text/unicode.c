@@ -98,6 +98,29 @@ uint32_t mr_unicode_fold(uint32_t c) {
     return map_case(mr_unicode_fold_runs, mr_unicode_fold_runs_n, c);
 }
 
+bool mr_unicode_is_well_formed(const char *text, size_t len) {
+    for (size_t i = 0; i < len;) {
+        uint64_t word;
+        if (len - i >= 8) {
+            memcpy(&word, text + i, 8);
+            if ((word & 0x8080808080808080u) == 0) {
+                i += 8;
+                continue;
+            }
+        }
+        const uint8_t *s = (const uint8_t *)text + i;
+        if (s[0] >= 0xC2 && s[0] < 0xE0 && len - i >= 2 && (s[1] & 0xC0) == 0x80) {
+            i += 2;
+            continue;
+        }
+        uint32_t c;
+        bool valid;
+        i += mr_utf8_decode_checked(text + i, len - i, &c, &valid);
+        if (!valid) return false;
+    }
+    return true;
+}
+
 uint8_t mr_unicode_find_script(const char *name, size_t len) {
     for (size_t s = 1; s < mr_unicode_scripts_n; s++) {
         const char *p = mr_unicode_script_names[s];

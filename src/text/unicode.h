@@ -116,6 +116,9 @@ size_t mr_unicode_lower(uint32_t c, uint32_t out[2]);
 /* Simple case folding. */
 uint32_t mr_unicode_fold(uint32_t c);
 
+/* Whether text[0..len) is well-formed UTF-8; quicker than mr_utf8_valid on long texts. */
+bool mr_unicode_is_well_formed(const char *text, size_t len);
+
 /* Index of a script by name ("Han", case and `_`, `-`, space ignored), or 0. */
 uint8_t mr_unicode_find_script(const char *name, size_t len);
 

