@@ -136,6 +136,9 @@ static bool want_reverse(jj_rt *rt, jj_value v, bool *reverse) {
     if (v.kind != JJ_MISSING && !mr_jj_index(v, &i)) {
         return mr_jj_raise(rt, JJ_ERR_TYPE, "'%s' object cannot be interpreted as an integer", mr_jj_type_name(v));
     }
+    if (i < INT32_MIN || i > INT32_MAX) {
+        return mr_jj_raise(rt, JJ_ERR_OVERFLOW, "Python int too large to convert to C int");
+    }
     *reverse = i != 0;
     return true;
 }
