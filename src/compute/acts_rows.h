@@ -11,12 +11,12 @@
 
 #include <math.h>
 
-static void row_f32(const float *x, size_t n_in, uint8_t *row) {
+static inline void row_f32(const float *x, size_t n_in, uint8_t *row) {
     memcpy(row, x, n_in * sizeof(float));
 }
 
 /* Subnormal results become zero, as bf16 dot product instructions read them. */
-static void row_bf16(const float *x, size_t n_in, uint8_t *row) {
+static inline void row_bf16(const float *x, size_t n_in, uint8_t *row) {
     uint16_t *out = (uint16_t *)row;
     for (size_t i = 0; i < n_in; i++) {
         uint32_t bits;
@@ -67,7 +67,7 @@ static inline void q8_values(const float *x, int n, float factor, int8_t *q) {
     }
 }
 
-static void row_q8_32(const float *x, size_t n_in, uint8_t *row) {
+static inline void row_q8_32(const float *x, size_t n_in, uint8_t *row) {
     int8_t *q = (int8_t *)row;
     mr_q8_32_meta *meta = (mr_q8_32_meta *)(row + n_in);
     for (size_t b = 0; b < n_in / 32; b++, x += 32, q += 32) {
@@ -105,7 +105,7 @@ static inline void q8_256_sums(mr_q8_256 *block, mr_q8_256_meta *meta) {
     meta->unused[0] = meta->unused[1] = 0;
 }
 
-static void row_q8_256(const float *x, size_t n_in, uint8_t *row) {
+static inline void row_q8_256(const float *x, size_t n_in, uint8_t *row) {
     mr_q8_256 *block = (mr_q8_256 *)row;
     mr_q8_256_meta *meta = (mr_q8_256_meta *)(row + n_in / 256 * sizeof(mr_q8_256));
     for (size_t b = 0; b < n_in / 256; b++, x += 256, block++, meta++) {
