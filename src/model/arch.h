@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* A bound that no real model reaches. */
-enum { MR_MAX_LAYERS = 1024 };
+enum { MR_MAX_LAYERS = 1024, MR_MAX_STREAMS = 4 };
 
 typedef enum mr_norm { MR_NORM_RMS, MR_NORM_LAYER } mr_norm;
 
@@ -35,6 +35,7 @@ typedef struct mr_arch {
     bool embd_scale_sqrt;     /* embeddings are multiplied by sqrt(n_embd) */
     bool logit_scale_divides; /* the metadata's logit_scale divides the logits instead of multiplying them */
     bool qk_norm_after_rope;
+    bool altup;                           /* several residual streams, of which layers update one (arXiv:2301.13310) */
     bool v_norm;                          /* values are normed by head, without weights */
     bool attn_scale_one;                  /* scores are not divided by the root of the head's size */
     bool mla;                             /* keys and values are kept compressed (DeepSeek-V2, arXiv:2405.04434) */
@@ -77,6 +78,7 @@ typedef struct mr_hparams {
     uint32_t window;                   /* sliding window of layers that have one; 0 = none */
     bool layer_is_full[MR_MAX_LAYERS]; /* with a window: whether a layer attends to everything nevertheless */
     uint32_t n_layer_kv;               /* the layers behind these attend to keys and values of an earlier one */
+    uint32_t n_stream;                 /* residual streams */
     uint32_t n_embd_per_layer; /* values that every layer gets of a token beside the residual stream, 0 = none */
     float attn_scale, attn_softcap, logit_softcap;
     float embd_scale, residual_scale, logit_scale;

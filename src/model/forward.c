@@ -75,15 +75,21 @@ static void forward_body(mr_worker *worker, void *arg) {
     embed(p, worker);
     if (!barrier_go_on(p, worker, 0)) return;
     if (p->model->hparams.n_embd_per_layer > 0) mr_per_layer_inputs(p, worker);
+    bool altup = p->model->hparams.arch->altup;
+    if (altup) mr_altup_begin(p, worker);
     for (uint32_t il = 0; il < p->model->hparams.n_layer; il++) {
+        if (altup) mr_altup_predict(p, worker, il);
         mr_attention_block(p, worker, il);
         if (!barrier_go_on(p, worker, 1)) return;
+        if (altup) mr_altup_join(p, worker);
         mr_ffn_block(p, worker, il);
         if (!barrier_go_on(p, worker, 0)) return;
+        if (altup) mr_altup_correct(p, worker, il);
         if (!mr_layer_has_tail(&p->model->layers[il])) continue;
         mr_layer_tail(p, worker, il);
         mr_barrier(worker);
     }
+    if (altup) mr_altup_end(p, worker);
     project_logits(p, worker);
 }
 

@@ -77,6 +77,19 @@ void mr_per_layer_inputs(const mr_pass *p, mr_worker *worker);
 bool mr_layer_has_tail(const mr_layer *layer);
 void mr_layer_tail(const mr_pass *p, mr_worker *worker, uint32_t il);
 
+/* Models with several residual streams (arch.altup): making them from the first, which is buffers.x; what comes before
+ * the attention, between it and the FFN, and behind the FFN of a layer; and joining them in buffers.x at the end. Each
+ * ends with a barrier. */
+void mr_altup_begin(const mr_pass *p, mr_worker *worker);
+void mr_altup_predict(const mr_pass *p, mr_worker *worker, uint32_t il);
+void mr_altup_join(const mr_pass *p, mr_worker *worker);
+void mr_altup_correct(const mr_pass *p, mr_worker *worker, uint32_t il);
+void mr_altup_end(const mr_pass *p, mr_worker *worker);
+
+/* buffers.block = up(act(gate x) * the layer's own embedding of the token) for x [n_tokens, n_embd]. Ends with a
+ * barrier. */
+void mr_own_embedding_block(const mr_pass *p, mr_worker *worker, uint32_t il, const float *x);
+
 /* h = act(gate x) * up x (or act(up x)) for the prepared inputs; no barrier before, one inside where it is needed, none
  * behind. */
 void mr_ffn_hidden(const mr_pass *p, mr_worker *worker, const mr_inputs *in, const mr_layer *layer);

@@ -64,10 +64,20 @@ static void need_mla(needs *n, const mr_mla *mla) {
     for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) need_kind(n, matrices[i]);
 }
 
+static void need_altup(needs *n, const mr_altup *altup) {
+    need_kind(n, altup->router.w);
+    need_kind(n, altup->laurel_down.w);
+    need_kind(n, altup->laurel_up.w);
+}
+
 static needs find_needs(const mr_model *model) {
     needs n = {.block = model->hparams.residual_scale != 1.0f};
     need_kind(&n, model->output.w);
     need_kind(&n, model->per_layer.from_embd.w);
+    for (size_t i = 0; i < MR_MAX_STREAMS - 1; i++) {
+        need_kind(&n, model->streams_in[i].w);
+        need_kind(&n, model->streams_out[i].w);
+    }
     for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
         const mr_layer *layer = &model->layers[il];
         const mr_linear *linears[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
@@ -80,6 +90,7 @@ static needs find_needs(const mr_model *model) {
             need_kind(&n, layer->own.up.w);
             n.block = true;
         }
+        if (layer->altup.router.w != NULL) need_altup(&n, &layer->altup);
         if (layer->attn_post_norm.weight != NULL || layer->ffn_post_norm.weight != NULL || layer->experts != NULL)
             n.block = true;
         const mr_experts *e = layer->experts;
@@ -118,6 +129,15 @@ static bool alloc_tokens(mr_model *model, const needs *n) {
     if (h->n_embd_per_layer > 0) {
         ok = (b->per_layer = alloc_rows(T, (size_t)h->n_layer * h->n_embd_per_layer)) && ok;
         ok = (b->own = alloc_rows(T, h->n_embd_per_layer)) && ok;
+    }
+    b->streams[0] = b->x;
+    if (h->n_stream > 1) {
+        size_t rank = mr_matrix_n_out(model->layers[0].altup.laurel_down.w);
+        for (uint32_t i = 1; i < h->n_stream; i++) ok = (b->streams[i] = alloc_rows(T, h->n_embd)) && ok;
+        ok = (b->predicted = alloc_rows(T, h->n_embd)) && ok;
+        ok = (b->laurel = alloc_rows(T, h->n_embd)) && ok;
+        ok = (b->laurel_low = alloc_rows(T, rank)) && ok;
+        ok = (b->modal = alloc_rows(T, h->n_stream)) && ok;
     }
     if (h->kv_lora_rank > 0) {
         ok = (b->q_latent = alloc_rows(T, h->q_lora_rank)) && ok;
@@ -158,8 +178,9 @@ static bool alloc_acts(mr_model *model, const needs *n) {
     size_t widest = widest_input(model), n_slots = (size_t)MR_BATCH_MAX * h->n_expert_used;
     bool ok = true;
     b->private_norm = 0;
-    size_t n_per_layer = (size_t)h->n_layer * h->n_embd_per_layer;
-    size_t at = ((widest > n_per_layer ? widest : n_per_layer) * sizeof(float) + 63) / 64 * 64;
+    size_t n_norm = (size_t)h->n_layer * h->n_embd_per_layer; /* the most floats that private_norm takes up */
+    if (n_norm < (size_t)h->n_stream * h->n_embd) n_norm = (size_t)h->n_stream * h->n_embd;
+    size_t at = ((widest > n_norm ? widest : n_norm) * sizeof(float) + 63) / 64 * 64;
     for (int kind = 0; kind < MR_N_ACTS_KINDS; kind++) {
         if (!n->kinds[kind]) continue;
         size_t stride = mr_acts_stride((mr_acts_kind)kind, widest);
@@ -208,6 +229,9 @@ void mr_forward_buffers_free(mr_model *model) {
                        b->shared_weight,
                        b->chosen_weight};
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) free(floats[i]);
+    float *altup[] = {b->predicted, b->laurel, b->laurel_low, b->modal};
+    for (size_t i = 0; i < sizeof altup / sizeof altup[0]; i++) free(altup[i]);
+    for (size_t i = 1; i < MR_MAX_STREAMS; i++) free(b->streams[i]);
     for (int i = 0; i < MR_N_ROPES; i++) free(b->cosines[i]), free(b->sines[i]);
     for (int kind = 0; kind < MR_N_ACTS_KINDS; kind++) free(b->acts[kind]);
     free(b->chosen);

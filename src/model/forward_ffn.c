@@ -1,7 +1,27 @@
 #include "model/forward.h"
 
+#include <math.h>
+
 bool mr_gate_up_apart(const mr_layer *layer) {
-    return layer->gate.bias != NULL || layer->up.bias != NULL || mr_kind_of(layer->gate.w) != mr_kind_of(layer->up.w);
+    return layer->sparsity != 0.0f || layer->gate.bias != NULL || layer->up.bias != NULL ||
+           mr_kind_of(layer->gate.w) != mr_kind_of(layer->up.w);
+}
+
+/* h = relu(h - what all but the largest gates of a normally distributed token are below) (Gemma 3n). */
+static void cut_gates(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
+    const mr_forward_buffers *b = &p->model->buffers;
+    size_t n = layer->dims.n_ff, begin, end;
+    mr_share(worker, p->n_tokens, 1, &begin, &end);
+    for (size_t t = begin; t < end; t++) {
+        float *gate = b->h + t * n, sums[16] = {0}, mean = 0.0f, square = 0.0f;
+        for (size_t i = 0; i < n; i++) sums[i % 16] += gate[i];
+        for (size_t i = 0; i < 16; i++) mean += sums[i] / (float)n, sums[i] = 0.0f;
+        for (size_t i = 0; i < n; i++) sums[i % 16] += (gate[i] - mean) * (gate[i] - mean);
+        for (size_t i = 0; i < 16; i++) square += sums[i] / (float)n;
+        float cutoff = mean + sqrtf(square) * layer->sparsity;
+        for (size_t i = 0; i < n; i++) gate[i] = gate[i] > cutoff ? gate[i] - cutoff : 0.0f;
+    }
+    mr_barrier(worker);
 }
 
 /* h = act(h) (* h_up), shared out over the members. A barrier before is the caller's. */
@@ -32,6 +52,7 @@ void mr_ffn_hidden(const mr_pass *p, mr_worker *worker, const mr_inputs *in, con
                                         mr_product(in, &layer->up, b->h_up, false)};
         mr_matmul(worker, items, 2, p->n_tokens);
         mr_barrier(worker);
+        if (layer->sparsity != 0.0f) cut_gates(p, worker, layer);
         activate(p, worker, layer, b->h_up);
     } else {
         mr_matmul_glu(worker, layer->gate.w, layer->up.w, h->arch->act, mr_input_for(in, layer->gate.w), b->h,

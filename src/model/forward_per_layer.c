@@ -31,11 +31,10 @@ void mr_per_layer_inputs(const mr_pass *p, mr_worker *worker) {
 }
 
 bool mr_layer_has_tail(const mr_layer *layer) {
-    return layer->own.gate.w != NULL || layer->out_scale != 1.0f;
+    return layer->altup.router.w == NULL && (layer->own.gate.w != NULL || layer->out_scale != 1.0f);
 }
 
-/* buffers.block = up(act(gate x) * the layer's embedding of the token), with a barrier behind it. */
-static void compute_own(const mr_pass *p, mr_worker *worker, uint32_t il) {
+void mr_own_embedding_block(const mr_pass *p, mr_worker *worker, uint32_t il, const float *x) {
     const mr_model *model = p->model;
     const mr_hparams *h = &model->hparams;
     const mr_forward_buffers *b = &model->buffers;
@@ -43,14 +42,14 @@ static void compute_own(const mr_pass *p, mr_worker *worker, uint32_t il) {
     size_t n = h->n_embd_per_layer, begin, end;
     mr_inputs in = {0}, gated = {0};
     mr_want_input(&in, own->gate.w);
-    mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, NULL, p->n_tokens, NULL);
+    mr_prepare_inputs(p, worker, &in, x, h->n_embd, NULL, p->n_tokens, NULL);
     const mr_matmul_item gate = mr_product(&in, &own->gate, b->own, false);
     mr_matmul(worker, &gate, 1, p->n_tokens);
     mr_barrier(worker);
     mr_share(worker, p->n_tokens, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) {
-        float *x = b->own + t * n;
-        model->ops->glu(h->arch->act, x, b->per_layer + (t * h->n_layer + il) * n, n, x);
+        float *own_gate = b->own + t * n;
+        model->ops->glu(h->arch->act, own_gate, b->per_layer + (t * h->n_layer + il) * n, n, own_gate);
     }
     mr_barrier(worker);
     mr_want_input(&gated, own->up.w);
@@ -65,7 +64,7 @@ void mr_layer_tail(const mr_pass *p, mr_worker *worker, uint32_t il) {
     const mr_layer *layer = &model->layers[il];
     const mr_forward_buffers *b = &model->buffers;
     size_t n_embd = model->hparams.n_embd, begin, end;
-    if (layer->own.gate.w != NULL) compute_own(p, worker, il);
+    if (layer->own.gate.w != NULL) mr_own_embedding_block(p, worker, il, b->x);
     mr_share(worker, p->n_tokens, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) {
         float *x = b->x + t * n_embd, *block = b->block + t * n_embd;

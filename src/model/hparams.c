@@ -330,6 +330,13 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
                        n_shared, h->n_embd_per_layer);
     }
     h->n_layer_kv = h->n_layer - n_shared;
+    h->n_stream = h->arch->altup ? need_u32(&r, "altup.num_inputs", MR_MAX_STREAMS) : 1;
+    uint32_t active = 0;
+    mr_gguf_u32(gguf, full_key(&r, "altup.active_idx", key), &active);
+    if (r.status == MR_OK && active != 0) {
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "the model's layers update residual stream %u; only 0 is supported",
+                       active);
+    }
     read_window(&r, h);
     read_rope(&r, h);
     read_scales(&r, h);

@@ -140,9 +140,53 @@ static mr_status load_tail(mr_loader *l, uint32_t il, mr_layer *layer) {
     return status;
 }
 
+/* The rank of LAuReL shows in its matrices. */
+static mr_status load_altup(mr_loader *l, uint32_t il, mr_altup *altup) {
+    const mr_hparams *h = &l->model->hparams;
+    size_t n = h->n_stream, n_embd = h->n_embd;
+    char name[NAME_BYTES];
+    mr_status status = mr_load_linear(l, in_layer(il, "altup_router", name), n, n_embd, &altup->router);
+    if (status == MR_OK)
+        status = mr_load_norm(l, in_layer(il, "altup_router_norm", name), n_embd, true, &altup->router_norm);
+    for (size_t i = 0; status == MR_OK && i < n_embd; i++) altup->router_norm.weight[i] /= (float)n_embd;
+    if (status == MR_OK)
+        status = mr_load_floats(l, in_layer(il, "altup_predict_coef.weight", name), n * n, n, &altup->predict);
+    if (status == MR_OK)
+        status = mr_load_floats(l, in_layer(il, "altup_correct_coef.weight", name), n, n, &altup->correct);
+    if (status == MR_OK)
+        status = mr_load_vector(l, in_layer(il, "altup_correct_scale.weight", name), n_embd, &altup->correct_scale);
+    if (status != MR_OK) return status;
+    const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, in_layer(il, "laurel_l.weight", name));
+    size_t rank = tensor != NULL && tensor->shape[1] <= n_embd ? (size_t)tensor->shape[1] : 1;
+    status = mr_load_linear(l, in_layer(il, "laurel_l", name), rank, n_embd, &altup->laurel_down);
+    if (status == MR_OK) status = mr_load_linear(l, in_layer(il, "laurel_r", name), n_embd, rank, &altup->laurel_up);
+    if (status == MR_OK)
+        status = mr_load_norm(l, in_layer(il, "laurel_post_norm", name), n_embd, true, &altup->laurel_norm);
+    return status;
+}
+
+static void free_altup(mr_altup *altup) {
+    mr_linear *linears[] = {&altup->router, &altup->laurel_down, &altup->laurel_up};
+    for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) mr_free_linear(linears[i]);
+    float *floats[] = {altup->router_norm.weight, altup->router_norm.bias, altup->laurel_norm.weight,
+                       altup->laurel_norm.bias,   altup->predict,          altup->correct,
+                       altup->correct_scale};
+    for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) free(floats[i]);
+}
+
+/* How many standard deviations above their mean gates begin to count; minus infinity where all do. */
+static void read_sparsity(mr_loader *l, uint32_t il, mr_layer *layer) {
+    char key[NAME_BYTES];
+    float scale = 0.0f;
+    snprintf(key, sizeof key, "%s.activation_sparsity_scale", l->model->hparams.arch->name);
+    const mr_gguf_value *list = mr_gguf_find(l->gguf, key);
+    if (list != NULL && mr_gguf_array_f32(list, il, &scale) && isfinite(scale)) layer->sparsity = scale;
+}
+
 static mr_status load_ffn(mr_loader *l, uint32_t il, mr_layer *layer) {
     const mr_hparams *h = &l->model->hparams;
     char name[NAME_BYTES];
+    read_sparsity(l, il, layer);
     mr_status status = h->arch->xielu ? load_xielu(l, il, layer) : MR_OK;
     if (status == MR_OK) status = load_gate_up(l, il, layer->dims.n_ff, &layer->gate, &layer->up);
     if (status != MR_OK) return status;
@@ -161,6 +205,7 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
     if (status == MR_OK) status = load_attention(l, il, layer);
     if (status == MR_OK) status = mr_layer_has_experts(h, il) ? mr_load_experts(l, il, layer) : load_ffn(l, il, layer);
     if (status == MR_OK) status = load_tail(l, il, layer);
+    if (status == MR_OK && h->arch->altup) status = load_altup(l, il, &layer->altup);
     return status;
 }
 
@@ -175,6 +220,7 @@ void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert) {
         free(norms[i]->weight);
         free(norms[i]->bias);
     }
+    free_altup(&layer->altup);
     free(layer->sinks);
     free(layer->q_norm.weight);
     free(layer->k_norm.weight);

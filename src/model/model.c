@@ -65,6 +65,18 @@ static mr_status load_per_layer(mr_loader *l) {
     return status;
 }
 
+static mr_status load_streams(mr_loader *l) {
+    mr_model *model = l->model;
+    size_t n = model->hparams.n_embd, n_maps = model->hparams.n_stream - 1;
+    mr_status status = MR_OK;
+    for (size_t i = 0; i < n_maps && status == MR_OK; i++) {
+        status = mr_load_rows(l, "altup_proj.weight", i * n, n, n_maps * n, n, &model->streams_in[i].w);
+        if (status == MR_OK)
+            status = mr_load_rows(l, "altup_unembd_proj.weight", i * n, n, n_maps * n, n, &model->streams_out[i].w);
+    }
+    return status;
+}
+
 static mr_status load_output(mr_loader *l) {
     mr_model *model = l->model;
     const mr_hparams *h = &model->hparams;
@@ -177,6 +189,7 @@ static mr_status load_all(mr_loader *l) {
     if (status == MR_OK) status = mr_team_new(&model->team, threads_for(l), l->err);
     if (status == MR_OK) status = load_embedding(l);
     if (status == MR_OK) status = load_per_layer(l);
+    if (status == MR_OK) status = load_streams(l);
     if (status == MR_OK) status = load_ropes(l);
     if (status != MR_OK) return status;
     model->layers = calloc(model->hparams.n_layer, sizeof *model->layers);
@@ -217,6 +230,10 @@ void mr_model_free(mr_model *model) {
         mr_free_layer(&model->layers[il], model->hparams.n_head, model->hparams.n_expert);
     }
     free(model->layers);
+    for (size_t i = 0; i < MR_MAX_STREAMS - 1; i++) {
+        mr_free_linear(&model->streams_in[i]);
+        mr_free_linear(&model->streams_out[i]);
+    }
     mr_free_linear(&model->per_layer.from_embd);
     free(model->per_layer.norm.weight);
     free(model->per_layer.norm.bias);

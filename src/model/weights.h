@@ -60,6 +60,18 @@ typedef struct mr_mla {
 
 enum { MR_N_KV_TYPES = MR_KV_F32 + 1 };
 
+/* Alternating updates (Baykal et al., arXiv:2301.13310) and the learned augmented residual layer (LAuReL,
+ * arXiv:2411.07501) of a layer. router.w NULL: there are none. */
+typedef struct mr_altup {
+    mr_linear router;            /* [n_stream, n_embd] */
+    mr_norm_weights router_norm; /* divided by n_embd */
+    float *predict;              /* [n_stream, n_stream, n_stream]: of each stream from each, by the router's values */
+    float *correct;              /* [n_stream, n_stream] */
+    float *correct_scale;        /* [n_embd] */
+    mr_linear laurel_down, laurel_up; /* [rank, n_embd], [n_embd, rank] */
+    mr_norm_weights laurel_norm;
+} mr_altup;
+
 /* A layer; parts that its model lacks are NULL. */
 typedef struct mr_layer {
     mr_layer_dims dims;
@@ -78,6 +90,8 @@ typedef struct mr_layer {
     mr_experts *experts; /* NULL = dense */
     uint32_t kv_source;  /* the layer whose keys and values it attends to */
     mr_own_embedding own;
+    mr_altup altup;
+    float sparsity;  /* gates below mean + sparsity * standard deviation of their token are cut; 0 = none are */
     float out_scale; /* of the residual stream behind the layer */
 } mr_layer;
 
@@ -105,6 +119,9 @@ typedef struct mr_forward_buffers {
     float *h_up;                         /* the same; only where gate and up can't be fused */
     float *block; /* [ffn rows, n_embd] output of a block before it is normed or scaled; only where that happens */
     float *cosines[MR_N_ROPES], *sines[MR_N_ROPES]; /* [tokens, n_rot / 2] */
+    float *streams[MR_MAX_STREAMS];                 /* [tokens, n_embd] residual streams; the first is x */
+    float *predicted, *laurel, *laurel_low;         /* [tokens, n_embd], [tokens, n_embd], [tokens, rank] */
+    float *modal;                                   /* [tokens, n_stream] the router's values */
     float *per_layer, *own;         /* [tokens, n_layer, n_embd_per_layer], [tokens, n_embd_per_layer] */
     float *logits;                  /* [MR_LOGITS_ROWS, n_vocab] */
     float *router;                  /* [tokens, n_expert] */
@@ -144,6 +161,9 @@ struct mr_model {
         mr_linear from_embd; /* [n_layer * n_embd_per_layer, n_embd] */
         mr_norm_weights norm;
     } per_layer;
+
+    /* Maps of the first residual stream to the others, and of those back at the end; [n_embd, n_embd] each. */
+    mr_linear streams_in[MR_MAX_STREAMS - 1], streams_out[MR_MAX_STREAMS - 1];
 
     mr_layer *layers; /* [n_layer] */
     mr_norm_weights output_norm;
