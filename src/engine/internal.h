@@ -76,6 +76,7 @@ struct mr_engine {
     size_t n_holders; /* the engine's owner and every request; the last frees this struct */
     mr_request *first_waiting, *last_waiting;
     size_t n_waiting, n_running;
+    size_t n_admitting; /* taken from the waiting list and not yet among the running: 0 or 1 */
     uint64_t n_arrivals;
     mr_cancel *abort; /* breaks the running forward pass off; NULL when there was no memory for one */
     size_t n_in_pass; /* tokens in the running forward pass, 0 between passes */

@@ -117,14 +117,15 @@ static bool copy_params(mr_request *r, const mr_request_params *params) {
 static mr_status enqueue(mr_engine *engine, mr_request *request, mr_error *err) {
     pthread_mutex_lock(&engine->lock);
     mr_status status = MR_OK;
-    size_t most = (size_t)engine->max_queue + engine->max_concurrent, n = engine->n_waiting + engine->n_running;
+    size_t most = (size_t)engine->max_queue + engine->max_concurrent;
+    size_t n_waiting = engine->n_waiting + engine->n_admitting;
     if (engine->stopping) {
         status = mr_fail(err, MR_ERR_CANCELLED, "the model is being unloaded");
-    } else if (n >= most) {
+    } else if (n_waiting + engine->n_running >= most) {
         status = mr_fail(err, MR_ERR_LIMIT,
                          "too many requests: %zu are running and %zu are waiting, and at most %u may wait; "
                          "try again later",
-                         engine->n_running, engine->n_waiting, engine->max_queue);
+                         engine->n_running, n_waiting, engine->max_queue);
     } else {
         request->arrival = ++engine->n_arrivals;
         request->submit_ns = mr_clock_ns();

@@ -87,6 +87,7 @@ static void put_back(mr_engine *engine, mr_request *r) {
     engine->n_refused_at = mr_kv_blocks_n_available(engine->memory.blocks);
     pthread_mutex_lock(&engine->lock);
     bool abandoned = r->abandoned;
+    engine->n_admitting = 0;
     if (!abandoned) mr_waiting_push_front(engine, r);
     pthread_mutex_unlock(&engine->lock);
     if (abandoned) mr_request_destroy(r);
@@ -103,6 +104,7 @@ static bool admit_one(mr_engine *engine) {
     if (r != NULL && !hopeless) {
         mr_waiting_pop(engine);
         r->state = MR_REQUEST_RUNNING; /* its owner must not destroy it now */
+        engine->n_admitting = 1;
     }
     pthread_mutex_unlock(&engine->lock);
     if (r == NULL || hopeless) return false;
@@ -116,6 +118,7 @@ static bool admit_one(mr_engine *engine) {
         return false;
     }
     pthread_mutex_lock(&engine->lock);
+    engine->n_admitting = 0;
     running_insert(r);
     note_start(engine, r, n_reused);
     if (status != MR_OK) {
