@@ -22,6 +22,7 @@ struct mr_detokenizer {
     mr_buf *out;                     /* where text goes at the moment; NULL: nowhere (prompt tokens) */
     char tail[4];                    /* bytes of a character that is not complete */
     size_t n_tail;
+    mr_regex_scratch regex; /* of all REPLACE operations */
     bool failed;
 };
 
@@ -229,12 +230,11 @@ static void feed_replace(mr_detokenizer *d, size_t k, const char *text, size_t l
     const mr_decoder_op *op = &d->tokenizer->decoder.ops[k];
     mr_buf *out = &d->work[k];
     mr_buf_clear(out);
-    mr_regex_scratch scratch = {0};
     mr_regex_iter iter = {0};
     size_t at = 0, begin, end;
     for (;;) {
         if (op->regex != NULL) {
-            if (mr_regex_next(op->regex, &scratch, text, len, &iter, &begin, &end) != MR_REGEX_FOUND) break;
+            if (mr_regex_next(op->regex, &d->regex, text, len, &iter, &begin, &end) != MR_REGEX_FOUND) break;
         } else {
             begin = at;
             while (op->len > 0 && len - begin >= op->len && memcmp(text + begin, op->text, op->len) != 0) begin++;
@@ -245,7 +245,6 @@ static void feed_replace(mr_detokenizer *d, size_t k, const char *text, size_t l
         mr_buf_append(out, op->content, op->content_len);
         at = end;
     }
-    mr_regex_scratch_free(&scratch);
     mr_buf_append(out, text + at, len - at);
     d->failed = d->failed || out->failed;
     feed(d, k + 1, mr_buf_cstr(out), out->len);
@@ -553,6 +552,7 @@ void mr_detokenizer_free(mr_detokenizer *stream) {
         mr_buf_free(&stream->states[i].held);
         mr_buf_free(&stream->work[i]);
     }
+    mr_regex_scratch_free(&stream->regex);
     free(stream);
 }
 

@@ -11,7 +11,15 @@ typedef struct compiler {
     mr_regex *re;
     mr_error *err;
     mr_status status;
+    uint32_t n_visits; /* of nodes; repeats visit their bodies again and again */
 } compiler;
+
+/* Counts a visit; false when repeats unfold too far, also those that emit nothing. */
+static bool visit(compiler *c) {
+    if (c->status == MR_OK && ++c->n_visits > MR_REGEX_MAX_VISITS)
+        c->status = mr_fail(c->err, MR_ERR_LIMIT, "pattern: its nested repeats unfold too far");
+    return c->status == MR_OK;
+}
 
 static uint32_t emit(compiler *c, mr_instr instr) {
     mr_regex *re = c->re;
@@ -36,9 +44,9 @@ static uint32_t emit(compiler *c, mr_instr instr) {
 }
 
 /* Length of what the node matches, in characters. */
-static void width(const mr_node *node, uint64_t *min, uint64_t *max) {
+static void width(compiler *c, const mr_node *node, uint64_t *min, uint64_t *max) {
     *min = *max = 0;
-    if (node == NULL) return;
+    if (node == NULL || !visit(c)) return;
     uint64_t a, b;
     switch (node->kind) {
     case MR_NODE_SET:
@@ -46,7 +54,7 @@ static void width(const mr_node *node, uint64_t *min, uint64_t *max) {
         break;
     case MR_NODE_SEQ:
         for (const mr_node *n = node->child; n != NULL; n = n->next) {
-            width(n, &a, &b);
+            width(c, n, &a, &b);
             *min += a;
             *max += b;
         }
@@ -54,18 +62,18 @@ static void width(const mr_node *node, uint64_t *min, uint64_t *max) {
     case MR_NODE_ALT:
         *min = UINT64_MAX;
         for (const mr_node *n = node->child; n != NULL; n = n->next) {
-            width(n, &a, &b);
+            width(c, n, &a, &b);
             if (a < *min) *min = a;
             if (b > *max) *max = b;
         }
         break;
     case MR_NODE_REPEAT:
-        width(node->child, &a, &b);
+        width(c, node->child, &a, &b);
         *min = a * node->min;
         *max = b == 0 ? 0 : node->max == MR_REGEX_INFINITE ? MR_REGEX_INFINITE : b * node->max;
         break;
     case MR_NODE_ATOMIC:
-        width(node->child, min, max);
+        width(c, node->child, min, max);
         break;
     default:
         break;
@@ -98,7 +106,7 @@ static void compile_alternatives(compiler *c, const mr_node *node) {
 /* body* as a loop; a body that can match nothing leaves the loop when it did. */
 static void compile_loop(compiler *c, const mr_node *body, mr_greed greed) {
     uint64_t min, max;
-    width(body, &min, &max);
+    width(c, body, &min, &max);
     bool guard = min == 0;
     uint32_t slot = c->re->n_slots;
     if (guard && ++c->re->n_slots > MR_REGEX_MAX_SLOTS) {
@@ -151,7 +159,7 @@ static void compile_repeat(compiler *c, const mr_node *node) {
 static void compile_look(compiler *c, const mr_node *node) {
     uint64_t min = 0, max = 0;
     if (node->behind) {
-        width(node->child, &min, &max);
+        width(c, node->child, &min, &max);
         if (max > 1000) {
             c->status = mr_fail(c->err, MR_ERR_INVALID, "pattern: a look-behind has no bounded length");
             return;
@@ -168,7 +176,7 @@ static void compile_look(compiler *c, const mr_node *node) {
 }
 
 static void compile(compiler *c, const mr_node *node) {
-    if (node == NULL || c->status != MR_OK) return;
+    if (node == NULL || !visit(c)) return;
     switch (node->kind) {
     case MR_NODE_EMPTY:
         break;
@@ -290,7 +298,6 @@ typedef struct matcher {
     const char *text;
     size_t len;
     size_t must_end; /* a look-behind body has to end here; SIZE_MAX: anywhere */
-    uint64_t steps, max_steps;
     size_t marks[MR_REGEX_MAX_SLOTS];
     mr_regex_result error;
 } matcher;
@@ -302,6 +309,10 @@ void mr_regex_scratch_free(mr_regex_scratch *scratch) {
 
 static bool push(matcher *m, struct mr_regex_frame frame) {
     mr_regex_scratch *s = m->scratch;
+    if (s->n == MR_REGEX_MAX_FRAMES) {
+        m->error = MR_REGEX_LIMIT;
+        return false;
+    }
     if (s->n == s->cap) {
         size_t cap = s->cap == 0 ? 256 : s->cap * 2;
         struct mr_regex_frame *frames = realloc(s->frames, cap * sizeof *frames);
@@ -453,6 +464,7 @@ static bool repeat_set(matcher *m, const mr_instr *in, uint32_t pc, size_t *pos)
     const mr_class *class = &m->re->classes[in->a];
     uint32_t n;
     size_t least = run_of_class(m, class, *pos, in->min, &n);
+    m->scratch->steps += n / 8;
     if (n < in->min) return false;
     *pos = least;
     if (in->max == in->min) return true;
@@ -461,7 +473,7 @@ static bool repeat_set(matcher *m, const mr_instr *in, uint32_t pc, size_t *pos)
             m, (struct mr_regex_frame){.kind = FRAME_LAZY, .pc = pc + 1, .pos = least, .limit = in->max - in->min});
     }
     size_t most = run_of_class(m, class, least, in->max - in->min, &n);
-    m->steps += n / 8;
+    m->scratch->steps += n / 8;
     *pos = most;
     if (in->greed == MR_POSSESSIVE || most == least) return true;
     return push(m, (struct mr_regex_frame){.kind = FRAME_REPEAT, .pc = pc + 1, .pos = most, .limit = least});
@@ -532,7 +544,7 @@ static bool step(matcher *m, const mr_instr *in, uint32_t *pc, size_t *pos) {
 static bool run(matcher *m, uint32_t pc, size_t pos, size_t *end) {
     size_t base = m->scratch->n;
     while (m->error == MR_REGEX_NONE) {
-        if (++m->steps > m->max_steps) {
+        if (++m->scratch->steps > m->scratch->max_steps) {
             m->error = MR_REGEX_LIMIT;
             break;
         }
@@ -550,7 +562,7 @@ static bool run(matcher *m, uint32_t pc, size_t pos, size_t *end) {
 mr_regex_result mr_regex_find(const mr_regex *re, mr_regex_scratch *scratch, const char *text, size_t len, size_t start,
                               size_t *begin, size_t *end) {
     matcher m = {.re = re, .scratch = scratch, .text = text, .len = len, .must_end = SIZE_MAX};
-    m.max_steps = 10000000 + (uint64_t)len * 1000;
+    if (scratch->max_steps == 0) scratch->max_steps = MR_REGEX_FREE_STEPS;
     for (size_t pos = start; pos <= len; pos++) {
         if (!re->may_be_empty) {
             while (pos < len && !re->first[(uint8_t)text[pos]]) pos++;
@@ -569,6 +581,10 @@ mr_regex_result mr_regex_find(const mr_regex *re, mr_regex_scratch *scratch, con
 
 mr_regex_result mr_regex_next(const mr_regex *re, mr_regex_scratch *scratch, const char *text, size_t len,
                               mr_regex_iter *iter, size_t *begin, size_t *end) {
+    if (iter->at == 0 && !iter->any) {
+        if (scratch->max_steps == 0) scratch->max_steps = MR_REGEX_FREE_STEPS;
+        scratch->max_steps += (uint64_t)len * MR_REGEX_STEPS_A_BYTE;
+    }
     while (iter->at <= len) {
         mr_regex_result result = mr_regex_find(re, scratch, text, len, iter->at, begin, end);
         if (result != MR_REGEX_FOUND) return result;

@@ -20,10 +20,13 @@ typedef struct mr_regex mr_regex;
 mr_status mr_regex_compile(mr_regex **regex, const char *pattern, size_t len, mr_error *err);
 void mr_regex_free(mr_regex *regex);
 
-/* The backtracking stack of a thread; zero-initialise, free with mr_regex_scratch_free. */
+/* The backtracking stack of a thread, and how much it may still search; zero-initialise, free with
+ * mr_regex_scratch_free. One scratch serves one text through all patterns that see it: the steps of all searches add up,
+ * against 10 million and 250 for each byte that a walk begins on, so that no pattern can take time without end. */
 typedef struct mr_regex_scratch {
     struct mr_regex_frame *frames;
     size_t n, cap;
+    uint64_t steps, max_steps;
 } mr_regex_scratch;
 
 void mr_regex_scratch_free(mr_regex_scratch *scratch);
@@ -36,7 +39,7 @@ typedef enum mr_regex_result {
 } mr_regex_result;
 
 /* The leftmost match at or after `start` in text[0..len), which must be well-formed UTF-8: sets *begin and *end.
- * MR_REGEX_LIMIT when the pattern backtracks more than 10 million steps plus 1,000 a byte. */
+ * MR_REGEX_LIMIT when the scratch's steps are used up or more than 4 million choices are open at once. */
 mr_regex_result mr_regex_find(const mr_regex *regex, mr_regex_scratch *scratch, const char *text, size_t len,
                               size_t start, size_t *begin, size_t *end);
 

@@ -112,7 +112,16 @@ typedef struct mr_instr {
     uint32_t a, min, max;
 } mr_instr;
 
-enum { MR_REGEX_MAX_INSTRS = 50000, MR_REGEX_MAX_CLASSES = 512, MR_REGEX_MAX_DEPTH = 100, MR_REGEX_MAX_SLOTS = 64 };
+enum {
+    MR_REGEX_MAX_INSTRS = 50000,
+    MR_REGEX_MAX_CLASSES = 512,
+    MR_REGEX_MAX_DEPTH = 100,
+    MR_REGEX_MAX_SLOTS = 64,
+    MR_REGEX_MAX_VISITS = 1000000,
+    MR_REGEX_MAX_FRAMES = 4 << 20, /* 96 MiB */
+    MR_REGEX_FREE_STEPS = 10000000,
+    MR_REGEX_STEPS_A_BYTE = 250
+};
 
 struct mr_regex {
     mr_instr *code;

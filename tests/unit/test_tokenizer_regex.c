@@ -122,6 +122,11 @@ static void test_limits(void **state) {
     mr_buf_clear(&pattern);
     mr_buf_puts(&pattern, "(?:(?:(?:ab{1}){1000}){1000}){1000}");
     assert_int_equal(mr_regex_compile(&regex, pattern.data, pattern.len, &err), MR_ERR_LIMIT);
+    static const char *const empty_repeats[] = {"(?:(?:(?:){9999}){9999}){9999}", "(?:(?:(?:a{0}){9999})*){9999}"};
+    for (size_t i = 0; i < 2; i++) {
+        mr_status status = mr_regex_compile(&regex, empty_repeats[i], strlen(empty_repeats[i]), &err);
+        assert_int_equal(status, MR_ERR_LIMIT);
+    }
     mr_buf_free(&pattern);
 
     char text[64];
@@ -132,6 +137,31 @@ static void test_limits(void **state) {
     assert_int_equal(mr_regex_find(regex, &scratch, text, sizeof text, 0, &begin, &end), MR_REGEX_LIMIT);
     mr_regex_scratch_free(&scratch);
     mr_regex_free(regex);
+
+    /* Choices that stay open: the stack is bounded. */
+    size_t n = 6 << 20;
+    char *letters = malloc(n);
+    memset(letters, 'a', n);
+    mr_regex_scratch stack = {0};
+    mr_regex_iter iter = {0};
+    assert_int_equal(mr_regex_compile(&regex, "(?:a|b)*", 8, &err), MR_OK);
+    assert_int_equal(mr_regex_next(regex, &stack, letters, n, &iter, &begin, &end), MR_REGEX_LIMIT);
+    assert_true(stack.cap <= 8 << 20);
+    mr_regex_scratch_free(&stack);
+
+    /* Steps add up over the texts of one scratch. */
+    mr_regex_result result = MR_REGEX_FOUND;
+    mr_regex_free(regex);
+    assert_int_equal(mr_regex_compile(&regex, "(?:a?){20}a{20}", 15, &err), MR_OK);
+    int walks = 0;
+    for (; walks < 100 && result != MR_REGEX_LIMIT; walks++) {
+        mr_regex_iter walk = {0};
+        while ((result = mr_regex_next(regex, &stack, letters, 20, &walk, &begin, &end)) == MR_REGEX_FOUND) {}
+    }
+    assert_in_range(walks, 2, 99);
+    mr_regex_scratch_free(&stack);
+    mr_regex_free(regex);
+    free(letters);
 }
 
 /* ---- the families ---- */
