@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include "base/buf.h"
+#include "base/utf8.h"
 
 #include <pthread.h>
 #include <stdint.h>
@@ -36,25 +37,63 @@ static bool parse_level(const char *word, mr_log_level *level) {
     return false;
 }
 
-static void write_line(mr_log_level level, const char *target, const char *text) {
+/* `2026-01-31T12:00:00.123Z` */
+static void put_time(mr_buf *line) {
     char stamp[32];
     struct timespec now;
     struct tm utc;
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
-    mr_buf line = {0};
+    mr_buf_printf(line, "%s.%03ldZ", stamp, now.tv_nsec / 1000000);
+}
+
+static void put_human(mr_buf *line, const char *level, const char *target, const char *text) {
+    put_time(line);
+    mr_buf_printf(line, " %-5s %s: ", level, target);
+    for (const char *p = text; *p != '\0'; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7F)
+            mr_buf_printf(line, "\\x%02x", (unsigned char)*p);
+        else
+            mr_buf_putc(line, *p);
+    }
+}
+
+/* Text as a JSON string (RFC 8259); broken UTF-8 becomes U+FFFD. */
+static void put_json_string(mr_buf *line, const char *text) {
+    mr_buf_putc(line, '"');
+    for (size_t i = 0, len = strlen(text); i < len;) {
+        uint32_t c;
+        char utf8[4];
+        i += mr_utf8_decode(text + i, len - i, &c);
+        if (c == '"' || c == '\\')
+            mr_buf_printf(line, "\\%c", (char)c);
+        else if (c < 0x20 || c == 0x7F)
+            mr_buf_printf(line, "\\u%04x", (unsigned)c);
+        else
+            mr_buf_append(line, utf8, mr_utf8_encode(c, utf8));
+    }
+    mr_buf_putc(line, '"');
+}
+
+static void put_json(mr_buf *line, const char *level, const char *target, const char *text) {
+    mr_buf_puts(line, "{\"timestamp\":\"");
+    put_time(line);
+    mr_buf_printf(line, "\",\"level\":\"%s\",\"target\":", level);
+    put_json_string(line, target);
+    mr_buf_puts(line, ",\"message\":");
+    put_json_string(line, text);
+    mr_buf_putc(line, '}');
+}
+
+static void write_line(mr_log_level level, const char *target, const char *text) {
+    const char *format = getenv("LOG_FORMAT");
     char word[8];
     size_t n = 0;
     for (const char *p = LEVEL_NAMES[level]; *p != '\0'; p++) word[n++] = (char)(*p - 'a' + 'A');
     word[n] = '\0';
-    mr_buf_printf(&line, "%s.%03ldZ %-5s %s: ", stamp, now.tv_nsec / 1000000, word, target);
-    for (const char *p = text; *p != '\0'; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7F)
-            mr_buf_printf(&line, "\\x%02x", (unsigned char)*p);
-        else
-            mr_buf_putc(&line, *p);
-    }
+    mr_buf line = {0};
+    (format != NULL && strcasecmp(format, "json") == 0 ? put_json : put_human)(&line, word, target, text);
     mr_buf_putc(&line, '\n');
     for (size_t done = 0; !line.failed && done < line.len;) {
         ssize_t wrote = write(STDERR_FILENO, line.data + done, line.len - done);

@@ -20,7 +20,8 @@ typedef enum mr_log_level {
 /* Whether a line of this level from this target ("mistral_runner::engine", …) would be written. */
 bool mr_log_enabled(mr_log_level level, const char *target);
 
-/* Writes `time LEVEL target: text`. The text is one line: control characters are escaped. */
+/* Writes `time LEVEL target: text` as one line, control characters escaped; with LOG_FORMAT=json in the environment an
+ * object with timestamp, level, target and message. */
 void mr_log(mr_log_level level, const char *target, const char *format, ...) MR_PRINTF(3, 4);
 
 /* Replaces the filter (the syntax of RUST_LOG); NULL reads the environment again. A part that does not parse is named

@@ -5,14 +5,17 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/utf8.h"
 
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -162,6 +165,58 @@ static void test_files(void **state) {
     assert_false(mr_has_suffix("gguf", ".gguf"));
 }
 
+/* What a log line puts on standard error. */
+static void capture(mr_log_level level, const char *text, mr_buf *out) {
+    char bytes[1024];
+    int pipe_ends[2], saved = dup(STDERR_FILENO);
+    assert_int_equal(pipe(pipe_ends), 0);
+    dup2(pipe_ends[1], STDERR_FILENO);
+    mr_log(level, "mistral_runner::test", "%s", text);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(pipe_ends[1]);
+    ssize_t n = read(pipe_ends[0], bytes, sizeof bytes);
+    close(pipe_ends[0]);
+    mr_buf_clear(out);
+    if (n > 0) mr_buf_append(out, bytes, (size_t)n);
+}
+
+static void test_log_formats(void **state) {
+    (void)state;
+    mr_buf line = {0};
+    const char *text = "say \"a\\b\"\nor \xC3\xA9 \xFF";
+    setenv("LOG_FORMAT", "json", 1);
+    capture(MR_LOG_WARN, text, &line);
+    unsetenv("LOG_FORMAT");
+    json_t *json = json_loadb(line.data, line.len, 0, NULL);
+    assert_non_null(json);
+    assert_string_equal(json_string_value(json_object_get(json, "level")), "WARN");
+    assert_string_equal(json_string_value(json_object_get(json, "target")), "mistral_runner::test");
+    assert_string_equal(json_string_value(json_object_get(json, "message")),
+                        "say \"a\\b\"\nor \xC3\xA9 \xEF\xBF\xBD");
+    assert_int_equal(strlen(json_string_value(json_object_get(json, "timestamp"))), 24);
+    json_decref(json);
+    assert_ptr_equal(strchr(line.data, '\n'), line.data + line.len - 1);
+    capture(MR_LOG_INFO, text, &line);
+    assert_non_null(strstr(line.data, "Z INFO  mistral_runner::test: say \"a\\b\"\\x0aor "));
+    assert_ptr_equal(strchr(line.data, '\n'), line.data + line.len - 1);
+    mr_buf_free(&line);
+}
+
+static void test_log_filter(void **state) {
+    (void)state;
+    mr_log_set_filter("warn,mistral_runner::engine=debug,mistral_runner::engine::plan=off");
+    assert_true(mr_log_enabled(MR_LOG_WARN, "mistral_runner"));
+    assert_false(mr_log_enabled(MR_LOG_INFO, "mistral_runner::service"));
+    assert_true(mr_log_enabled(MR_LOG_DEBUG, "mistral_runner::engine"));
+    assert_false(mr_log_enabled(MR_LOG_TRACE, "mistral_runner::engine"));
+    assert_false(mr_log_enabled(MR_LOG_ERROR, "mistral_runner::engine::plan"));
+    mr_log_set_filter("mistral_runner=trace");
+    assert_true(mr_log_enabled(MR_LOG_TRACE, "mistral_runner::text"));
+    assert_false(mr_log_enabled(MR_LOG_ERROR, "other"));
+    mr_log_set_filter(NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_error_text_is_cut_at_a_character),
@@ -171,6 +226,8 @@ int main(void) {
         cmocka_unit_test(test_strmap),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_log_formats),
+        cmocka_unit_test(test_log_filter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
