@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CMAKE_FLAGS ?=
 
-.PHONY: all demo check bench fuzz install clean bootstrap format
+.PHONY: all demo check bench fuzz install deb clean bootstrap format
 
 all: bootstrap
 	@scripts/build.sh $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
@@ -27,6 +27,11 @@ fuzz:
 
 install: all
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)
+
+deb:
+	@scripts/bootstrap.sh deb
+	@$(MAKE) all
+	cd $(BUILD) && cpack -G DEB
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')

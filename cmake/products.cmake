@@ -1,5 +1,6 @@
 # What is shipped: the plugin libplugin_runner_mistral.so and the program mistral-runner.
 include(GNUInstallDirs)
+set(CMAKE_INSTALL_DOCDIR ${CMAKE_INSTALL_DATADIR}/doc/mistral-runner)
 if(EXISTS ${PROJECT_SOURCE_DIR}/src/plugin/entry.c)
   add_library(plugin_runner_mistral SHARED src/plugin/entry.c)
   target_link_libraries(plugin_runner_mistral PRIVATE mr_plugin)
@@ -19,6 +20,17 @@ if(cli_sources)
   set_target_properties(mistral-runner PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
   install(TARGETS mistral-runner RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+
+# What goes with them.
+set(packaging ${PROJECT_SOURCE_DIR}/packaging)
+configure_file(${packaging}/mistral-runner.pc.in ${PROJECT_BINARY_DIR}/mistral-runner.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/mistral-runner.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${packaging}/mistral-runner.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${packaging}/mistral-runner.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+        RENAME mistral-runner)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+install(FILES ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+include(${packaging}/cpack.cmake)
 
 # Not shipped, built on demand: the speed of the matrix products.
 add_executable(bench_matrix EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/bench/bench_matrix.c)
