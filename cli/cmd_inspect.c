@@ -1,12 +1,17 @@
-/* mistral-runner inspect: what a GGUF file holds. Prints hostile files safely: control characters are escaped. */
+/* mistral-runner inspect: what a model holds and how much memory it takes. Prints hostile files safely: control characters are escaped. */
 #define _POSIX_C_SOURCE 200809L
 #include "cli.h"
 #include "commands.h"
 
+#include "base/file.h"
 #include "compute/dtype.h"
+#include "inspect_fit.h"
 #include "model/gguf.h"
+#include "model/hf_model.h"
+#include "text/model_path.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_TEXT = 160, MAX_ITEMS = 6, MAX_ITEM_TEXT = 32, MAX_KEY = 96 };
@@ -14,11 +19,16 @@ static const char COMMAND[] = "inspect";
 
 static void help(void) {
     fputs("usage: mistral-runner inspect [--full] [--no-tensors] MODEL\n"
+          "       mistral-runner inspect --fit [--ctx N] [--concurrent N] MODEL\n"
           "\n"
-          "Prints metadata, tensors and sizes of a GGUF file; of a split model the first part names the others.\n"
+          "Prints metadata, tensors and sizes of a GGUF file or a Hugging Face folder; of a split model the first part\n"
+          "names the others. With --fit, how much memory the model takes in each quantization, and what fits here.\n"
           "\n"
-          "      --full         whole texts (long ones are cut otherwise)\n"
-          "      --no-tensors   leave out the list of tensors\n",
+          "      --full           whole texts (long ones are cut otherwise)\n"
+          "      --no-tensors     leave out the list of tensors\n"
+          "      --fit            weights + keys and values, in GiB\n"
+          "      --ctx N          tokens of a sequence (default: several, up to the model's context)\n"
+          "      --concurrent N   sequences at a time (default 1)\n",
           stdout);
 }
 
@@ -124,14 +134,31 @@ static void print_model(const mr_gguf *gguf, bool full, bool tensors) {
     printf("file bytes: %zu\n", mr_gguf_file_bytes(gguf));
 }
 
+/* Opens a GGUF file, the one in a folder, or a folder of safetensors. */
+static mr_status open_model(mr_gguf **gguf, const char *name, mr_error *err) {
+    char *path = NULL;
+    mr_status status = mr_model_path_find(name, &path, err);
+    if (status != MR_OK) return status;
+    if (mr_path_is_dir(path))
+        status = mr_hf_open(gguf, path, err);
+    else
+        status = mr_gguf_open(gguf, (const char *const *)&path, 1, err);
+    free(path);
+    return status;
+}
+
 int mr_cmd_inspect(int argc, char **argv) {
-    enum { OPT_FULL = 1, OPT_NO_TENSORS };
+    enum { OPT_FULL = 1, OPT_NO_TENSORS, OPT_FIT, OPT_CTX, OPT_CONCURRENT };
     static const struct option longs[] = {{"full", no_argument, NULL, OPT_FULL},
                                           {"no-tensors", no_argument, NULL, OPT_NO_TENSORS},
+                                          {"fit", no_argument, NULL, OPT_FIT},
+                                          {"ctx", required_argument, NULL, OPT_CTX},
+                                          {"concurrent", required_argument, NULL, OPT_CONCURRENT},
                                           {"model", required_argument, NULL, 'm'},
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
-    bool full = false, tensors = true;
+    bool full = false, tensors = true, fit = false;
+    long n_ctx = 0, n_sequences = 1;
     const char *path = NULL;
     for (int c; (c = getopt_long(argc, argv, "m:h", longs, NULL)) != -1;) {
         switch (c) {
@@ -140,6 +167,15 @@ int mr_cmd_inspect(int argc, char **argv) {
             break;
         case OPT_NO_TENSORS:
             tensors = false;
+            break;
+        case OPT_FIT:
+            fit = true;
+            break;
+        case OPT_CTX:
+            if (!mr_cli_int(COMMAND, "--ctx", optarg, 1, 1 << 30, &n_ctx)) return MR_EXIT_USAGE;
+            break;
+        case OPT_CONCURRENT:
+            if (!mr_cli_int(COMMAND, "--concurrent", optarg, 1, 4096, &n_sequences)) return MR_EXIT_USAGE;
             break;
         case 'm':
             path = optarg;
@@ -156,8 +192,12 @@ int mr_cmd_inspect(int argc, char **argv) {
     if (optind < argc) return mr_cli_usage_error(COMMAND, "there is no argument \"%s\"", argv[optind]);
     mr_gguf *gguf;
     mr_error err = {0};
-    if (mr_gguf_open(&gguf, &path, 1, &err) != MR_OK) return mr_cli_fail(COMMAND, &err);
-    print_model(gguf, full, tensors);
+    mr_status status = open_model(&gguf, path, &err);
+    if (status != MR_OK) return mr_cli_fail(COMMAND, &err);
+    if (fit)
+        status = mr_inspect_fit(gguf, n_ctx, n_sequences, &err);
+    else
+        print_model(gguf, full, tensors);
     mr_gguf_close(gguf);
-    return MR_EXIT_OK;
+    return status == MR_OK ? MR_EXIT_OK : mr_cli_fail(COMMAND, &err);
 }

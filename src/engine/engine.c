@@ -4,6 +4,7 @@
 #include "engine/internal.h"
 
 #include "base/log.h"
+#include "base/memory.h"
 
 #include <signal.h>
 #include <stdlib.h>

@@ -113,8 +113,4 @@ void mr_running_preempt(mr_request *request);
  * When KV blocks run out, the requests that came last give way. */
 size_t mr_plan_pass(mr_engine *engine);
 
-/* memory.c: bytes that this process may still use without swapping, by the system's and the control group's figures; 0
- * when unknown. */
-size_t mr_available_memory(void);
-
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "model/footprint.h"
 #include "model/load.h"
 
 #include <inttypes.h>
@@ -186,6 +187,7 @@ static int threads_for(const mr_loader *l) {
 static mr_status load_all(mr_loader *l) {
     mr_model *model = l->model;
     mr_status status = mr_hparams_read(&model->hparams, l->gguf, l->err);
+    if (status == MR_OK) status = mr_footprint_check(l->gguf, &model->hparams, l->options->quantize, l->err);
     if (status == MR_OK) status = mr_team_new(&model->team, threads_for(l), l->err);
     if (status == MR_OK) status = load_embedding(l);
     if (status == MR_OK) status = load_per_layer(l);

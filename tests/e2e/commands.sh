@@ -85,6 +85,12 @@ refuses "render a broken template" 1 "line 1" "$cli" render --chat-template bad.
 passes "inspect" "$cli" inspect "$model"
 says "it lists metadata" "general.architecture"
 says "it lists tensors" "token_embd.weight"
+passes "inspect --fit" "$cli" inspect --fit --concurrent 2 "$model"
+says "it lists the mixes" "Q4_K_M"
+passes "inspect --fit of a folder" "$cli" inspect --fit --ctx 100000 "$repo/tests/conformance/hf/llama"
+says "it takes the context" " 100000"
+passes "inspect a folder" "$cli" inspect "$repo/tests/conformance/hf/llama"
+refuses "inspect --fit of no context" 2 "--ctx" "$cli" inspect --fit --ctx 0 "$model"
 refuses "inspect a missing file" 1 "nowhere.gguf" "$cli" inspect nowhere.gguf
 refuses "inspect nothing" 2 "missing" "$cli" inspect
 

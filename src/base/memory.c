@@ -1,5 +1,7 @@
-#include "engine/internal.h"
+#include "base/memory.h"
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /* The number in a file that holds one, e.g. a control group's limit; false when there is none ("max"). */

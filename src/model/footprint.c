@@ -1,0 +1,94 @@
+#include "model/footprint.h"
+
+#include "base/memory.h"
+#include "compute/dtype.h"
+
+#include <string.h>
+
+static bool is_float(uint32_t type) {
+    return type == MR_F32 || type == MR_F16 || type == MR_BF16;
+}
+
+static uint64_t n_values(const mr_gguf_tensor *tensor) {
+    uint64_t n = 1;
+    for (uint32_t d = 0; d < tensor->n_dims; d++) n *= tensor->shape[d]; /* bounded when the file was opened */
+    return n;
+}
+
+/* Bytes of the tensor's values in another type. */
+static size_t bytes_as(const mr_gguf_tensor *tensor, mr_dtype type) {
+    const mr_dtype_info *info = mr_dtype_find((uint32_t)type);
+    return (size_t)(n_values(tensor) / info->block_values * info->block_bytes);
+}
+
+/* Whether the tensor's rows stay in the file. */
+static bool stays_mapped(const char *name, bool tied) {
+    return (strcmp(name, "token_embd.weight") == 0 && !tied) || strcmp(name, "per_layer_token_embd.weight") == 0;
+}
+
+static size_t tensor_bytes(const mr_gguf_tensor *tensor, const mr_hparams *h, const mr_quant_mix *mix, bool tied,
+                           bool all_matrices) {
+    if (!mr_quant_allowed(tensor->name, tensor->n_dims)) return (size_t)n_values(tensor) * sizeof(float);
+    if (mix == NULL || !(all_matrices || is_float(tensor->type))) return tensor->n_bytes;
+    mr_quant_tensor what = {.name = tensor->name,
+                            .n_dims = tensor->n_dims,
+                            .n_in = tensor->shape[0],
+                            .n_layer = h->n_layer,
+                            .n_gqa = h->n_head_kv > 0 ? h->n_head / h->n_head_kv : 1,
+                            .n_expert = h->n_expert,
+                            .tied = tied};
+    return bytes_as(tensor, mr_quant_mix_type(mix, &what));
+}
+
+size_t mr_footprint_weights(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, bool all_matrices) {
+    bool tied = mr_gguf_find_tensor(gguf, "output.weight") == NULL;
+    size_t total = 0;
+    for (size_t i = 0; i < mr_gguf_n_tensors(gguf); i++) {
+        const mr_gguf_tensor *tensor = mr_gguf_tensor_at(gguf, i);
+        if (!stays_mapped(tensor->name, tied)) total += tensor_bytes(tensor, hparams, mix, tied, all_matrices);
+    }
+    return total;
+}
+
+size_t mr_footprint_kv(const mr_hparams *hparams, mr_kv_type type, uint64_t n_tokens) {
+    size_t block = 0;
+    for (uint32_t il = 0; il < hparams->n_layer; il++) {
+        if (mr_layer_kv_source(hparams, il) != il) continue;
+        mr_layer_dims dims = mr_layer_dims_of(hparams, il);
+        block += mr_kv_layout_of(type, 1, dims.n_head_kv, dims.head_dim_k, dims.head_dim_v).block_bytes;
+    }
+    return (size_t)((n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK) * block;
+}
+
+const mr_quant_mix *mr_footprint_best_mix(const mr_gguf *gguf, const mr_hparams *hparams, size_t n_bytes,
+                                    size_t *weight_bytes) {
+    const mr_quant_mix *best = NULL, *mix;
+    *weight_bytes = 0;
+    for (size_t i = 0; (mix = mr_quant_mix_at(i)) != NULL; i++) {
+        size_t bytes = mr_footprint_weights(gguf, hparams, mix, true);
+        if (bytes > n_bytes || bytes <= *weight_bytes) continue;
+        best = mix;
+        *weight_bytes = bytes;
+    }
+    return best;
+}
+
+static double gib(size_t bytes) {
+    return (double)bytes / (1 << 30);
+}
+
+mr_status mr_footprint_check(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, mr_error *err) {
+    size_t available = mr_available_memory(), needed = mr_footprint_weights(gguf, hparams, mix, false), fits;
+    if (available == 0 || needed <= available) return MR_OK;
+    /* Something has to be left for keys, values and the host. */
+    const mr_quant_mix *best = mr_footprint_best_mix(gguf, hparams, available / 10 * 9, &fits);
+    if (best == NULL) {
+        return mr_fail(err, MR_ERR_NOMEM,
+                       "the weights take %.2f GiB and %.2f GiB of memory are free; no quantization is small enough, "
+                       "choose a smaller model",
+                       gib(needed), gib(available));
+    }
+    return mr_fail(err, MR_ERR_NOMEM,
+                   "the weights take %.2f GiB and %.2f GiB of memory are free; quantized as %s they would take %.2f GiB",
+                   gib(needed), gib(available), mr_quant_mix_name(best), gib(fits));
+}
