@@ -46,6 +46,9 @@ void mr_cli_catch_interrupts(void);
 void mr_cli_release_interrupts(void);        /* ends the thread that waits for them */
 void mr_cli_on_interrupt(mr_cancel *cancel); /* NULL: end the process. Not owned. */
 
+/* Called when an interrupt ends the process, from the thread that waits for interrupts. NULL: nothing. */
+void mr_cli_before_exit(void (*restore)(void));
+
 /* A model named on the command line, with its sampling. */
 typedef struct mr_cli_model {
     const char *path; /* NULL: the embedded model */

@@ -12,6 +12,7 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static mr_cancel *current;
+static void (*before_exit)(void);
 static sigset_t interrupts;
 static pthread_t waiter;
 static bool waiting, stopping;
@@ -25,9 +26,13 @@ static void *wait_for_signals(void *unused) {
         pthread_mutex_lock(&lock);
         mr_cancel *cancel = mr_cancel_ref(current);
         bool stop = stopping;
+        void (*restore)(void) = before_exit;
         pthread_mutex_unlock(&lock);
         if (stop) return NULL;
-        if (cancel == NULL || mr_cancel_is_set(cancel)) _exit(MR_EXIT_CANCELLED);
+        if (cancel == NULL || mr_cancel_is_set(cancel)) {
+            if (restore != NULL) restore();
+            _exit(MR_EXIT_CANCELLED);
+        }
         mr_cancel_request(cancel);
         mr_cancel_unref(cancel);
     }
@@ -55,6 +60,12 @@ void mr_cli_release_interrupts(void) {
 void mr_cli_on_interrupt(mr_cancel *cancel) {
     pthread_mutex_lock(&lock);
     current = cancel;
+    pthread_mutex_unlock(&lock);
+}
+
+void mr_cli_before_exit(void (*restore)(void)) {
+    pthread_mutex_lock(&lock);
+    before_exit = restore;
     pthread_mutex_unlock(&lock);
 }
 

@@ -4,7 +4,7 @@
 set -eu
 
 packages="gcc make cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev libpcre2-dev \
-libutf8proc-dev libcmocka-dev libgrpc-dev libc6-dev"
+libutf8proc-dev libedit-dev libcmocka-dev libgrpc-dev libc6-dev"
 [ "${1:-}" = fuzz ] && packages="$packages clang libclang-rt-dev"
 [ "${1:-}" = deb ] && packages="$packages dpkg-dev file"
 [ "${1:-}" = bench ] && packages="$packages python3"

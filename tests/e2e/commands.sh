@@ -81,6 +81,25 @@ same "it has its variables" out expected.txt
 printf '{%% if %%}' >bad.jinja
 refuses "render a broken template" 1 "line 1" "$cli" render --chat-template bad.jinja --messages messages.json
 
+# chat
+printf '/help\nHello\n/stats\n/system Be brief.\n/system\n/nonsense\n/exit\nnever reached\n' >talk
+rc=0
+"$cli" chat --temp 0 <talk >out 2>err || rc=$?
+result "chat" $rc
+says "it lists its commands" "/stats"
+says "it tells figures" "1 answer: "
+says "it takes instructions" "Be brief."
+grep -q "no command /nonsense" err
+result "it names an unknown command" $?
+printf '/tools\n' >talk
+printf '[{"type":"function","function":{"name":"add","description":"Adds numbers","parameters":{}}}]' >tools.json
+rc=0
+"$cli" chat --tools tools.json <talk >out 2>err || rc=$?
+result "chat with tools" $rc
+says "it lists them" "Adds numbers"
+printf '{' >broken.json
+refuses "chat with broken tools" 1 "broken.json" "$cli" chat --tools broken.json
+
 # inspect
 passes "inspect" "$cli" inspect "$model"
 says "it lists metadata" "general.architecture"
