@@ -212,6 +212,13 @@ class Server:
             if not (no_workers if worker else no_runners):
                 yield encode_specs(name)
 
+    def find_sets(self, request, context):
+        headers = self.check(context)
+        self.log(call="FindSets", headers=headers)
+        for number, name in enumerate(SETS):
+            data = field(1, name) + field(2, "What is in %s." % name)
+            yield field(1, field(1, number + 1)) + field(2, data)
+
     def fault(self):
         with self.lock:
             if self.faults is None or self.faults.random() < 0.6:
@@ -266,8 +273,11 @@ def main():
     }
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=64),
                          options=[("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("jobworkerp.function.service.FunctionService", handlers),))
+    package = "jobworkerp.function.service."
+    server.add_generic_rpc_handlers((
+        grpc.method_handlers_generic_handler(package + "FunctionService", handlers),
+        grpc.method_handlers_generic_handler(package + "FunctionSetService", {"FindList": stream(service.find_sets)}),
+    ))
     address = "127.0.0.1:%d" % options.port
     if options.tls:
         key, cert = (open(path, "rb").read() for path in options.tls)
