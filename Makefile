@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CMAKE_FLAGS ?=
 
-.PHONY: all demo check bench fuzz install deb clean bootstrap format
+.PHONY: all demo check bench fuzz soak install deb clean bootstrap format
 
 all: bootstrap
 	@scripts/build.sh $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
@@ -24,6 +24,9 @@ bench: all
 fuzz:
 	@scripts/bootstrap.sh fuzz
 	@scripts/fuzz.sh
+
+soak: bootstrap
+	@scripts/soak.sh
 
 install: all
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX)

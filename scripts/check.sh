@@ -73,6 +73,9 @@ for name in test_team test_engine test_generation test_plugin test_plugin_host t
     [ -x "$build-tsan/tests/$name" ] && run "$name (tsan)" "$build-tsan/tests/$name"
 done
 
+run "soak, 60 s (asan, ubsan)" env ASAN_OPTIONS="$ASAN_OPTIONS:quarantine_size_mb=16" "$build-asan/tests/soak" 60
+run "soak, 60 s (tsan)" "$build-tsan/tests/soak" 60
+
 echo
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
