@@ -15,7 +15,8 @@ bootstrap:
 demo: all
 	@scripts/demo.sh $(BUILD)
 
-check: bootstrap
+check:
+	@scripts/bootstrap.sh check
 	@scripts/check.sh $(BUILD)
 
 bench: all

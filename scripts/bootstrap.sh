@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs what the build, the tests ("check", the default) or the fuzzers ("fuzz") need and this machine lacks, by Debian
+# Installs what the build (the default), the tests ("check") or the fuzzers ("fuzz") need and this machine lacks, by Debian
 # and Ubuntu package names. Does nothing, and needs no network, when all is there.
 set -eu
 
 packages="gcc make cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev libpcre2-dev \
 libutf8proc-dev libedit-dev libcmocka-dev libgrpc-dev libc6-dev"
+[ "${1:-}" = check ] && packages="$packages python3-grpcio"
 [ "${1:-}" = fuzz ] && packages="$packages clang libclang-rt-dev"
 [ "${1:-}" = deb ] && packages="$packages dpkg-dev file"
 [ "${1:-}" = bench ] && packages="$packages python3"
