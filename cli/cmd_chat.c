@@ -131,8 +131,8 @@ static void print_figures(FILE *out, const figures *f) {
 
 static void take_figures(chat *c, const mr_generation *generation) {
     mr_request_stats stats = mr_generation_stats(generation);
-    c->last = (figures){1, stats.n_prompt, stats.n_prompt_cached, stats.n_generated, stats.prompt_sec,
-                        stats.generation_sec};
+    c->last =
+        (figures){1, stats.n_prompt, stats.n_prompt_cached, stats.n_generated, stats.prompt_sec, stats.generation_sec};
     c->total.answers++;
     c->total.n_prompt += c->last.n_prompt;
     c->total.n_cached += c->last.n_cached;

@@ -1,4 +1,5 @@
-/* mistral-runner inspect: what a model holds and how much memory it takes. Prints hostile files safely: control characters are escaped. */
+/* mistral-runner inspect: what a model holds and how much memory it takes. Prints hostile files safely: control
+ * characters are escaped. */
 #define _POSIX_C_SOURCE 200809L
 #include "cli.h"
 #include "commands.h"
@@ -18,18 +19,19 @@ enum { MAX_TEXT = 160, MAX_ITEMS = 6, MAX_ITEM_TEXT = 32, MAX_KEY = 96 };
 static const char COMMAND[] = "inspect";
 
 static void help(void) {
-    fputs("usage: mistral-runner inspect [--full] [--no-tensors] MODEL\n"
-          "       mistral-runner inspect --fit [--ctx N] [--concurrent N] MODEL\n"
-          "\n"
-          "Prints metadata, tensors and sizes of a GGUF file or a Hugging Face folder; of a split model the first part\n"
-          "names the others. With --fit, how much memory the model takes in each quantization, and what fits here.\n"
-          "\n"
-          "      --full           whole texts (long ones are cut otherwise)\n"
-          "      --no-tensors     leave out the list of tensors\n"
-          "      --fit            weights + keys and values, in GiB\n"
-          "      --ctx N          tokens of a sequence (default: several, up to the model's context)\n"
-          "      --concurrent N   sequences at a time (default 1)\n",
-          stdout);
+    fputs(
+        "usage: mistral-runner inspect [--full] [--no-tensors] MODEL\n"
+        "       mistral-runner inspect --fit [--ctx N] [--concurrent N] MODEL\n"
+        "\n"
+        "Prints metadata, tensors and sizes of a GGUF file or a Hugging Face folder; of a split model the first part\n"
+        "names the others. With --fit, how much memory the model takes in each quantization, and what fits here.\n"
+        "\n"
+        "      --full           whole texts (long ones are cut otherwise)\n"
+        "      --no-tensors     leave out the list of tensors\n"
+        "      --fit            weights + keys and values, in GiB\n"
+        "      --ctx N          tokens of a sequence (default: several, up to the model's context)\n"
+        "      --concurrent N   sequences at a time (default 1)\n",
+        stdout);
 }
 
 static const char *type_name(mr_gguf_type type) {

@@ -6,7 +6,8 @@
 #include "model/gguf.h"
 
 /* Prints to stdout what the weights take as they are and in every mix, what keys and values take for `n_sequences`
- * sequences of several contexts (of n_ctx alone when that is not 0), and which of it fits into this machine's memory. */
+ * sequences of several contexts (of n_ctx alone when that is not 0), and which of it fits into this machine's memory.
+ */
 mr_status mr_inspect_fit(const mr_gguf *gguf, long n_ctx, long n_sequences, mr_error *err);
 
 #endif

@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-/* Prepares the terminal and reads the history ($XDG_STATE_HOME or ~/.local/state, mistral-runner/history). `commands` are
- * offered by the tab key: NULL-terminated, each begins with '/'; they must outlive the editor. */
+/* Prepares the terminal and reads the history ($XDG_STATE_HOME or ~/.local/state, mistral-runner/history). `commands`
+ * are offered by the tab key: NULL-terminated, each begins with '/'; they must outlive the editor. */
 void mr_line_editor_open(const char *const *commands);
 
 /* The next line, to free(); a line that ends with a backslash goes on in the next one. NULL at the end of the input. */

@@ -40,7 +40,8 @@ static size_t tensor_bytes(const mr_gguf_tensor *tensor, const mr_hparams *h, co
     return bytes_as(tensor, mr_quant_mix_type(mix, &what));
 }
 
-size_t mr_footprint_weights(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, bool all_matrices) {
+size_t mr_footprint_weights(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix,
+                            bool all_matrices) {
     bool tied = mr_gguf_find_tensor(gguf, "output.weight") == NULL;
     size_t total = 0;
     for (size_t i = 0; i < mr_gguf_n_tensors(gguf); i++) {
@@ -61,7 +62,7 @@ size_t mr_footprint_kv(const mr_hparams *hparams, mr_kv_type type, uint64_t n_to
 }
 
 const mr_quant_mix *mr_footprint_best_mix(const mr_gguf *gguf, const mr_hparams *hparams, size_t n_bytes,
-                                    size_t *weight_bytes) {
+                                          size_t *weight_bytes) {
     const mr_quant_mix *best = NULL, *mix;
     *weight_bytes = 0;
     for (size_t i = 0; (mix = mr_quant_mix_at(i)) != NULL; i++) {
@@ -88,7 +89,8 @@ mr_status mr_footprint_check(const mr_gguf *gguf, const mr_hparams *hparams, con
                        "choose a smaller model",
                        gib(needed), gib(available));
     }
-    return mr_fail(err, MR_ERR_NOMEM,
-                   "the weights take %.2f GiB and %.2f GiB of memory are free; quantized as %s they would take %.2f GiB",
-                   gib(needed), gib(available), mr_quant_mix_name(best), gib(fits));
+    return mr_fail(
+        err, MR_ERR_NOMEM,
+        "the weights take %.2f GiB and %.2f GiB of memory are free; quantized as %s they would take %.2f GiB",
+        gib(needed), gib(available), mr_quant_mix_name(best), gib(fits));
 }

@@ -17,7 +17,7 @@ size_t mr_footprint_kv(const mr_hparams *hparams, mr_kv_type type, uint64_t n_to
 
 /* The mix of most bits whose weights take at most n_bytes, NULL when none does; *weight_bytes is what they take. */
 const mr_quant_mix *mr_footprint_best_mix(const mr_gguf *gguf, const mr_hparams *hparams, size_t n_bytes,
-                                    size_t *weight_bytes);
+                                          size_t *weight_bytes);
 
 /* MR_ERR_NOMEM when the weights, quantized by `mix` (may be NULL) at load, take more than the memory that is available;
  * the sentence gives both figures and, where there is one, a mix that would fit. */

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "service/metrics.h"
 #include "text/reasoning.h"
 
 #include <stdlib.h>
@@ -96,9 +97,17 @@ static mr_status take_figures(const mr_generation *generation, mr_answer *answer
         .prompt_tokens = stats.n_prompt,
         .cached_tokens = stats.n_prompt_cached,
         .completion_tokens = stats.n_generated,
+        .queue_sec = (float)stats.queue_sec,
         .prompt_sec = (float)stats.prompt_sec,
         .completion_sec = (float)stats.generation_sec,
     };
+    mr_generation_figures figures = {.n_prompt = stats.n_prompt,
+                                     .n_cached = stats.n_prompt_cached,
+                                     .n_generated = stats.n_generated,
+                                     .queue_sec = stats.queue_sec,
+                                     .prompt_sec = stats.prompt_sec,
+                                     .generation_sec = stats.generation_sec};
+    mr_metrics_generation(&figures);
     const mr_tokens *tokens = mr_generation_tokens(generation);
     for (size_t i = 0; i < tokens->n; i++) {
         if (!mr_tokens_push(&answer->tokens, tokens->ids[i]))

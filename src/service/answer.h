@@ -28,7 +28,7 @@ mr_status mr_job_options_resolve(const mr_job_options *options, const mr_samplin
 
 typedef struct mr_usage {
     uint32_t prompt_tokens, cached_tokens, completion_tokens;
-    float prompt_sec, completion_sec;
+    float queue_sec, prompt_sec, completion_sec;
 } mr_usage;
 
 /* What came out. Zero-initialise; free with mr_answer_free. */

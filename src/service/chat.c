@@ -83,6 +83,7 @@ static mr_status check_args(const mr_job *job, const mr_pb_chat_args *args, mr_e
 static mr_status build_prompt(const mr_job *job, const mr_pb_chat_args *args, mr_prompt *prompt, mr_error *err) {
     json_t *messages;
     mr_status status = mr_messages_from_chat(args, &messages, err);
+    if (status == MR_OK) mr_span_json(job->span, "input", messages);
     if (status == MR_OK) status = mr_prompt_chat(prompt, job->model, messages, NULL, err);
     json_decref(messages);
     return status;

@@ -102,6 +102,7 @@ static mr_status build_chat_prompt(const mr_job *job, const pb_args *args, mr_pr
     json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", args->system_prompt, "role",
                                  "user", "content", args->prompt != NULL ? args->prompt : "");
     if (messages == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the prompt");
+    mr_span_json(job->span, "input", messages);
     status = mr_prompt_chat(prompt, job->model, messages, NULL, err);
     json_decref(messages);
     return status;
@@ -118,6 +119,7 @@ static mr_status build_prompt(const mr_job *job, const pb_args *args, mr_prompt 
     if (status != MR_OK) return status;
     if (args->system_prompt != NULL && *args->system_prompt != '\0') return build_chat_prompt(job, args, prompt, err);
     const char *text = args->prompt != NULL ? args->prompt : "";
+    mr_span_string(job->span, "input", text);
     status = mr_prompt_text(prompt, job->model, text, strlen(text), err);
     if (status == MR_OK && prompt->tokens.n == 0) {
         return mr_fail(err, MR_ERR_INVALID, "the completion has no prompt; give a text to continue");

@@ -57,7 +57,16 @@ static double per_second(uint32_t n, float seconds) {
     return seconds > 0 ? n / (double)seconds : 0;
 }
 
+static void describe(mr_span *span, const mr_answer *answer) {
+    mr_span_text(span, "output", mr_buf_cstr(&answer->content), answer->content.len);
+    mr_span_int(span, "gen_ai.usage.input_tokens", answer->usage.prompt_tokens);
+    mr_span_int(span, "gen_ai.usage.output_tokens", answer->usage.completion_tokens);
+    mr_span_int(span, "gen_ai.usage.cached_tokens", answer->usage.cached_tokens);
+    mr_span_string(span, "gen_ai.response.finish_reasons", answer->finish == MR_FINISH_LENGTH ? "length" : "stop");
+}
+
 void mr_job_log(const mr_job *job, const char *method, const mr_answer *answer) {
+    describe(job->span, answer);
     if (!job->settings->with_logging) return;
     const mr_usage *usage = &answer->usage;
     MR_INFO("%s: read %u tokens (%u from the cache) in %.3f s (%.1f/s), wrote %u in %.3f s (%.1f/s), %s", method,

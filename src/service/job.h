@@ -8,6 +8,7 @@
 #include "service/answer.h"
 #include "service/service.h"
 #include "service/settings.h"
+#include "service/span.h"
 #include "text/text_model.h"
 
 #include <protobuf-c/protobuf-c.h>
@@ -16,7 +17,9 @@ typedef struct mr_job {
     const mr_service_job *request;
     const mr_settings *settings;
     mr_text_model *model;
-    mr_buf *result; /* where the encoded result goes when the job is no stream */
+    mr_buf *result;         /* where the encoded result goes when the job is no stream */
+    mr_span *span;          /* of the whole job; NULL where nothing is exported */
+    mr_trace_context trace; /* for what is done on its behalf */
 } mr_job;
 
 /* The methods. Each decodes the job's arguments and runs it to its end. */
@@ -41,7 +44,7 @@ const char *mr_job_model_name(const mr_job *job);
 mr_status mr_job_check_tools(const mr_job *job, bool wanted, bool client_tools, mr_error *err);
 mr_status mr_job_check_json_schema(const char *json_schema, mr_error *err);
 
-/* Logs sizes and speeds, never text, when the worker asks for it. */
+/* Logs sizes and speeds, never text, when the worker asks for it; writes them and the text to the job's span. */
 void mr_job_log(const mr_job *job, const char *method, const mr_answer *answer);
 
 #endif

@@ -4,13 +4,18 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "service/methods.h"
+#include "service/metrics.h"
 #include "service/registry.h"
 #include "service/settings.h"
+#include "service/span.h"
+#include "service/telemetry.h"
 #include "text/text_model.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A model with the settings it was loaded by. Jobs hold a reference while they run. */
 typedef struct attachment {
@@ -30,6 +35,7 @@ static void attachment_unref(attachment *a) {
     mr_shared_unref(a->shared);
     mr_settings_free(&a->settings);
     free(a);
+    mr_telemetry_release();
 }
 
 mr_service *mr_service_new(void) {
@@ -77,11 +83,13 @@ static mr_status load_model(void *ctx, mr_cancel *cancel, void **value, mr_error
     MR_INFO("loaded %s in %.2f s: %s %s, %.1f MiB of weights, context %u", name, mr_clock_since(start), info->arch,
             info->type_label, (double)info->weight_bytes / (1 << 20),
             mr_engine_context_size(mr_text_model_engine(model)));
+    mr_metrics_add_model(model, info->name[0] != '\0' ? info->name : info->arch);
     *value = model;
     return MR_OK;
 }
 
 static void free_model(void *value) {
+    mr_metrics_remove_model(value);
     mr_text_model_free(value);
     MR_DEBUG("a model was freed");
 }
@@ -92,6 +100,7 @@ mr_status mr_service_load(mr_service *service, const uint8_t *settings, size_t n
     attachment *fresh = calloc(1, sizeof *fresh);
     if (fresh == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory to load a model");
     atomic_init(&fresh->n_refs, 1);
+    mr_telemetry_acquire();
     mr_status status = mr_settings_decode(&fresh->settings, settings, n_settings, err);
     if (status == MR_OK) {
         status = mr_shared_acquire(&fresh->shared, fresh->settings.key, &OPS, &fresh->settings, cancel, err);
@@ -116,6 +125,43 @@ static attachment *current_attachment(mr_service *service) {
     return a;
 }
 
+/* The value that the metadata have for a key; NULL when there is none. */
+static const mr_service_metadata *find_metadata(const mr_service_job *request, const char *key) {
+    for (size_t i = 0; i < request->n_metadata; i++) {
+        const mr_service_metadata *m = &request->metadata[i];
+        if (m->key_len == strlen(key) && memcmp(m->key, key, m->key_len) == 0) return m;
+    }
+    return NULL;
+}
+
+static void read_trace(const mr_service_job *request, mr_trace_context *trace) {
+    const mr_service_metadata *parent = find_metadata(request, "traceparent");
+    const mr_service_metadata *state = find_metadata(request, "tracestate");
+    mr_trace_context_parse(trace, parent != NULL ? parent->value : NULL, parent != NULL ? parent->value_len : 0,
+                           state != NULL ? state->value : NULL, state != NULL ? state->value_len : 0);
+}
+
+/* The span of the whole job, with what is known before it runs. */
+static mr_span *start_span(const mr_job *job, const char *method, const mr_trace_context *parent) {
+    static const char *const told_on[] = {"session_id", "user_id"};
+    char name[64];
+    snprintf(name, sizeof name, "mistralrs.%s", method);
+    mr_span *span = mr_span_start(name, parent);
+    if (span == NULL) return NULL;
+    mr_span_string(span, "gen_ai.system", "mistralrs");
+    mr_span_string(span, "gen_ai.operation.name", strcmp(method, "completion") == 0 ? "text_completion" : method);
+    mr_span_string(span, "gen_ai.request.model", mr_job_model_name(job));
+    for (size_t i = 0; i < sizeof told_on / sizeof *told_on; i++) {
+        const mr_service_metadata *m = find_metadata(job->request, told_on[i]);
+        if (m != NULL) mr_span_text(span, told_on[i], m->value, m->value_len);
+    }
+    return span;
+}
+
+static mr_job_end end_of(mr_status status) {
+    return status == MR_OK ? MR_JOB_OK : status == MR_ERR_CANCELLED ? MR_JOB_CANCELLED : MR_JOB_ERROR;
+}
+
 mr_status mr_service_run(mr_service *service, const mr_service_job *request, mr_buf *result, mr_error *err) {
     mr_method_fn run;
     mr_status status = mr_method_find(request->method, &run, err);
@@ -124,8 +170,19 @@ mr_status mr_service_run(mr_service *service, const mr_service_job *request, mr_
     attachment *a = current_attachment(service);
     if (a == NULL)
         return mr_fail(err, MR_ERR_INVALID, "no model is loaded; load the runner's settings before its jobs");
+    const char *method = request->method != NULL ? request->method : "chat";
     mr_job job = {.request = request, .settings = &a->settings, .model = mr_shared_value(a->shared), .result = result};
+    mr_trace_context parent;
+    read_trace(request, &parent);
+    job.span = start_span(&job, method, &parent);
+    job.trace = mr_span_context(job.span, &parent);
+    uint64_t start = mr_clock_ns();
+    mr_error own = {0};
+    if (err == NULL) err = &own;
     status = run(&job, err);
+    mr_metrics_job(method, end_of(status), mr_clock_since(start));
+    if (status != MR_OK) mr_span_fail(job.span, err->text);
+    mr_span_end(job.span);
     attachment_unref(a);
     return status;
 }

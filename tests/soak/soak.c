@@ -283,8 +283,8 @@ static void learn_expected(void) {
     close_bench(&b);
 }
 
-/* Lets the clients work; aborts the process, for a core or a sanitizer's stacks, when none of them gets anywhere. Returns
- * the resident memory at a tenth of the time, when everything has been used once. */
+/* Lets the clients work; aborts the process, for a core or a sanitizer's stacks, when none of them gets anywhere.
+ * Returns the resident memory at a tenth of the time, when everything has been used once. */
 static long watch(double seconds) {
     uint64_t start = mr_clock_ns();
     long warm_kib = 0;
@@ -323,11 +323,13 @@ int main(int argc, char **argv) {
     atomic_store(&stopping, true);
     for (int i = 0; i < N_THREADS; i++) pthread_join(clients[i].thread, NULL);
     fake_await_threads(threads_at_start);
-    printf("# %.0f s: %ld jobs on %ld instances: %ld answered, %ld cancelled, %ld dropped, %ld receivers gone, %ld refused, "
-           "%ld random\n# resident %ld KiB at a tenth of the time, %ld KiB at the end; lost %ld, rules of the ABI broken "
-           "%d, host values left %d, models left %zu\n",
-           seconds, n_jobs, n_instances, n_answers, n_cancelled, n_dropped, n_closed, n_refused, n_random, warm_kib,
-           end_kib, n_lost, fake_n_violations, fake_n_live, mr_shared_count());
+    printf(
+        "# %.0f s: %ld jobs on %ld instances: %ld answered, %ld cancelled, %ld dropped, %ld receivers gone, %ld "
+        "refused, "
+        "%ld random\n# resident %ld KiB at a tenth of the time, %ld KiB at the end; lost %ld, rules of the ABI broken "
+        "%d, host values left %d, models left %zu\n",
+        seconds, n_jobs, n_instances, n_answers, n_cancelled, n_dropped, n_closed, n_refused, n_random, warm_kib,
+        end_kib, n_lost, fake_n_violations, fake_n_live, mr_shared_count());
     bool ok = n_lost == 0 && fake_n_violations == 0 && fake_n_live == 0 && mr_shared_count() == 0 && n_jobs > 0;
     printf("%sok 1 - soak\n1..1\n", ok ? "" : "not ");
     free(expected);

@@ -1,5 +1,5 @@
-/* Jobs of the real service through the plugin's vtable, for the tests and the soak: messages from JSON, an instance with
- * an executor, runs and streams. Static functions over fake_host.c, which the includer includes first. */
+/* Jobs of the real service through the plugin's vtable, for the tests and the soak: messages from JSON, an instance
+ * with an executor, runs and streams. Static functions over fake_host.c, which the includer includes first. */
 #ifndef MR_TESTS_PLUGIN_JOBS_H
 #define MR_TESTS_PLUGIN_JOBS_H
 

@@ -14,8 +14,8 @@
 
 #define GOLDEN_DIR MR_SOURCE_DIR "/tests/conformance/logits"
 
-/* Loads the file and compares. The matrices of the golden models are so small that their packed rows are mostly padding,
- * so only a model of the usual shape is held to a tight bound. */
+/* Loads the file and compares. The matrices of the golden models are so small that their packed rows are mostly
+ * padding, so only a model of the usual shape is held to a tight bound. */
 static void compare(const char *path, const char *mix_name, double least, double most) {
     mr_error err = {0};
     mr_gguf *gguf;
