@@ -11,6 +11,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 export CMOCKA_MESSAGE_OUTPUT=tap
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-suppressions=$PWD/tests/tsan.supp}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
 # run NAME COMMAND...: runs a TAP program and counts its lines; a program that ends badly without a "not ok" counts as one
