@@ -27,6 +27,7 @@ static const command commands[] = {
     {"logits", "print logits as JSON", mr_cmd_logits},
     {"render", "print the prompt that a chat template makes", mr_cmd_render},
     {"inspect", "print metadata, tensors and sizes of a GGUF file", mr_cmd_inspect},
+    {"top", "show what a running plugin does", mr_cmd_top},
     {"synth", "write a model of random weights in a real shape", mr_cmd_synth},
     {"bench", "measure speed, in the manner of llama-bench", mr_cmd_bench},
 };

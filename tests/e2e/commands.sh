@@ -5,7 +5,7 @@
 passes "--version" "$cli" --version
 says "it has a number" "mistral-runner 0."
 passes "--help" "$cli" --help
-for command in run chat complete tokenize logits render inspect bench; do
+for command in run chat complete tokenize logits render inspect top bench; do
     passes "$command --help" "$cli" $command --help
     says "it tells the usage" "usage: mistral-runner $command"
     refuses "$command with an unknown option" 2 "" "$cli" $command --no-such-option

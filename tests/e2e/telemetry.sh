@@ -96,4 +96,7 @@ grep -q '^mistral_runner_jobs_total{method="chat",status="ok"} 1$' metrics.prom
 result "it counts the job" $?
 grep -q '^mistral_runner_time_to_first_token_seconds_bucket{le="+Inf"} 1$' metrics.prom
 result "it has the histogram" $?
+passes "top" "$cli" top --once metrics.prom
+says "it counts the job" "1 done, 0 failed"
+refuses "top without a file" 1 "nowhere.prom" "$cli" top nowhere.prom
 finish
