@@ -5,6 +5,8 @@
 #include "cmd_synth.h"
 #include "commands.h"
 
+#include "base/near_name.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +65,17 @@ int main(int argc, char **argv) {
         mr_cli_release_interrupts();
         return status;
     }
-    fprintf(stderr, "mistral-runner: there is no command \"%s\"\n\n", name);
+    const char *nearest = NULL;
+    size_t distance = 3; /* more wrong letters than two are another word */
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        size_t d = mr_name_distance(name, commands[i].name);
+        if (d >= distance) continue;
+        distance = d;
+        nearest = commands[i].name;
+    }
+    fprintf(stderr, "mistral-runner: there is no command \"%s\"", name);
+    if (nearest != NULL) fprintf(stderr, "; do you mean \"%s\"?", nearest);
+    fputs("\n\n", stderr);
     help(stderr);
     return MR_EXIT_USAGE;
 }

@@ -1,13 +1,27 @@
 #define _DEFAULT_SOURCE
 #include "base/file.h"
 
+#include "base/near_name.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Adds to the error what was probably meant. */
+static void suggest(const char *path, mr_error *err) {
+    char *nearest = mr_path_nearest(path);
+    if (nearest != NULL && err != NULL) {
+        char said[MR_ERROR_TEXT_MAX];
+        memcpy(said, err->text, sizeof said);
+        mr_fail(err, err->status, "%s; do you mean %s?", said, nearest);
+    }
+    free(nearest);
+}
 
 /* Opens a regular file and gets its size; returns the descriptor or -1 with *err filled. */
 static int open_regular(const char *path, size_t *size, mr_error *err) {
@@ -16,6 +30,7 @@ static int open_regular(const char *path, size_t *size, mr_error *err) {
     if (fd < 0 || fstat(fd, &st) != 0) {
         mr_status status = errno == ENOENT || errno == ENOTDIR ? MR_ERR_NOT_FOUND : MR_ERR_IO;
         mr_fail(err, status, "cannot open %s: %s", path, strerror(errno));
+        if (status == MR_ERR_NOT_FOUND) suggest(path, err);
         if (fd >= 0) close(fd);
         return -1;
     }

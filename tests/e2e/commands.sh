@@ -11,6 +11,7 @@ for command in run chat complete tokenize logits render inspect top bench; do
     refuses "$command with an unknown option" 2 "" "$cli" $command --no-such-option
 done
 refuses "no command" 2 "usage:" "$cli"
+refuses "a command that is misspelt" 2 "do you mean \"inspect\"?" "$cli" insepct
 refuses "an unknown command" 2 "there is no command \"sing\"" "$cli" sing
 
 # complete

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/near_name.h"
 #include "base/utf8.h"
 
 #include <jansson.h>
@@ -203,6 +204,24 @@ static void test_log_formats(void **state) {
     mr_buf_free(&line);
 }
 
+static void test_near_names(void **state) {
+    (void)state;
+    assert_int_equal(mr_name_distance("", "abc"), 3);
+    assert_int_equal(mr_name_distance("Model", "model"), 0);
+    assert_int_equal(mr_name_distance("mdoel", "model"), 1);
+    assert_int_equal(mr_name_distance("kitten", "sitting"), 3);
+    char *nearest = mr_path_nearest(MR_SOURCE_DIR "/LISENCE");
+    assert_string_equal(nearest, MR_SOURCE_DIR "/LICENSE");
+    free(nearest);
+    assert_null(mr_path_nearest(MR_SOURCE_DIR "/nothing like it"));
+    assert_null(mr_path_nearest(MR_SOURCE_DIR "/no-such-folder/LICENSE"));
+    assert_null(mr_path_nearest(""));
+    mr_error err = {0};
+    mr_mapping map;
+    assert_int_equal(mr_file_map(&map, MR_SOURCE_DIR "/LISENCE", &err), MR_ERR_NOT_FOUND);
+    assert_non_null(strstr(err.text, "do you mean " MR_SOURCE_DIR "/LICENSE?"));
+}
+
 static void test_log_filter(void **state) {
     (void)state;
     mr_log_set_filter("warn,mistral_runner::engine=debug,mistral_runner::engine::plan=off");
@@ -228,6 +247,7 @@ int main(void) {
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_log_formats),
         cmocka_unit_test(test_log_filter),
+        cmocka_unit_test(test_near_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
