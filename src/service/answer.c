@@ -127,7 +127,7 @@ mr_status mr_answer_generate(const mr_answer_request *request, mr_answer *answer
     mr_status status = mr_generation_start(&generation, request->model, &params, err);
     if (status != MR_OK) return status;
     splitter s = {.active = request->extract_reasoning};
-    mr_reasoning_init(&s.reasoning, request->reasoning_open);
+    mr_reasoning_init(&s.reasoning, NULL, request->reasoning_open);
     status = pump(request, generation, &s, answer, err);
     if (status == MR_OK) status = take_figures(generation, answer, err);
     mr_buf_free(&s.content);

@@ -35,7 +35,7 @@ mr_status mr_prompt_chat(mr_prompt *prompt, const mr_text_model *model, json_t *
     mr_status status =
         mr_chat_template_render(mr_text_model_chat_template(model), messages, tools, NULL, true, &text, err);
     if (status == MR_OK) status = mr_prompt_text(prompt, model, mr_buf_cstr(&text), text.len, err);
-    if (status == MR_OK) prompt->reasoning_open = mr_reasoning_is_open(mr_buf_cstr(&text), text.len);
+    if (status == MR_OK) prompt->reasoning_open = mr_reasoning_is_open(NULL, mr_buf_cstr(&text), text.len);
     mr_buf_free(&text);
     return status;
 }

@@ -12,7 +12,7 @@
 /* Feeds the text in pieces of `step` bytes. */
 static void split(const char *text, size_t step, bool inside, mr_buf *content, mr_buf *reasoning) {
     mr_reasoning state;
-    mr_reasoning_init(&state, inside);
+    mr_reasoning_init(&state, NULL, inside);
     for (size_t at = 0; at < strlen(text); at += step) {
         size_t n = strlen(text) - at < step ? strlen(text) - at : step;
         /* Fresh buffers each time, as a stream has them. */
@@ -64,9 +64,9 @@ static void test_an_open_end(void **state) {
 
 static void test_open_prompts(void **state) {
     (void)state;
-    assert_true(mr_reasoning_is_open("<|assistant|><think>\n", 21));
-    assert_false(mr_reasoning_is_open("<think>x</think>", 16));
-    assert_false(mr_reasoning_is_open("", 0));
+    assert_true(mr_reasoning_is_open(NULL, "<|assistant|><think>\n", 21));
+    assert_false(mr_reasoning_is_open(NULL, "<think>x</think>", 16));
+    assert_false(mr_reasoning_is_open(NULL, "", 0));
 }
 
 int main(void) {
