@@ -17,6 +17,8 @@ typedef struct op_state {
 struct mr_detokenizer {
     const mr_tokenizer *tokenizer;
     bool skip_special;
+    const mr_token *keep; /* [n_keep], special tokens that are not skipped */
+    size_t n_keep;
     op_state states[MR_DECODER_MAX_OPS];
     mr_buf work[MR_DECODER_MAX_OPS]; /* output of an operation that rewrites a token */
     mr_buf *out;                     /* where text goes at the moment; NULL: nowhere (prompt tokens) */
@@ -505,11 +507,19 @@ void mr_decoder_piece(const mr_decoder *decoder, const char *text, size_t len, m
 
 /* ---- public ---- */
 
+static bool is_kept(const mr_detokenizer *d, mr_token id) {
+    for (size_t i = 0; i < d->n_keep; i++) {
+        if (d->keep[i] == id) return true;
+    }
+    return false;
+}
+
 static void push_id(mr_detokenizer *d, mr_token id) {
     const mr_tokenizer *t = d->tokenizer;
     if (id < 0 || (size_t)id >= t->vocab.n) return;
     uint16_t attr = t->vocab.attr[id];
-    if ((attr & MR_TOKEN_EXISTS) == 0 || (d->skip_special && (attr & MR_TOKEN_SPECIAL) != 0)) return;
+    if ((attr & MR_TOKEN_EXISTS) == 0) return;
+    if (d->skip_special && (attr & MR_TOKEN_SPECIAL) != 0 && !is_kept(d, id)) return;
     size_t len;
     const char *text = mr_vocab_text(&t->vocab, id, &len);
     for (size_t i = 0; (attr & MR_TOKEN_RENAMED) != 0 && i < t->n_renamed; i++) {
@@ -530,6 +540,11 @@ mr_detokenizer *mr_detokenizer_new(const mr_tokenizer *tokenizer, const mr_token
     size_t first = n_prompt > 16 ? n_prompt - 16 : 0;
     for (size_t i = first; i < n_prompt; i++) push_id(d, prompt_ids[i]);
     return d;
+}
+
+void mr_detokenizer_keep(mr_detokenizer *stream, const mr_token *ids, size_t n) {
+    stream->keep = ids;
+    stream->n_keep = n;
 }
 
 mr_status mr_detokenizer_push(mr_detokenizer *stream, mr_token id, mr_buf *text, mr_error *err) {

@@ -25,7 +25,10 @@ mr_status mr_generation_start(mr_generation **generation, mr_text_model *model, 
     if (status == MR_OK) {
         g->detokenizer =
             mr_detokenizer_new(mr_text_model_tokenizer(model), params->prompt, params->n_prompt, !params->keep_special);
-        if (g->detokenizer == NULL) status = mr_fail_nomem(err, 0, "the detokenizer of a generation");
+        if (g->detokenizer == NULL)
+            status = mr_fail_nomem(err, 0, "the detokenizer of a generation");
+        else
+            mr_detokenizer_keep(g->detokenizer, params->keep, params->n_keep);
     }
     if (status == MR_OK) {
         mr_request_params request = {

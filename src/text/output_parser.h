@@ -39,13 +39,13 @@ typedef struct mr_output_event {
 typedef mr_status (*mr_output_fn)(void *ctx, const mr_output_event *event, mr_error *err);
 
 typedef struct mr_output_options {
-    const mr_tool_format *tools;           /* NULL: calls are not looked for */
-    const mr_reasoning_format *reasoning;  /* NULL: the `<think>` of most models */
-    const json_t *tool_list;               /* the OpenAI array of tools or NULL; borrowed until the parser is freed */
-    bool extract_reasoning;                /* false: thoughts stay in the content, see reasoning.h */
-    bool reasoning_open;                   /* the prompt ends inside of a think block */
-    bool tools_open;                       /* the prompt ends with the mark that begins calls */
-    size_t first_number;                   /* calls in the conversation so far, for ids that are numbers */
+    const mr_tool_format *tools;          /* NULL: calls are not looked for */
+    const mr_reasoning_format *reasoning; /* NULL: the `<think>` of most models */
+    const json_t *tool_list;              /* the OpenAI array of tools or NULL; borrowed until the parser is freed */
+    bool extract_reasoning;               /* false: thoughts stay in the content, see reasoning.h */
+    bool reasoning_open;                  /* the prompt ends inside of a think block */
+    bool tools_open;                      /* the prompt ends with the mark that begins calls */
+    size_t first_number;                  /* calls in the conversation so far, for ids that are numbers */
     mr_output_fn on_event;
     void *ctx;
 } mr_output_options;

@@ -166,9 +166,16 @@ bool mr_reasoning_push(mr_reasoning *state, const char *text, size_t len, mr_buf
     return !content->failed && !reasoning->failed;
 }
 
-void mr_reasoning_close(mr_reasoning *state) {
-    if (state->held.len > 0) drop(state, count_blanks(state->held.data, state->held.len));
+bool mr_reasoning_close(mr_reasoning *state, mr_buf *content, mr_buf *reasoning) {
+    size_t n = state->held.len, n_blanks = n > 0 ? count_blanks(state->held.data, n) : 0;
+    if (state->inside && n == n_blanks)
+        drop(state, n);
+    else if (n > 0)
+        emit(state, n, content, reasoning);
     state->inside = false;
+    state->line_start = true;
+    state->skip_blanks = false;
+    return !content->failed && !reasoning->failed;
 }
 
 bool mr_reasoning_finish(mr_reasoning *state, mr_buf *content, mr_buf *reasoning) {

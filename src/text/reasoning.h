@@ -40,8 +40,9 @@ void mr_reasoning_init(mr_reasoning *state, const mr_reasoning_format *format, b
  * left out. False when memory runs out. */
 bool mr_reasoning_push(mr_reasoning *state, const char *text, size_t len, mr_buf *content, mr_buf *reasoning);
 
-/* Something that is no text (a tool call) follows: an open block ends here, blanks held back belong to neither side. */
-void mr_reasoning_close(mr_reasoning *state);
+/* Something that is no text (a tool call) follows: emits what was held back and ends an open block. False when memory
+ * runs out. */
+bool mr_reasoning_close(mr_reasoning *state, mr_buf *content, mr_buf *reasoning);
 
 /* The text is over: emits what was held back (an open block stays reasoning) and frees the state. */
 bool mr_reasoning_finish(mr_reasoning *state, mr_buf *content, mr_buf *reasoning);

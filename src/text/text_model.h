@@ -49,6 +49,8 @@ typedef struct mr_generation_params {
     const char *const *stop; /* stop strings: the text ends before the first of them */
     size_t n_stop;
     bool keep_special; /* special tokens appear with their literal text (for parsers above) */
+    const mr_token *keep; /* [n_keep], special tokens that appear when the others don't; borrowed for the generation */
+    size_t n_keep;
     mr_mask_fn mask;
     void *mask_ctx;
 } mr_generation_params;

@@ -87,6 +87,8 @@ typedef struct mr_detokenizer mr_detokenizer;
 /* prompt_ids[0..n_prompt): ids that came before and are not emitted (they decide whether a leading space is kept). */
 mr_detokenizer *mr_detokenizer_new(const mr_tokenizer *tokenizer, const mr_token *prompt_ids, size_t n_prompt,
                                    bool skip_special);
+/* Special tokens that are emitted with their text although others are skipped; ids[0..n) is borrowed until the end. */
+void mr_detokenizer_keep(mr_detokenizer *stream, const mr_token *ids, size_t n);
 mr_status mr_detokenizer_push(mr_detokenizer *stream, mr_token id, mr_buf *text, mr_error *err);
 mr_status mr_detokenizer_finish(mr_detokenizer *stream, mr_buf *text, mr_error *err); /* torn bytes become U+FFFD */
 void mr_detokenizer_free(mr_detokenizer *stream);

@@ -39,7 +39,8 @@ typedef enum mr_tool_id_place {
 
 typedef enum mr_tool_id_kind {
     MR_TOOL_ID_FREE,   /* any unique text: call_… of 24 letters and digits */
-    MR_TOOL_ID_NUMBER, /* the call's number, from 0: in the conversation where the template counts so, else the answer */
+    MR_TOOL_ID_NUMBER, /* the call's number, from 0: in the conversation where the template counts so, else the answer
+                        */
     MR_TOOL_ID_ALNUM9, /* exactly 9 letters and digits */
     MR_TOOL_ID_KIMI,   /* functions.NAME:NUMBER; written as `functions.` in call_open and the number behind the name */
 } mr_tool_id_kind;
@@ -64,11 +65,12 @@ typedef struct mr_tool_format {
     /* Texts that begin calls wherever they stand (NULL ends the list). The first is the one that section_open (or
      * call_open) begins with: once a model has written it, what follows can be constrained. */
     const char *open[MR_TOOL_MAX_MARKS];
-    const char *between[MR_TOOL_MAX_MARKS]; /* texts that may stand around calls inside of a section, and mean nothing */
-    const char *close[MR_TOOL_MAX_MARKS];   /* texts that may end a call or the section */
+    const char
+        *between[MR_TOOL_MAX_MARKS];      /* texts that may stand around calls inside of a section, and mean nothing */
+    const char *close[MR_TOOL_MAX_MARKS]; /* texts that may end a call or the section */
     const char *after_name_too[MR_TOOL_MAX_MARKS]; /* NAMED: what may stand between name and arguments beside after_name
                                                     */
-    bool bare_json; /* an answer that begins with a JSON object may be a call without any mark */
+    bool bare_json;      /* an answer that begins with a JSON object may be a call without any mark */
     bool open_by_prompt; /* the generation prompt may end with the first `open` */
 
     /* Special tokens by whose texts the answer ends, beside those that the vocabulary marks as ends (NULL ends). */
