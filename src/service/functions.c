@@ -12,7 +12,7 @@
 
 #define METHOD(service, name) "/jobworkerp.function.service." service "/" name
 
-enum { MAX_HEADERS = 32, MAX_SETS = 256, MAX_OUTPUT = 16 << 20 };
+enum { MAX_HEADERS = 32, MAX_SETS = 256, MAX_OUTPUT = 16 << 20, MAX_TIMEOUT_SEC = 2000000 };
 
 typedef Jobworkerp__Function__Service__FunctionCallRequest pb_call;
 typedef Jobworkerp__Function__Service__FunctionCallOptions pb_options;
@@ -86,7 +86,7 @@ static mr_status exchange_once(mr_functions *functions, const char *method, cons
         .n_message = message->len,
         .metadata = headers,
         .n_metadata = fill_headers(functions, context, headers),
-        .timeout_ms = context->timeout_sec * 1000,
+        .timeout_ms = context->timeout_sec < MAX_TIMEOUT_SEC ? context->timeout_sec * 1000 : MAX_TIMEOUT_SEC * 1000,
         .cancel = context->cancel,
     };
     mr_rpc_call *call;

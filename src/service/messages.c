@@ -1,5 +1,6 @@
 #include "service/messages.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 typedef Jobworkerp__Runner__Llm__LLMChatArgs__ChatMessage pb_message;
@@ -112,6 +113,77 @@ static mr_status add_tool_results(json_t *messages, const pb_tool_results *pb, s
     return MR_OK;
 }
 
+/* --- calls for the plugin to run --- */
+
+typedef Jobworkerp__Runner__Llm__LLMChatArgs__MessageContent__ToolExecutionRequests pb_requests;
+
+static json_t *calls_from_requests(const pb_requests *pb) {
+    json_t *calls = json_array();
+    for (size_t i = 0; i < pb->n_requests; i++) {
+        json_array_append_new(calls, json_pack("{s:s, s:s, s:{s:s, s:o}}", "id", or_empty(pb->requests[i]->call_id),
+                                               "type", "function", "function", "name", pb->requests[i]->fn_name,
+                                               "arguments", parse_arguments(or_empty(pb->requests[i]->fn_arguments))));
+    }
+    if (json_array_size(calls) == pb->n_requests) return calls;
+    json_decref(calls);
+    return NULL;
+}
+
+static bool holds_call(const json_t *message, const char *id) {
+    const json_t *calls = json_object_get(message, "tool_calls");
+    for (size_t i = 0; i < json_array_size(calls); i++) {
+        if (strcmp(json_string_value(json_object_get(json_array_get(calls, i), "id")), id) == 0) return true;
+    }
+    return false;
+}
+
+/* The calls stand in the conversation as the assistant's, unless its last message holds them already; what is to be run
+ * is marked by an object of its own, which the results replace. */
+static mr_status add_requests(json_t *messages, const pb_requests *pb, size_t at, mr_error *err) {
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    bool known = pb->n_requests > 0;
+    if (!known) return mr_fail(err, MR_ERR_INVALID, "messages[%zu]: tool_execution_requests is empty", at);
+    for (size_t i = 0; i < pb->n_requests; i++) {
+        if (or_empty(pb->requests[i]->fn_name)[0] == '\0') {
+            return mr_fail(err, MR_ERR_INVALID, "messages[%zu]: tool_execution_requests.requests[%zu] has no fn_name",
+                           at, i);
+        }
+        known = known && holds_call(last, or_empty(pb->requests[i]->call_id));
+    }
+    json_t *calls = calls_from_requests(pb);
+    mr_status status = MR_OK;
+    if (!known) {
+        status = append(messages,
+                        json_pack("{s:s, s:s, s:O*}", "role", "assistant", "content", "", "tool_calls", calls), err);
+    }
+    if (status == MR_OK)
+        status = append(messages, calls != NULL ? json_pack("{s:o}", MR_TO_RUN, json_copy(calls)) : NULL, err);
+    json_decref(calls);
+    return status;
+}
+
+/* Whether a message behind `at` has the call's result. */
+static bool has_result(const json_t *messages, size_t at, const json_t *call) {
+    const char *id = json_string_value(json_object_get(call, "id"));
+    for (size_t i = at + 1; i < json_array_size(messages); i++) {
+        const json_t *answered = json_object_get(json_array_get(messages, i), "tool_call_id");
+        if (answered != NULL && strcmp(json_string_value(answered), id) == 0) return true;
+    }
+    return false;
+}
+
+/* Calls whose results the client knows already are not run again. */
+static void drop_answered(json_t *messages) {
+    for (size_t i = json_array_size(messages); i-- > 0;) {
+        json_t *calls = json_object_get(json_array_get(messages, i), MR_TO_RUN);
+        if (calls == NULL) continue;
+        for (size_t k = json_array_size(calls); k-- > 0;) {
+            if (has_result(messages, i, json_array_get(calls, k))) json_array_remove(calls, k);
+        }
+        if (json_array_size(calls) == 0) json_array_remove(messages, i);
+    }
+}
+
 static mr_status wrong_role(const char *what, const char *needed, size_t at, mr_error *err) {
     return mr_fail(err, MR_ERR_INVALID, "messages[%zu]: %s belong into a message of the role %s", at, what, needed);
 }
@@ -139,9 +211,8 @@ static mr_status add_message(json_t *messages, const pb_message *pb, size_t at, 
         if (role_id != ROLE_TOOL && role_id != ROLE_USER) return wrong_role("tool_results", "TOOL", at, err);
         return add_tool_results(messages, content->tool_results, at, err);
     case HAS_REQUESTS:
-        return mr_fail(
-            err, MR_ERR_UNSUPPORTED,
-            "messages[%zu]: tool_execution_requests are not built in yet; run the tools and send tool_results", at);
+        if (role_id == ROLE_SYSTEM) return wrong_role("tool_execution_requests", "TOOL", at, err);
+        return add_requests(messages, content->tool_execution_requests, at, err);
     default:
         return mr_fail(err, MR_ERR_INVALID, "messages[%zu] has no content; give it a text", at);
     }
@@ -162,6 +233,7 @@ mr_status mr_messages_from_chat(const mr_pb_chat_args *args, json_t **messages, 
             return status;
         }
     }
+    drop_answered(array);
     *messages = array;
     return MR_OK;
 }

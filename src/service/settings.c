@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "service/pb_wire.h"
+#include "service/rpc.h"
 #include "settings.pb-c.h"
 #include "text/model_path.h"
 
@@ -260,6 +261,16 @@ static mr_status resolve_tools(mr_settings *settings, const Jobworkerp__Runner__
         if (pb->has_parallel_execution) tools->parallel = pb->parallel_execution;
     }
     if (tools->grpc_endpoint == NULL) return MR_OK;
+    mr_rpc_channel *channel;
+    mr_rpc_options options = {.endpoint = tools->grpc_endpoint};
+    if (mr_rpc_channel_new(&channel, &options, err) != MR_OK) {
+        if (pb != NULL && is_given(pb->grpc_endpoint)) return mr_fail_prefix(err, "tool_calling.grpc_endpoint");
+        MR_WARN("MISTRAL_GRPC_ENDPOINT: %s; there are no tools", err->text);
+        *err = (mr_error){0};
+        tools->grpc_endpoint = NULL;
+        return MR_OK;
+    }
+    mr_rpc_channel_unref(channel);
     return keep(settings, &tools->grpc_endpoint, tools->grpc_endpoint, err);
 }
 

@@ -89,14 +89,40 @@ static void test_refusals(void **state) {
                    "no fn_name");
     assert_refused("[{'role':'TOOL','content':{'tool_results':{'results':[{'call_id':'1','content':'x'}]}}}]",
                    MR_ERR_INVALID, "no earlier message holds a call with the id \"1\"");
-    assert_refused("[{'role':'USER','content':{'tool_execution_requests':{}}}]", MR_ERR_UNSUPPORTED,
-                   "not built in yet");
+    assert_refused("[{'role':'TOOL','content':{'tool_execution_requests':{}}}]", MR_ERR_INVALID,
+                   "tool_execution_requests is empty");
+    assert_refused("[{'role':'TOOL','content':{'tool_execution_requests':{'requests':[{'call_id':'1'}]}}}]",
+                   MR_ERR_INVALID, "no fn_name");
+    assert_refused("[{'role':'SYSTEM','content':{'tool_execution_requests':{'requests':[{'fn_name':'f'}]}}}]",
+                   MR_ERR_INVALID, "of the role TOOL");
+}
+
+#define REQUESTS(calls) "{'role':'TOOL','content':{'tool_execution_requests':{'requests':[" calls "]}}}"
+#define CALL(id) "{\"id\":\"" id "\",\"type\":\"function\",\"function\":{\"name\":\"add\",\"arguments\":{\"a\":1}}}"
+#define ASKED(calls) "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[" calls "]}"
+
+#define REQUEST(id) "{'call_id':'" id "','fn_name':'add','fn_arguments':'{\\\"a\\\":1}'}"
+
+static void test_requests(void **state) {
+    (void)state;
+    /* Without the assistant's message of the calls, it is put in front. */
+    assert_converted("[" REQUESTS(REQUEST("1")) "]", "[" ASKED(CALL("1")) ",{\"to_run\":[" CALL("1") "]}]");
+    /* With it, not. A call whose result is known is not run again. */
+    assert_converted(
+        "[{'role':'ASSISTANT','content':{'tool_calls':{'calls':[" REQUEST("1") "," REQUEST("2") "]}}}," REQUESTS(
+            REQUEST("1") "," REQUEST(
+                "2")) ","
+                      "{'role':'TOOL','content':{'tool_results':{'results':[{'call_id':'1','content':'3'}]}}}]",
+        "[" ASKED(CALL("1") "," CALL("2")) ",{\"to_run\":[" CALL(
+            "2") "]},"
+                 "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"name\":\"add\",\"content\":\"3\"}]");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_tool_calls_and_results),
+        cmocka_unit_test(test_requests),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -237,6 +237,13 @@ static void test_tools_from_environment_and_message(void **state) {
     assert_int_equal(settings.tools.max_iterations, 2);
     assert_true(settings.tools.parallel);
     mr_settings_free(&settings);
+
+    /* An endpoint that is none: a warning where the environment says it, an error where the settings do. */
+    setenv("MISTRAL_GRPC_ENDPOINT", "ftp://localhost", 1);
+    settings = decoded("{}");
+    assert_null(settings.tools.grpc_endpoint);
+    mr_settings_free(&settings);
+    assert_refused("{'tool_calling':{'grpc_endpoint':'ftp://localhost'}}", MR_ERR_INVALID, "tool_calling.grpc_endpoint");
     unsetenv("MISTRAL_GRPC_ENDPOINT");
     unsetenv("MISTRAL_MAX_ITERATIONS");
     unsetenv("MISTRAL_TOOL_TIMEOUT_SEC");
