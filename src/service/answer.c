@@ -4,7 +4,8 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "service/metrics.h"
-#include "text/reasoning.h"
+#include "service/pb_fields.h"
+#include "text/output_parser.h"
 
 #include <stdlib.h>
 #include <sys/random.h>
@@ -14,6 +15,32 @@ static uint64_t fresh_seed(void) {
     if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed) return seed;
     uint64_t now[2] = {mr_clock_ns(), (uint64_t)(uintptr_t)&now};
     return mr_hash(now, sizeof now, 0);
+}
+
+mr_job_options mr_job_options_read(const ProtobufCMessage *pb) {
+    mr_job_options o = {0};
+    o.has_max_tokens = mr_pb_get_int32(pb, "max_tokens", &o.max_tokens);
+    o.has_temperature = mr_pb_get_float(pb, "temperature", &o.temperature);
+    o.has_top_p = mr_pb_get_float(pb, "top_p", &o.top_p);
+    o.has_repeat_penalty = mr_pb_get_float(pb, "repeat_penalty", &o.repeat_penalty);
+    o.has_repeat_last_n = mr_pb_get_int32(pb, "repeat_last_n", &o.repeat_last_n);
+    o.has_seed = mr_pb_get_int32(pb, "seed", &o.seed);
+    mr_pb_get_bool(pb, "extract_reasoning_content", &o.extract_reasoning);
+    return o;
+}
+
+mr_status mr_job_options_check(const mr_job_options *options, mr_error *err) {
+    mr_sampling recommended = {.top_p = 1, .temperature = 1, .repeat_penalty = 1}, sampling;
+    uint32_t max_tokens;
+    return mr_job_options_resolve(options, &recommended, &sampling, &max_tokens, err);
+}
+
+void mr_usage_write(const mr_usage *usage, const char *model, ProtobufCMessage *pb) {
+    mr_pb_set_string(pb, "model", model);
+    mr_pb_set_uint32(pb, "prompt_tokens", usage->prompt_tokens);
+    mr_pb_set_uint32(pb, "completion_tokens", usage->completion_tokens);
+    mr_pb_set_float(pb, "total_prompt_time_sec", usage->prompt_sec);
+    mr_pb_set_float(pb, "total_completion_time_sec", usage->completion_sec);
 }
 
 mr_status mr_job_options_resolve(const mr_job_options *options, const mr_sampling *recommended, mr_sampling *sampling,
@@ -43,26 +70,67 @@ void mr_answer_free(mr_answer *answer) {
     mr_buf_free(&answer->content);
     mr_buf_free(&answer->reasoning);
     mr_tokens_free(&answer->tokens);
+    json_decref(answer->calls);
+    answer->calls = NULL;
 }
 
 /* The state of one generation's way from text to pieces. */
 typedef struct splitter {
-    bool active;
-    mr_reasoning reasoning;
+    mr_output_parser *parser;
     mr_buf content, thought; /* the piece at hand */
+    mr_answer *answer;       /* takes the calls */
 } splitter;
 
-static mr_status split(splitter *s, const mr_buf *text, bool done, mr_error *err) {
+/* Arguments that are no JSON stay text, so that whoever runs the call can say so. */
+static mr_status take_call(mr_answer *answer, const mr_output_event *event, mr_error *err) {
+    json_t *arguments = json_loads(event->arguments, JSON_REJECT_DUPLICATES, NULL);
+    if (arguments == NULL) arguments = json_string(event->arguments);
+    json_t *call = json_pack("{s:s, s:s, s:{s:s, s:o}}", "id", event->id, "type", "function", "function", "name",
+                             event->name, "arguments", arguments);
+    if (answer->calls == NULL) answer->calls = json_array();
+    if (call != NULL && json_array_append_new(answer->calls, call) == 0) return MR_OK;
+    return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the answer's calls");
+}
+
+static mr_status on_event(void *ctx, const mr_output_event *event, mr_error *err) {
+    splitter *s = ctx;
+    bool ok = true;
+    if (event->kind == MR_OUTPUT_CONTENT) ok = mr_buf_append(&s->content, event->text, event->len);
+    if (event->kind == MR_OUTPUT_REASONING) ok = mr_buf_append(&s->thought, event->text, event->len);
+    if (event->kind == MR_OUTPUT_CALL) return take_call(s->answer, event, err);
+    return ok ? MR_OK : mr_fail(err, MR_ERR_NOMEM, "there is no memory for the answer's text");
+}
+
+static mr_status open_splitter(const mr_answer_request *request, mr_answer *answer, splitter *s, mr_error *err) {
+    *s = (splitter){.answer = answer};
+    const mr_text_tools *tools = mr_text_model_tools(request->model);
+    mr_output_options options = {
+        .tools = request->tool_list != NULL ? tools->format : NULL,
+        .reasoning = tools->reasoning,
+        .tool_list = request->tool_list,
+        .extract_reasoning = request->extract_reasoning,
+        .reasoning_open = request->reasoning_open,
+        .tools_open = request->tools_open,
+        .first_number = request->n_calls_before,
+        .on_event = on_event,
+        .ctx = s,
+    };
+    s->parser = mr_output_parser_new(&options);
+    return s->parser != NULL ? MR_OK : mr_fail(err, MR_ERR_NOMEM, "there is no memory to read the answer");
+}
+
+static void close_splitter(splitter *s) {
+    mr_output_parser_free(s->parser);
+    mr_buf_free(&s->content);
+    mr_buf_free(&s->thought);
+}
+
+static mr_status split(splitter *s, const mr_generation *generation, const mr_buf *text, bool done, mr_error *err) {
     mr_buf_clear(&s->content);
     mr_buf_clear(&s->thought);
-    bool ok;
-    if (!s->active) {
-        ok = mr_buf_append(&s->content, mr_buf_cstr(text), text->len);
-    } else {
-        ok = mr_reasoning_push(&s->reasoning, mr_buf_cstr(text), text->len, &s->content, &s->thought);
-        if (ok && done) ok = mr_reasoning_finish(&s->reasoning, &s->content, &s->thought);
-    }
-    return ok ? MR_OK : mr_fail(err, MR_ERR_NOMEM, "there is no memory for the answer's text");
+    mr_status status = mr_output_parser_push(s->parser, mr_buf_cstr(text), text->len, err);
+    if (status != MR_OK || !done) return status;
+    return mr_output_parser_finish(s->parser, mr_generation_finish(generation) == MR_FINISH_LENGTH, err);
 }
 
 static mr_status deliver(const mr_answer_request *request, const splitter *s, mr_answer *answer, mr_error *err) {
@@ -83,7 +151,7 @@ static mr_status pump(const mr_answer_request *request, mr_generation *generatio
     for (bool done = false; status == MR_OK && !done;) {
         mr_buf_clear(&text);
         status = mr_generation_next(generation, request->cancel, &text, &done, err);
-        if (status == MR_OK) status = split(s, &text, done, err);
+        if (status == MR_OK) status = split(s, generation, &text, done, err);
         if (status == MR_OK) status = deliver(request, s, answer, err);
     }
     mr_buf_free(&text);
@@ -123,16 +191,21 @@ mr_status mr_answer_generate(const mr_answer_request *request, mr_answer *answer
         .max_tokens = request->max_tokens,
         .sampling = request->sampling,
     };
+    const mr_tool_format *format = request->tool_list != NULL ? mr_text_model_tools(request->model)->format : NULL;
+    if (format != NULL) {
+        params.keep_special = true;
+        params.stop = format->stop;
+        while (params.n_stop < sizeof format->stop / sizeof format->stop[0] && format->stop[params.n_stop] != NULL)
+            params.n_stop++;
+    }
     mr_generation *generation;
     mr_status status = mr_generation_start(&generation, request->model, &params, err);
     if (status != MR_OK) return status;
-    splitter s = {.active = request->extract_reasoning};
-    mr_reasoning_init(&s.reasoning, NULL, request->reasoning_open);
-    status = pump(request, generation, &s, answer, err);
+    splitter s;
+    status = open_splitter(request, answer, &s, err);
+    if (status == MR_OK) status = pump(request, generation, &s, answer, err);
     if (status == MR_OK) status = take_figures(generation, answer, err);
-    mr_buf_free(&s.content);
-    mr_buf_free(&s.thought);
-    mr_buf_free(&s.reasoning.held);
+    close_splitter(&s);
     mr_generation_free(generation);
     return status;
 }

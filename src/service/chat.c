@@ -3,39 +3,27 @@
 
 #include "chat_args.pb-c.h"
 #include "chat_result.pb-c.h"
+#include "service/conversation.h"
 #include "service/messages.h"
 #include "service/pb_wire.h"
-#include "service/prompt.h"
 
-typedef Jobworkerp__Runner__Llm__LLMChatArgs__LLMOptions pb_options;
+#include <stdlib.h>
+#include <string.h>
+
 typedef Jobworkerp__Runner__Llm__LLMChatResult pb_result;
 typedef Jobworkerp__Runner__Llm__LLMChatResult__MessageContent pb_content;
 typedef Jobworkerp__Runner__Llm__LLMChatResult__Usage pb_usage;
-
-static mr_job_options read_options(const pb_options *pb) {
-    if (pb == NULL) return (mr_job_options){0};
-    return (mr_job_options){
-        .has_max_tokens = pb->has_max_tokens,
-        .has_temperature = pb->has_temperature,
-        .has_top_p = pb->has_top_p,
-        .has_repeat_penalty = pb->has_repeat_penalty,
-        .has_repeat_last_n = pb->has_repeat_last_n,
-        .has_seed = pb->has_seed,
-        .max_tokens = pb->max_tokens,
-        .temperature = pb->temperature,
-        .top_p = pb->top_p,
-        .repeat_penalty = pb->repeat_penalty,
-        .repeat_last_n = pb->repeat_last_n,
-        .seed = pb->seed,
-        .extract_reasoning = pb->extract_reasoning_content,
-    };
-}
+typedef Jobworkerp__Runner__Llm__PendingToolCalls pb_pending;
+typedef Jobworkerp__Runner__Llm__ToolCallRequest pb_request;
+typedef Jobworkerp__Runner__Llm__ToolExecutionStarted pb_started;
+typedef Jobworkerp__Runner__Llm__ToolExecutionResult pb_ended;
 
 /* One result on the stack, with room for the parts that it points to. */
 typedef struct result_parts {
     pb_result result;
     pb_content content;
     pb_usage usage;
+    pb_pending pending;
 } result_parts;
 
 static void init_result(result_parts *parts, bool done) {
@@ -54,13 +42,7 @@ static void set_text(result_parts *parts, const mr_buf *content, const mr_buf *r
 
 static void set_usage(result_parts *parts, const char *model, const mr_usage *usage) {
     jobworkerp__runner__llm__llmchat_result__usage__init(&parts->usage);
-    parts->usage.model = (char *)model;
-    parts->usage.has_prompt_tokens = parts->usage.has_completion_tokens = 1;
-    parts->usage.has_total_prompt_time_sec = parts->usage.has_total_completion_time_sec = 1;
-    parts->usage.prompt_tokens = usage->prompt_tokens;
-    parts->usage.completion_tokens = usage->completion_tokens;
-    parts->usage.total_prompt_time_sec = usage->prompt_sec;
-    parts->usage.total_completion_time_sec = usage->completion_sec;
+    mr_usage_write(usage, model, &parts->usage.base);
     parts->result.usage = &parts->usage;
 }
 
@@ -72,70 +54,135 @@ static mr_status send_piece(void *ctx, const mr_buf *content, const mr_buf *reas
     return mr_job_send(ctx, &parts.result.base, err);
 }
 
-static mr_status check_args(const mr_job *job, const mr_pb_chat_args *args, mr_error *err) {
-    const Jobworkerp__Runner__Llm__LLMChatArgs__FunctionOptions *tools = args->function_options;
-    mr_status status = mr_job_check_json_schema(args->json_schema, err);
-    if (status != MR_OK || tools == NULL || !tools->use_function_calling) return status;
-    bool client_tools = tools->client_tools_json != NULL && *tools->client_tools_json != '\0';
-    return mr_job_check_tools(job, true, client_tools, err);
+/* --- tools --- */
+
+static void fill_ended(pb_ended *pb, const char *id, const char *name, const mr_function_outcome *outcome) {
+    const char *text = mr_buf_cstr(&outcome->text);
+    jobworkerp__runner__llm__tool_execution_result__init(pb);
+    pb->call_id = (char *)id;
+    pb->fn_name = (char *)name;
+    pb->result = (char *)(outcome->success ? text : "");
+    pb->error = (char *)(outcome->success ? NULL : text);
+    pb->has_success = 1;
+    pb->success = outcome->success;
+    pb->has_job_id = outcome->job_id != 0;
+    pb->job_id = outcome->job_id;
 }
 
-static mr_status build_prompt(const mr_job *job, const mr_pb_chat_args *args, mr_prompt *prompt, mr_error *err) {
-    json_t *messages;
-    mr_status status = mr_messages_from_chat(args, &messages, err);
-    if (status == MR_OK) mr_span_json(job->span, "input", messages);
-    if (status == MR_OK) status = mr_prompt_chat(prompt, job->model, messages, NULL, err);
-    json_decref(messages);
+static mr_status send_started(void *ctx, const mr_tool_call *call, mr_error *err) {
+    pb_started started;
+    jobworkerp__runner__llm__tool_execution_started__init(&started);
+    started.call_id = (char *)call->id;
+    started.fn_name = (char *)call->name;
+    started.fn_arguments = (char *)call->arguments;
+    result_parts parts;
+    init_result(&parts, false);
+    parts.result.tool_execution_started = &started;
+    return mr_job_send(ctx, &parts.result.base, err);
+}
+
+static mr_status send_ended(void *ctx, const mr_tool_call *call, mr_error *err) {
+    pb_ended ended, *list[] = {&ended};
+    fill_ended(&ended, call->id, call->name, &call->outcome);
+    result_parts parts;
+    init_result(&parts, false);
+    parts.result.n_tool_execution_results = 1;
+    parts.result.tool_execution_results = list;
+    return mr_job_send(ctx, &parts.result.base, err);
+}
+
+/* The calls that wait for the client, in the arena. */
+static mr_status set_pending(result_parts *parts, const json_t *calls, mr_arena *arena, mr_error *err) {
+    size_t n = json_array_size(calls);
+    if (n == 0) return MR_OK;
+    pb_request *requests = mr_arena_calloc(arena, n, sizeof *requests);
+    pb_request **list = mr_arena_calloc(arena, n, sizeof *list);
+    for (size_t i = 0; list != NULL && requests != NULL && i < n; i++) {
+        const json_t *call = json_array_get(calls, i), *function = json_object_get(call, "function");
+        const json_t *arguments = json_object_get(function, "arguments");
+        char *dumped = json_is_string(arguments) ? NULL : json_dumps(arguments, JSON_COMPACT);
+        const char *text = dumped != NULL ? dumped : json_string_value(arguments);
+        jobworkerp__runner__llm__tool_call_request__init(&requests[i]);
+        requests[i].call_id = (char *)json_string_value(json_object_get(call, "id"));
+        requests[i].fn_name = (char *)json_string_value(json_object_get(function, "name"));
+        requests[i].fn_arguments = text != NULL ? mr_arena_strndup(arena, text, strlen(text)) : NULL;
+        free(dumped);
+        if (requests[i].fn_arguments == NULL) return mr_fail_nomem(err, n * sizeof *requests, "the calls of tools");
+        list[i] = &requests[i];
+    }
+    if (list == NULL || requests == NULL) return mr_fail_nomem(err, n * sizeof *requests, "the calls of tools");
+    jobworkerp__runner__llm__pending_tool_calls__init(&parts->pending);
+    parts->pending.n_calls = n;
+    parts->pending.calls = list;
+    parts->result.pending_tool_calls = &parts->pending;
+    parts->result.has_requires_tool_execution = parts->result.requires_tool_execution = 1;
+    return MR_OK;
+}
+
+static mr_status set_records(result_parts *parts, const mr_conversation *c, mr_arena *arena, mr_error *err) {
+    size_t n = c->n_records;
+    if (n == 0) return MR_OK;
+    pb_ended *ended = mr_arena_calloc(arena, n, sizeof *ended), **list = mr_arena_calloc(arena, n, sizeof *list);
+    if (ended == NULL || list == NULL) return mr_fail_nomem(err, n * sizeof *ended, "the results of tools");
+    for (size_t i = 0; i < n; i++) {
+        fill_ended(&ended[i], c->records[i].id, c->records[i].name, &c->records[i].outcome);
+        list[i] = &ended[i];
+    }
+    parts->result.n_tool_execution_results = n;
+    parts->result.tool_execution_results = list;
+    return MR_OK;
+}
+
+/* --- the job --- */
+
+static mr_status finish(const mr_conversation *c, mr_error *err) {
+    const mr_job *job = c->job;
+    mr_arena arena = {0};
+    result_parts parts;
+    init_result(&parts, true);
+    if (!mr_job_is_stream(job) || job->settings->stream_final_full_text)
+        set_text(&parts, &c->answer.content, &c->answer.reasoning);
+    set_usage(&parts, mr_job_model_name(job), &c->answer.usage);
+    mr_job_log(job, "chat", &c->answer);
+    mr_status status = set_pending(&parts, c->pending, &arena, err);
+    if (status == MR_OK) status = set_records(&parts, c, &arena, err);
+    if (status == MR_OK) status = mr_job_finish(job, &parts.result.base, err);
+    mr_arena_free(&arena);
     return status;
 }
 
-static mr_status finish(const mr_job *job, const mr_answer *answer, mr_error *err) {
-    result_parts parts;
-    init_result(&parts, true);
-    if (!mr_job_is_stream(job) || job->settings->stream_final_full_text) {
-        set_text(&parts, &answer->content, &answer->reasoning);
-    }
-    set_usage(&parts, mr_job_model_name(job), &answer->usage);
-    mr_job_log(job, "chat", answer);
-    return mr_job_finish(job, &parts.result.base, err);
-}
-
-static mr_status run(const mr_job *job, const mr_pb_chat_args *args, mr_prompt *prompt, mr_answer *answer,
-                     mr_error *err) {
-    mr_job_options options = read_options(args->options);
-    mr_sampling recommended = mr_text_model_sampling(job->model);
-    mr_answer_request request = {
-        .model = job->model,
-        .extract_reasoning = options.extract_reasoning,
-        .cancel = job->request->cancel,
-        .on_piece = mr_job_is_stream(job) ? send_piece : NULL,
+static mr_status run(const mr_job *job, const mr_pb_chat_args *args, mr_error *err) {
+    bool stream = mr_job_is_stream(job);
+    mr_conversation c = {
+        .job = job,
+        .options = mr_job_options_read((const ProtobufCMessage *)args->options),
+        .tool_options = mr_tool_options_read((const ProtobufCMessage *)args->function_options),
+        .on_piece = stream ? send_piece : NULL,
+        .on_started = stream ? send_started : NULL,
+        .on_ended = stream ? send_ended : NULL,
         .ctx = (void *)job,
+        .keep_records = !stream || job->settings->stream_final_full_text,
     };
-    mr_status status = check_args(job, args, err);
-    if (status == MR_OK)
-        status = mr_job_options_resolve(&options, &recommended, &request.sampling, &request.max_tokens, err);
-    if (status == MR_OK) status = build_prompt(job, args, prompt, err);
-    if (status != MR_OK) return status;
-    request.prompt = prompt->tokens.ids;
-    request.n_prompt = prompt->tokens.n;
-    request.reasoning_open = prompt->reasoning_open;
-    status = mr_answer_generate(&request, answer, err);
-    return status == MR_OK ? finish(job, answer, err) : status;
+    mr_status status = mr_job_check_json_schema(args->json_schema, err);
+    if (status == MR_OK) status = mr_job_options_check(&c.options, err);
+    if (status == MR_OK) status = mr_messages_from_chat(args, &c.messages, err);
+    if (status == MR_OK) mr_span_json(job->span, "input", c.messages);
+    if (status == MR_OK) status = mr_conversation_load_tools(&c, err);
+    if (status == MR_OK) status = mr_conversation_run(&c, err);
+    if (status == MR_OK) status = finish(&c, err);
+    mr_conversation_free(&c);
+    return status;
 }
 
 mr_status mr_job_chat(const mr_job *job, mr_error *err) {
     mr_arena arena = {0};
-    mr_prompt prompt = {0};
-    mr_answer answer = {0};
     ProtobufCMessage *args;
     mr_status status = mr_pb_unpack(&jobworkerp__runner__llm__llmchat_args__descriptor, job->request->args,
                                     job->request->n_args, &arena, &args, err);
     if (status != MR_OK)
         mr_fail_prefix(err, "the arguments of chat cannot be decoded");
     else
-        status = run(job, (const mr_pb_chat_args *)args, &prompt, &answer, err);
-    mr_answer_free(&answer);
-    mr_prompt_free(&prompt);
+        status = run(job, (const mr_pb_chat_args *)args, err);
     mr_arena_free(&arena);
     return status;
 }

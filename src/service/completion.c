@@ -3,37 +3,18 @@
 
 #include "completion_args.pb-c.h"
 #include "completion_result.pb-c.h"
+#include "service/conversation.h"
 #include "service/pb_wire.h"
 #include "service/prompt.h"
 
 #include <string.h>
 
 typedef Jobworkerp__Runner__Llm__LLMCompletionArgs pb_args;
-typedef Jobworkerp__Runner__Llm__LLMCompletionArgs__LLMOptions pb_options;
 typedef Jobworkerp__Runner__Llm__LLMCompletionResult pb_result;
 typedef Jobworkerp__Runner__Llm__LLMCompletionResult__MessageContent pb_content;
 typedef Jobworkerp__Runner__Llm__LLMCompletionResult__GenerationContext pb_context;
 typedef Jobworkerp__Runner__Llm__LLMCompletionResult__GenerationContext__OllamaContext pb_tokens;
 typedef Jobworkerp__Runner__Llm__LLMCompletionResult__Usage pb_usage;
-
-static mr_job_options read_options(const pb_options *pb) {
-    if (pb == NULL) return (mr_job_options){0};
-    return (mr_job_options){
-        .has_max_tokens = pb->has_max_tokens,
-        .has_temperature = pb->has_temperature,
-        .has_top_p = pb->has_top_p,
-        .has_repeat_penalty = pb->has_repeat_penalty,
-        .has_repeat_last_n = pb->has_repeat_last_n,
-        .has_seed = pb->has_seed,
-        .max_tokens = pb->max_tokens,
-        .temperature = pb->temperature,
-        .top_p = pb->top_p,
-        .repeat_penalty = pb->repeat_penalty,
-        .repeat_last_n = pb->repeat_last_n,
-        .seed = pb->seed,
-        .extract_reasoning = pb->extract_reasoning_content,
-    };
-}
 
 /* One result on the stack, with room for the parts that it points to. */
 typedef struct result_parts {
@@ -70,13 +51,7 @@ static void set_context(result_parts *parts, const mr_tokens *tokens) {
 
 static void set_usage(result_parts *parts, const char *model, const mr_usage *usage) {
     jobworkerp__runner__llm__llmcompletion_result__usage__init(&parts->usage);
-    parts->usage.model = (char *)model;
-    parts->usage.has_prompt_tokens = parts->usage.has_completion_tokens = 1;
-    parts->usage.has_total_prompt_time_sec = parts->usage.has_total_completion_time_sec = 1;
-    parts->usage.prompt_tokens = usage->prompt_tokens;
-    parts->usage.completion_tokens = usage->completion_tokens;
-    parts->usage.total_prompt_time_sec = usage->prompt_sec;
-    parts->usage.total_completion_time_sec = usage->completion_sec;
+    mr_usage_write(usage, model, &parts->usage.base);
     parts->result.usage = &parts->usage;
 }
 
@@ -88,104 +63,94 @@ static mr_status send_piece(void *ctx, const mr_buf *content, const mr_buf *reas
     return mr_job_send(ctx, &parts.result.base, err);
 }
 
-static mr_status check_args(const mr_job *job, const pb_args *args, mr_error *err) {
-    mr_status status = mr_job_check_json_schema(args->json_schema, err);
+/* With a system prompt, or with tools, the prompt is a chat message, and an earlier answer in the context is ended as a
+ * turn. */
+static mr_status build_messages(mr_conversation *c, const pb_args *args, mr_error *err) {
+    mr_status status = mr_prompt_end_turn(&c->prompt, c->job->model, err);
     if (status != MR_OK) return status;
-    return mr_job_check_tools(job, args->function_options != NULL && args->function_options->use_function_calling,
-                              false, err);
+    const char *prompt = args->prompt != NULL ? args->prompt : "";
+    if (args->system_prompt != NULL && *args->system_prompt != '\0') {
+        c->messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", args->system_prompt, "role",
+                                "user", "content", prompt);
+    } else {
+        c->messages = json_pack("[{s:s, s:s}]", "role", "user", "content", prompt);
+    }
+    if (c->messages == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the prompt");
+    mr_span_json(c->job->span, "input", c->messages);
+    return MR_OK;
 }
 
-/* With a system prompt the prompt is a chat message, and an earlier answer in the context is ended as a turn. */
-static mr_status build_chat_prompt(const mr_job *job, const pb_args *args, mr_prompt *prompt, mr_error *err) {
-    mr_status status = mr_prompt_end_turn(prompt, job->model, err);
-    if (status != MR_OK) return status;
-    json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", args->system_prompt, "role",
-                                 "user", "content", args->prompt != NULL ? args->prompt : "");
-    if (messages == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the prompt");
-    mr_span_json(job->span, "input", messages);
-    status = mr_prompt_chat(prompt, job->model, messages, NULL, err);
-    json_decref(messages);
-    return status;
-}
-
-static mr_status build_prompt(const mr_job *job, const pb_args *args, mr_prompt *prompt, mr_error *err) {
+static mr_status build_prompt(mr_conversation *c, const pb_args *args, mr_error *err) {
     mr_status status = MR_OK;
     if (args->context != NULL && args->context->ollama_context != NULL &&
         args->context->context_case ==
             JOBWORKERP__RUNNER__LLM__LLMCOMPLETION_ARGS__GENERATION_CONTEXT__CONTEXT_OLLAMA_CONTEXT) {
-        status = mr_prompt_context(prompt, job->model, args->context->ollama_context->data,
+        status = mr_prompt_context(&c->prompt, c->job->model, args->context->ollama_context->data,
                                    args->context->ollama_context->n_data, err);
     }
     if (status != MR_OK) return status;
-    if (args->system_prompt != NULL && *args->system_prompt != '\0') return build_chat_prompt(job, args, prompt, err);
+    if (c->tools.tools != NULL || (args->system_prompt != NULL && *args->system_prompt != '\0'))
+        return build_messages(c, args, err);
     const char *text = args->prompt != NULL ? args->prompt : "";
-    mr_span_string(job->span, "input", text);
-    status = mr_prompt_text(prompt, job->model, text, strlen(text), err);
-    if (status == MR_OK && prompt->tokens.n == 0) {
+    mr_span_string(c->job->span, "input", text);
+    status = mr_prompt_text(&c->prompt, c->job->model, text, strlen(text), err);
+    if (status == MR_OK && c->prompt.tokens.n == 0) {
         return mr_fail(err, MR_ERR_INVALID, "the completion has no prompt; give a text to continue");
     }
     return status;
 }
 
 /* The context to go on from: everything read and written. */
-static mr_status whole_context(mr_prompt *prompt, const mr_answer *answer, mr_error *err) {
-    for (size_t i = 0; i < answer->tokens.n; i++) {
-        if (!mr_tokens_push(&prompt->tokens, answer->tokens.ids[i])) {
+static mr_status whole_context(mr_conversation *c, mr_error *err) {
+    for (size_t i = 0; i < c->answer.tokens.n; i++) {
+        if (!mr_tokens_push(&c->prompt.tokens, c->answer.tokens.ids[i])) {
             return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the result's context");
         }
     }
     return MR_OK;
 }
 
-static mr_status finish(const mr_job *job, mr_prompt *prompt, const mr_answer *answer, mr_error *err) {
-    mr_status status = whole_context(prompt, answer, err);
+static mr_status finish(mr_conversation *c, mr_error *err) {
+    mr_status status = whole_context(c, err);
     if (status != MR_OK) return status;
+    const mr_job *job = c->job;
     result_parts parts;
     init_result(&parts, true);
-    if (!mr_job_is_stream(job) || job->settings->stream_final_full_text) {
-        set_text(&parts, &answer->content, &answer->reasoning);
-    }
-    set_context(&parts, &prompt->tokens);
-    set_usage(&parts, mr_job_model_name(job), &answer->usage);
-    mr_job_log(job, "completion", answer);
+    if (!mr_job_is_stream(job) || job->settings->stream_final_full_text)
+        set_text(&parts, &c->answer.content, &c->answer.reasoning);
+    set_context(&parts, &c->prompt.tokens);
+    set_usage(&parts, mr_job_model_name(job), &c->answer.usage);
+    mr_job_log(job, "completion", &c->answer);
     return mr_job_finish(job, &parts.result.base, err);
 }
 
-static mr_status run(const mr_job *job, const pb_args *args, mr_prompt *prompt, mr_answer *answer, mr_error *err) {
-    mr_job_options options = read_options(args->options);
-    mr_sampling recommended = mr_text_model_sampling(job->model);
-    mr_answer_request request = {
-        .model = job->model,
-        .extract_reasoning = options.extract_reasoning,
-        .cancel = job->request->cancel,
+static mr_status run(const mr_job *job, const pb_args *args, mr_error *err) {
+    mr_conversation c = {
+        .job = job,
+        .options = mr_job_options_read((const ProtobufCMessage *)args->options),
+        .tool_options = mr_tool_options_read((const ProtobufCMessage *)args->function_options),
         .on_piece = mr_job_is_stream(job) ? send_piece : NULL,
         .ctx = (void *)job,
     };
-    mr_status status = check_args(job, args, err);
-    if (status == MR_OK)
-        status = mr_job_options_resolve(&options, &recommended, &request.sampling, &request.max_tokens, err);
-    if (status == MR_OK) status = build_prompt(job, args, prompt, err);
-    if (status != MR_OK) return status;
-    request.prompt = prompt->tokens.ids;
-    request.n_prompt = prompt->tokens.n;
-    request.reasoning_open = prompt->reasoning_open;
-    status = mr_answer_generate(&request, answer, err);
-    return status == MR_OK ? finish(job, prompt, answer, err) : status;
+    mr_status status = mr_job_check_json_schema(args->json_schema, err);
+    if (status == MR_OK) status = mr_job_options_check(&c.options, err);
+    if (status == MR_OK) status = mr_conversation_load_tools(&c, err);
+    if (status == MR_OK) status = build_prompt(&c, args, err);
+    if (status == MR_OK) status = mr_conversation_run(&c, err);
+    if (status == MR_OK) status = finish(&c, err);
+    mr_conversation_free(&c);
+    return status;
 }
 
 mr_status mr_job_completion(const mr_job *job, mr_error *err) {
     mr_arena arena = {0};
-    mr_prompt prompt = {0};
-    mr_answer answer = {0};
     ProtobufCMessage *args;
     mr_status status = mr_pb_unpack(&jobworkerp__runner__llm__llmcompletion_args__descriptor, job->request->args,
                                     job->request->n_args, &arena, &args, err);
     if (status != MR_OK)
         mr_fail_prefix(err, "the arguments of completion cannot be decoded");
     else
-        status = run(job, (const pb_args *)args, &prompt, &answer, err);
-    mr_answer_free(&answer);
-    mr_prompt_free(&prompt);
+        status = run(job, (const pb_args *)args, err);
     mr_arena_free(&arena);
     return status;
 }

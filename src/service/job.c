@@ -36,18 +36,6 @@ const char *mr_job_model_name(const mr_job *job) {
     return slash != NULL ? slash + 1 : job->settings->paths[0];
 }
 
-mr_status mr_job_check_tools(const mr_job *job, bool wanted, bool client_tools, mr_error *err) {
-    if (client_tools)
-        return mr_fail(err, MR_ERR_UNSUPPORTED, "function_options.client_tools_json is not built in yet; leave it out");
-    if (!wanted) return MR_OK;
-    if (job->settings->tools.grpc_endpoint != NULL) {
-        return mr_fail(err, MR_ERR_UNSUPPORTED, "calling tools is not built in yet; set use_function_calling to false");
-    }
-    MR_WARN(
-        "the job asks for tools, but no FunctionService is configured (MISTRAL_GRPC_ENDPOINT); it is answered without");
-    return MR_OK;
-}
-
 mr_status mr_job_check_json_schema(const char *json_schema, mr_error *err) {
     if (json_schema == NULL || *json_schema == '\0') return MR_OK;
     return mr_fail(err, MR_ERR_UNSUPPORTED, "json_schema is not built in yet; leave it out");

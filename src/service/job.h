@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "service/answer.h"
+#include "service/functions.h"
 #include "service/service.h"
 #include "service/settings.h"
 #include "service/span.h"
@@ -17,9 +18,10 @@ typedef struct mr_job {
     const mr_service_job *request;
     const mr_settings *settings;
     mr_text_model *model;
-    mr_buf *result;         /* where the encoded result goes when the job is no stream */
-    mr_span *span;          /* of the whole job; NULL where nothing is exported */
-    mr_trace_context trace; /* for what is done on its behalf */
+    mr_functions *functions; /* NULL: no FunctionService is configured */
+    mr_buf *result;          /* where the encoded result goes when the job is no stream */
+    mr_span *span;           /* of the whole job; NULL where nothing is exported */
+    mr_trace_context trace;  /* for what is done on its behalf */
 } mr_job;
 
 /* The methods. Each decodes the job's arguments and runs it to its end. */
@@ -39,9 +41,6 @@ bool mr_job_is_stream(const mr_job *job);
  * loaded. */
 const char *mr_job_model_name(const mr_job *job);
 
-/* Answers a request for tools where there are none: a warning, or an error where they are asked for in a way that
- * cannot be left out. */
-mr_status mr_job_check_tools(const mr_job *job, bool wanted, bool client_tools, mr_error *err);
 mr_status mr_job_check_json_schema(const char *json_schema, mr_error *err);
 
 /* Logs sizes and speeds, never text, when the worker asks for it; writes them and the text to the job's span. */

@@ -1,6 +1,7 @@
 #include "service/prompt.h"
 
 #include "base/buf.h"
+#include "base/file.h"
 #include "text/reasoning.h"
 
 #include <string.h>
@@ -32,10 +33,15 @@ mr_status mr_prompt_text(mr_prompt *prompt, const mr_text_model *model, const ch
 mr_status mr_prompt_chat(mr_prompt *prompt, const mr_text_model *model, json_t *messages, json_t *tools,
                          mr_error *err) {
     mr_buf text = {0};
-    mr_status status =
-        mr_chat_template_render(mr_text_model_chat_template(model), messages, tools, NULL, true, &text, err);
+    const mr_text_tools *family = mr_text_model_tools(model);
+    mr_status status = mr_tool_render(mr_text_model_chat_template(model), family->format, &family->caps, messages,
+                                      tools, NULL, true, &text, err);
     if (status == MR_OK) status = mr_prompt_text(prompt, model, mr_buf_cstr(&text), text.len, err);
-    if (status == MR_OK) prompt->reasoning_open = mr_reasoning_is_open(NULL, mr_buf_cstr(&text), text.len);
+    if (status == MR_OK) {
+        const char *mark = family->format->open_by_prompt ? family->format->open[0] : NULL;
+        prompt->reasoning_open = mr_reasoning_is_open(family->reasoning, mr_buf_cstr(&text), text.len);
+        prompt->tools_open = tools != NULL && mark != NULL && mr_has_suffix(mr_buf_cstr(&text), mark);
+    }
     mr_buf_free(&text);
     return status;
 }

@@ -12,6 +12,7 @@
 typedef struct mr_prompt {
     mr_tokens tokens;
     bool reasoning_open; /* the chat template left a think block open for the answer */
+    bool tools_open;     /* likewise the mark that begins tool calls */
 } mr_prompt;
 
 /* Renders messages (borrowed JSON array) through the model's chat template, up to where the assistant's answer begins,

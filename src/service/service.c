@@ -1,8 +1,10 @@
 #define MR_LOG_TARGET "mistral_runner::service"
 #include "service/service.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "service/functions.h"
 #include "service/methods.h"
 #include "service/metrics.h"
 #include "service/registry.h"
@@ -22,6 +24,7 @@ typedef struct attachment {
     atomic_uint n_refs;
     mr_settings settings;
     mr_shared *shared;
+    mr_shared *functions; /* NULL: no FunctionService is configured */
 } attachment;
 
 struct mr_service {
@@ -33,6 +36,7 @@ struct mr_service {
 static void attachment_unref(attachment *a) {
     if (a == NULL || atomic_fetch_sub_explicit(&a->n_refs, 1, memory_order_acq_rel) != 1) return;
     mr_shared_unref(a->shared);
+    mr_shared_unref(a->functions);
     mr_settings_free(&a->settings);
     free(a);
     mr_telemetry_release();
@@ -94,6 +98,33 @@ static void free_model(void *value) {
     MR_DEBUG("a model was freed");
 }
 
+/* --- the FunctionService, one client for all who name the same endpoint --- */
+
+static mr_status open_functions(void *ctx, mr_cancel *cancel, void **value, mr_error *err) {
+    (void)cancel;
+    const mr_tool_config *tools = ctx;
+    mr_functions *functions;
+    mr_status status = mr_functions_open(&functions, tools->grpc_endpoint, tools->connection_timeout_sec, err);
+    *value = functions;
+    return status;
+}
+
+static void close_functions(void *value) {
+    mr_functions_close(value);
+}
+
+static mr_status attach_functions(attachment *a, mr_cancel *cancel, mr_error *err) {
+    static const mr_shared_ops OPS = {.load = open_functions, .free = close_functions};
+    mr_tool_config *tools = &a->settings.tools;
+    if (tools->grpc_endpoint == NULL) return MR_OK;
+    mr_buf key = {0};
+    mr_buf_printf(&key, "functions %u %s", tools->connection_timeout_sec, tools->grpc_endpoint);
+    mr_status status = key.failed ? mr_fail_nomem(err, 0, "the FunctionService")
+                                  : mr_shared_acquire(&a->functions, mr_buf_cstr(&key), &OPS, tools, cancel, err);
+    mr_buf_free(&key);
+    return status;
+}
+
 mr_status mr_service_load(mr_service *service, const uint8_t *settings, size_t n_settings, mr_cancel *cancel,
                           mr_error *err) {
     static const mr_shared_ops OPS = {.load = load_model, .free = free_model};
@@ -105,6 +136,7 @@ mr_status mr_service_load(mr_service *service, const uint8_t *settings, size_t n
     if (status == MR_OK) {
         status = mr_shared_acquire(&fresh->shared, fresh->settings.key, &OPS, &fresh->settings, cancel, err);
     }
+    if (status == MR_OK) status = attach_functions(fresh, cancel, err);
     if (status != MR_OK) {
         attachment_unref(fresh);
         return status;
@@ -171,7 +203,11 @@ mr_status mr_service_run(mr_service *service, const mr_service_job *request, mr_
     if (a == NULL)
         return mr_fail(err, MR_ERR_INVALID, "no model is loaded; load the runner's settings before its jobs");
     const char *method = request->method != NULL ? request->method : "chat";
-    mr_job job = {.request = request, .settings = &a->settings, .model = mr_shared_value(a->shared), .result = result};
+    mr_job job = {.request = request,
+                  .settings = &a->settings,
+                  .model = mr_shared_value(a->shared),
+                  .functions = a->functions != NULL ? mr_shared_value(a->functions) : NULL,
+                  .result = result};
     mr_trace_context parent;
     read_trace(request, &parent);
     job.span = start_span(&job, method, &parent);

@@ -81,6 +81,17 @@ static mr_status load_chat_template(mr_text_model *m, const mr_text_model_option
     return status;
 }
 
+static bool has_special(const void *tokenizer, const char *text) {
+    return mr_tokenizer_find_special(tokenizer, text, strlen(text)) >= 0;
+}
+
+static void detect_tools(mr_text_model *m) {
+    const char *source = mr_chat_template_source(m->chat_template, true);
+    m->tools.format = mr_tool_format_detect(source, has_special, m->tokenizer);
+    m->tools.reasoning = mr_reasoning_detect(source);
+    mr_tool_caps_probe(m->chat_template, m->tools.format, &m->tools.caps);
+}
+
 static mr_status load_model(mr_text_model *m, const mr_text_model_options *options, mr_error *err) {
     mr_status status = mr_model_load(&m->model, m->gguf, &options->model, err);
     if (status != MR_OK) return options->n_paths > 0 ? mr_fail_prefix(err, "%s", options->paths[0]) : status;
@@ -98,6 +109,7 @@ mr_status mr_text_model_load(mr_text_model **model, const mr_text_model_options 
     mr_status status = open_files(m, options, err);
     if (status == MR_OK) status = load_tokenizer(m, options, err);
     if (status == MR_OK) status = load_chat_template(m, options, err);
+    if (status == MR_OK) detect_tools(m);
     if (status == MR_OK) m->sampling = mr_recommended_sampling(model_folder(options), m->gguf);
     if (status == MR_OK) status = load_model(m, options, err);
     if (status != MR_OK) {
@@ -126,6 +138,10 @@ const mr_tokenizer *mr_text_model_tokenizer(const mr_text_model *model) {
 
 const mr_chat_template *mr_text_model_chat_template(const mr_text_model *model) {
     return model->chat_template;
+}
+
+const mr_text_tools *mr_text_model_tools(const mr_text_model *model) {
+    return &model->tools;
 }
 
 mr_engine *mr_text_model_engine(mr_text_model *model) {

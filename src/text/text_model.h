@@ -7,7 +7,9 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "text/chat_template.h"
+#include "text/reasoning.h"
 #include "text/tokenizer.h"
+#include "text/tool_messages.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,6 +34,16 @@ void mr_text_model_free(mr_text_model *model);
 
 const mr_tokenizer *mr_text_model_tokenizer(const mr_text_model *model);
 const mr_chat_template *mr_text_model_chat_template(const mr_text_model *model);
+
+/* How the model's family writes tool calls and thoughts, and what its template takes of a conversation with tools. */
+typedef struct mr_text_tools {
+    const mr_tool_format *format;
+    const mr_reasoning_format *reasoning;
+    mr_tool_caps caps;
+} mr_text_tools;
+
+const mr_text_tools *mr_text_model_tools(const mr_text_model *model);
+
 mr_engine *mr_text_model_engine(mr_text_model *model);
 const mr_model_info *mr_text_model_info(const mr_text_model *model);
 

@@ -12,6 +12,7 @@ struct mr_text_model {
     mr_tokenizer *tokenizer;
     char *hf_folder; /* the model's folder when it is one of Hugging Face files, else NULL */
     mr_chat_template *chat_template;
+    mr_text_tools tools;
     mr_sampling sampling;
     mr_tokens eog; /* ids that end a generation */
 };
