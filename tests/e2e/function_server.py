@@ -3,7 +3,7 @@
 usage: function_server.py [--port N] [--log FILE] [--token TOKEN] [--faults SEED] [--tls KEY CERT]
 
 Prints `listening PORT` once it takes calls. Each call is a line of JSON in the log: when it began, when it ended (seconds),
-what was asked, and with which headers. With --faults a part of the calls, chosen by the seed, fails in one of the ways below.
+what was asked, and with which headers; a line {"begun": NAME} goes before it. With --faults a part of the calls, chosen by the seed, fails in one of the ways below.
 Messages are encoded by hand (https://protobuf.dev/programming-guides/encoding/), so that only grpcio is needed.
 """
 import argparse
@@ -236,6 +236,7 @@ class Server:
         entry["streaming"] = options.get(2, [None])[-1]
         entry["metadata"] = {text_of(decode(e), 1): text_of(decode(e), 2) for e in options.get(3, [])}
         entry["start"] = time.monotonic()
+        self.log(begun=name)
         try:
             # A function with several methods is called as NAME___METHOD, where it is no function of that name itself.
             if name not in FUNCTIONS:
