@@ -101,11 +101,35 @@ static mr_status on_event(void *ctx, const mr_output_event *event, mr_error *err
     return ok ? MR_OK : mr_fail(err, MR_ERR_NOMEM, "there is no memory for the answer's text");
 }
 
+/* The format to look for calls in; NULL where none can be. The channels of gpt-oss are there without tools, too. */
+static const mr_tool_format *call_format(const mr_answer_request *request) {
+    const mr_tool_format *format = mr_text_model_tools(request->model)->format;
+    bool wanted = request->tool_list != NULL || (request->is_chat && format->style == MR_TOOL_STYLE_HARMONY);
+    return wanted ? format : NULL;
+}
+
+/* Has the generation show the special tokens that the parser needs, and end where the format says so. */
+static mr_status show_marks(const mr_answer_request *request, mr_generation_params *params, mr_tokens *keep,
+                            mr_error *err) {
+    const mr_tool_format *format = call_format(request);
+    const mr_reasoning_format *reasoning =
+        request->extract_reasoning ? mr_text_model_tools(request->model)->reasoning : NULL;
+    if (!mr_output_keep_tokens(mr_text_model_tokenizer(request->model), format, reasoning, keep))
+        return mr_fail(err, MR_ERR_NOMEM, "there is no memory to read the answer");
+    params->keep = keep->ids;
+    params->n_keep = keep->n;
+    if (format == NULL) return MR_OK;
+    params->stop = format->stop;
+    while (params->n_stop < sizeof format->stop / sizeof *format->stop && format->stop[params->n_stop] != NULL)
+        params->n_stop++;
+    return MR_OK;
+}
+
 static mr_status open_splitter(const mr_answer_request *request, mr_answer *answer, splitter *s, mr_error *err) {
     *s = (splitter){.answer = answer};
     const mr_text_tools *tools = mr_text_model_tools(request->model);
     mr_output_options options = {
-        .tools = request->tool_list != NULL ? tools->format : NULL,
+        .tools = call_format(request),
         .reasoning = tools->reasoning,
         .tool_list = request->tool_list,
         .extract_reasoning = request->extract_reasoning,
@@ -191,21 +215,20 @@ mr_status mr_answer_generate(const mr_answer_request *request, mr_answer *answer
         .max_tokens = request->max_tokens,
         .sampling = request->sampling,
     };
-    const mr_tool_format *format = request->tool_list != NULL ? mr_text_model_tools(request->model)->format : NULL;
-    if (format != NULL) {
-        params.keep_special = true;
-        params.stop = format->stop;
-        while (params.n_stop < sizeof format->stop / sizeof format->stop[0] && format->stop[params.n_stop] != NULL)
-            params.n_stop++;
+    mr_tokens keep = {0};
+    mr_status status = show_marks(request, &params, &keep, err);
+    mr_generation *generation = NULL;
+    if (status == MR_OK) status = mr_generation_start(&generation, request->model, &params, err);
+    if (status != MR_OK) {
+        mr_tokens_free(&keep);
+        return status;
     }
-    mr_generation *generation;
-    mr_status status = mr_generation_start(&generation, request->model, &params, err);
-    if (status != MR_OK) return status;
     splitter s;
     status = open_splitter(request, answer, &s, err);
     if (status == MR_OK) status = pump(request, generation, &s, answer, err);
     if (status == MR_OK) status = take_figures(generation, answer, err);
     close_splitter(&s);
     mr_generation_free(generation);
+    mr_tokens_free(&keep);
     return status;
 }

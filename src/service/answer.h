@@ -63,6 +63,7 @@ typedef struct mr_answer_request {
     mr_sampling sampling;
     bool extract_reasoning;
     bool reasoning_open; /* the prompt ends inside a think block */
+    bool is_chat; /* the prompt is a conversation, and the answer may have its family's marks; else it is plain text */
     /* Tools that the answer may call (the OpenAI array; borrowed), or NULL: calls are not looked for. */
     const json_t *tool_list;
     bool tools_open;       /* the prompt ends with the mark that begins calls */

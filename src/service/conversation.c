@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MIN_RESULT_BYTES = 1024, BYTES_OF_RESULT_PER_TOKEN = 2 };
+enum { MIN_RESULT_TOKENS = 64, MAX_BYTES_PER_TOKEN = 16 };
 
 static mr_status no_memory(mr_error *err) {
     return mr_fail(err, MR_ERR_NOMEM, "there is no memory for the conversation");
@@ -187,6 +187,7 @@ static mr_status generate(mr_conversation *c, json_t *messages, bool forced, boo
         .cancel = c->job->request->cancel,
         .on_piece = silent ? NULL : c->on_piece,
         .ctx = c->ctx,
+        .is_chat = messages != NULL,
         .tool_list = shown_tools(c),
         .n_calls_before = count_calls(messages),
     };
@@ -228,6 +229,7 @@ static mr_status answer_round(void *ctx, json_t *messages, uint32_t round, json_
                 json_array_size(answer.calls));
     }
     if (status == MR_OK) status = add_answer(&c->answer, &answer, err);
+    if (shown_tools(c) == NULL) json_array_clear(answer.calls);
     if (status == MR_OK) {
         *message = message_of(&answer, c->tools.parallel);
         if (*message == NULL) status = no_memory(err);
@@ -238,9 +240,29 @@ static mr_status answer_round(void *ctx, json_t *messages, uint32_t round, json_
 
 /* --- the parts of a job --- */
 
-static mr_tool_loop loop_of(mr_conversation *c) {
+/* Of mr_tool_loop: all results of a round take at most half of what is left of the context. */
+static size_t room_for_result(void *ctx, const char *text, size_t len, size_t n_results) {
+    const mr_conversation *c = ctx;
     size_t context = mr_engine_context_size(mr_text_model_engine(c->job->model));
-    size_t bytes = context * BYTES_OF_RESULT_PER_TOKEN;
+    size_t used = c->prompt.tokens.n + c->answer.tokens.n;
+    size_t budget = (context > used ? context - used : 0) / 2 / n_results;
+    if (budget < MIN_RESULT_TOKENS) budget = MIN_RESULT_TOKENS;
+    size_t keep = len < budget * MAX_BYTES_PER_TOKEN ? len : budget * MAX_BYTES_PER_TOKEN;
+    while (keep > budget) {
+        mr_tokens tokens = {0};
+        mr_error ignored = {0};
+        mr_status status =
+            mr_tokenizer_encode(mr_text_model_tokenizer(c->job->model), text, keep, 0, &tokens, &ignored);
+        size_t n = tokens.n;
+        mr_tokens_free(&tokens);
+        if (status != MR_OK) return budget;
+        if (n <= budget) break;
+        keep = (size_t)((double)keep * 0.95 * (double)budget / (double)n);
+    }
+    return keep;
+}
+
+static mr_tool_loop loop_of(mr_conversation *c) {
     return (mr_tool_loop){
         .answer = answer_round,
         .ctx = c,
@@ -252,7 +274,7 @@ static mr_tool_loop loop_of(mr_conversation *c) {
                    .cancel = c->job->request->cancel},
         .manual = c->tools.manual,
         .max_rounds = c->job->settings->tools.max_iterations,
-        .max_result_bytes = bytes > MIN_RESULT_BYTES ? bytes : MIN_RESULT_BYTES,
+        .room = room_for_result,
     };
 }
 

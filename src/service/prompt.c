@@ -34,8 +34,8 @@ mr_status mr_prompt_chat(mr_prompt *prompt, const mr_text_model *model, json_t *
                          mr_error *err) {
     mr_buf text = {0};
     const mr_text_tools *family = mr_text_model_tools(model);
-    mr_status status = mr_tool_render(mr_text_model_chat_template(model), family->format, &family->caps, messages,
-                                      tools, NULL, true, &text, err);
+    mr_status status =
+        mr_chat_template_render(mr_text_model_chat_template(model), messages, tools, NULL, true, &text, err);
     if (status == MR_OK) status = mr_prompt_text(prompt, model, mr_buf_cstr(&text), text.len, err);
     if (status == MR_OK) {
         const char *mark = family->format->open_by_prompt ? family->format->open[0] : NULL;

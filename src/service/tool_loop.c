@@ -62,7 +62,7 @@ static mr_status batch_new(batch **out, const json_t *calls, mr_error *err) {
 static mr_status result_text(const mr_function_outcome *outcome, size_t max, mr_buf *text) {
     size_t len = outcome->text.len;
     if (!outcome->success) mr_buf_puts(text, "Error: ");
-    if (max == 0 || len <= max) {
+    if (len <= max) {
         mr_buf_append(text, mr_buf_cstr(&outcome->text), len);
     } else {
         size_t keep = max - mr_utf8_incomplete_tail(outcome->text.data, max);
@@ -76,7 +76,9 @@ static mr_status append_result(const mr_tool_loop *loop, const mr_tool_call *cal
                                mr_error *err) {
     mr_buf text = {0};
     json_t *message = NULL;
-    if (result_text(&call->outcome, loop->max_result_bytes / n, &text) == MR_OK) {
+    const mr_buf *result = &call->outcome.text;
+    size_t max = loop->room != NULL ? loop->room(loop->ctx, mr_buf_cstr(result), result->len, n) : SIZE_MAX;
+    if (result_text(&call->outcome, max, &text) == MR_OK) {
         message = json_pack("{s:s, s:s, s:s, s:s%}", "role", "tool", "tool_call_id", call->id, "name", call->name,
                             "content", mr_buf_cstr(&text), text.len);
     }

@@ -18,9 +18,11 @@ typedef struct mr_tool_loop {
     mr_status (*answer)(void *ctx, json_t *messages, uint32_t round, json_t **message, mr_error *err);
     void *ctx;
     mr_tool_runner runner;
-    bool manual;             /* calls are for the client to run */
-    uint32_t max_rounds;     /* most rounds of calls that are run here */
-    size_t max_result_bytes; /* a longer result is cut in the conversation; 0 = not */
+    /* How many bytes of a result, one of n in a round, may go into the conversation; what is beyond them is cut. NULL =
+     * all. */
+    size_t (*room)(void *ctx, const char *text, size_t len, size_t n_results);
+    bool manual;         /* calls are for the client to run */
+    uint32_t max_rounds; /* most rounds of calls that are run here */
 } mr_tool_loop;
 
 /* Runs until an answer without calls. `messages` grows by answers and results (role tool, in the order of the calls).

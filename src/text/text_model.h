@@ -9,7 +9,7 @@
 #include "text/chat_template.h"
 #include "text/reasoning.h"
 #include "text/tokenizer.h"
-#include "text/tool_messages.h"
+#include "text/tool_format.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,11 +35,10 @@ void mr_text_model_free(mr_text_model *model);
 const mr_tokenizer *mr_text_model_tokenizer(const mr_text_model *model);
 const mr_chat_template *mr_text_model_chat_template(const mr_text_model *model);
 
-/* How the model's family writes tool calls and thoughts, and what its template takes of a conversation with tools. */
+/* How the model's family writes tool calls and thoughts. */
 typedef struct mr_text_tools {
     const mr_tool_format *format;
     const mr_reasoning_format *reasoning;
-    mr_tool_caps caps;
 } mr_text_tools;
 
 const mr_text_tools *mr_text_model_tools(const mr_text_model *model);
