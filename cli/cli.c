@@ -217,36 +217,36 @@ static void resolve_sampling(mr_cli_model *o, const mr_text_model *model) {
     if (!o->has_seed && getrandom(&s->seed, sizeof s->seed, 0) != (ssize_t)sizeof s->seed) s->seed = (uint64_t)getpid();
 }
 
-/* Progress of a load on a terminal; the line is wiped at the end. */
-static bool draw_bar(void *ctx, float fraction) {
+bool mr_cli_bar_draw(void *ctx, float fraction) {
     enum { WIDTH = 40 };
-    int *drawn = ctx;
-    int percent = (int)(fraction * 100);
-    if (percent == *drawn) return true;
-    *drawn = percent;
+    mr_cli_bar *b = ctx;
+    int percent = fraction < 0.0f ? 0 : fraction > 1.0f ? 100 : (int)(fraction * 100);
+    if (percent + 1 == b->drawn || isatty(STDERR_FILENO) != 1) return true;
+    b->drawn = percent + 1;
     char bar[WIDTH + 1];
     memset(bar, ' ', WIDTH);
-    memset(bar, '#', (size_t)(percent < 0 ? 0 : percent > 100 ? WIDTH : percent * WIDTH / 100));
+    memset(bar, '#', (size_t)(percent * WIDTH / 100));
     bar[WIDTH] = '\0';
-    fprintf(stderr, "\rloading the model [%s] %3d %%", bar, percent);
+    fprintf(stderr, "\r%s [%s] %3d %%", b->what, bar, percent);
     return true;
 }
 
+void mr_cli_bar_wipe(mr_cli_bar *bar) {
+    if (bar->drawn > 0) fputs("\r\033[K", stderr);
+    bar->drawn = 0;
+}
+
 mr_status mr_cli_load(mr_cli_model *o, mr_cancel *cancel, mr_text_model **model, mr_error *err) {
-    int drawn = -1;
-    bool terminal = isatty(STDERR_FILENO) == 1;
+    mr_cli_bar bar = {.what = "loading the model"};
     mr_text_model_options options = {
         .paths = &o->path,
         .n_paths = o->path != NULL ? 1 : 0,
         .chat_template = o->chat_template,
-        .model = {.n_threads = (int)o->n_threads,
-                  .progress = terminal ? draw_bar : NULL,
-                  .progress_ctx = &drawn,
-                  .cancel = cancel},
+        .model = {.n_threads = (int)o->n_threads, .progress = mr_cli_bar_draw, .progress_ctx = &bar, .cancel = cancel},
         .engine = {.context_size = (uint32_t)o->context_size, .max_concurrent = 1, .kv_type = o->kv_type},
     };
     mr_status status = mr_text_model_load(model, &options, err);
-    if (drawn >= 0) fputs("\r\033[K", stderr);
+    mr_cli_bar_wipe(&bar);
     if (status != MR_OK) return status;
     resolve_sampling(o, *model);
     status = mr_sampling_check(&o->sampling, err);

@@ -105,6 +105,14 @@ int mr_cli_model_option(const char *command, mr_cli_model *model, int option, co
 /* Loads the model with a progress bar where stderr is a terminal, and resolves the sampling. */
 mr_status mr_cli_load(mr_cli_model *options, mr_cancel *cancel, mr_text_model **model, mr_error *err);
 
+/* A progress bar on the terminal; the fraction is 0 .. 1. Nothing is drawn where stderr is no terminal. */
+typedef struct mr_cli_bar {
+    const char *what; /* "loading the model" */
+    int drawn;        /* percent on the screen plus one; 0: nothing yet */
+} mr_cli_bar;
+bool mr_cli_bar_draw(void *bar, float fraction); /* an mr_progress_fn, always true */
+void mr_cli_bar_wipe(mr_cli_bar *bar);
+
 /* A line on the terminal that shows that something is under way, for work that reports no progress of its own. */
 typedef struct mr_cli_ticker mr_cli_ticker;
 mr_cli_ticker *mr_cli_ticker_start(const char *what); /* NULL where stderr is no terminal */

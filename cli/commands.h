@@ -11,5 +11,6 @@ int mr_cmd_logits(int argc, char **argv);
 int mr_cmd_render(int argc, char **argv);
 int mr_cmd_inspect(int argc, char **argv);
 int mr_cmd_top(int argc, char **argv);
+int mr_cmd_quantize(int argc, char **argv);
 
 #endif

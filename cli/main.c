@@ -30,6 +30,7 @@ static const command commands[] = {
     {"render", "print the prompt that a chat template makes", mr_cmd_render},
     {"inspect", "print metadata, tensors and sizes of a GGUF file", mr_cmd_inspect},
     {"top", "show what a running plugin does", mr_cmd_top},
+    {"quantize", "write a model as one GGUF file in other tensor types", mr_cmd_quantize},
     {"synth", "write a model of random weights in a real shape", mr_cmd_synth},
     {"bench", "measure speed, in the manner of llama-bench", mr_cmd_bench},
 };

@@ -5,7 +5,7 @@
 passes "--version" "$cli" --version
 says "it has a number" "mistral-runner 0."
 passes "--help" "$cli" --help
-for command in run chat complete tokenize logits render inspect top bench; do
+for command in run chat complete tokenize logits render inspect quantize top bench; do
     passes "$command --help" "$cli" $command --help
     says "it tells the usage" "usage: mistral-runner $command"
     refuses "$command with an unknown option" 2 "" "$cli" $command --no-such-option
@@ -113,6 +113,18 @@ passes "inspect a folder" "$cli" inspect "$repo/tests/conformance/hf/llama"
 refuses "inspect --fit of no context" 2 "--ctx" "$cli" inspect --fit --ctx 0 "$model"
 refuses "inspect a missing file" 1 "nowhere.gguf" "$cli" inspect nowhere.gguf
 refuses "inspect nothing" 2 "missing" "$cli" inspect
+
+# quantize
+passes "quantize" "$cli" quantize --again "$model" small.gguf Q4_K_M
+says "it tells the sizes" "MiB of tensors from"
+passes "complete with what was written" "$cli" complete -m small.gguf -p "Once upon a time" -n 20 --temp 0
+refuses "quantize what is quantized already" 1 "Q8_0 already" "$cli" quantize "$model" never.gguf Q4_0
+refuses "quantize to an unknown type" 2 "there are F32 F16" "$cli" quantize "$model" never.gguf Q9_Z
+refuses "quantize without a type" 2 "IN, OUT and TYPE" "$cli" quantize "$model" never.gguf
+refuses "quantize a missing file" 1 "nowhere.gguf" "$cli" quantize nowhere.gguf never.gguf Q8_0
+refuses "quantize into a missing folder" 1 "no/such" "$cli" quantize "$model" no/such/never.gguf Q8_0
+[ ! -e never.gguf ] && [ -z "$(ls -A | grep never)" ]
+result "nothing is left of what failed" $?
 
 # chat, from a pipe
 rc=0
