@@ -210,17 +210,22 @@ static json_t *reasoning_of(json_t *message) {
     return NULL;
 }
 
+typedef struct conversion {
+    bool as_text;      /* arguments as JSON text, not as objects */
+    bool null_content; /* null contents stay */
+} conversion;
+
 /* The message without its null members; reasoning appears under both names that templates read. */
-static json_t *convert_message(json_t *message, bool as_text, bool *changed) {
+static json_t *convert_message(json_t *message, const conversion *how, bool *changed) {
     json_t *copy = json_object(), *reasoning = reasoning_of(message);
     bool ok = copy != NULL;
     if (ok && reasoning != NULL) ok = json_object_set(copy, "thinking", reasoning) == 0;
     for (void *i = json_object_iter(message); ok && i != NULL; i = json_object_iter_next(message, i)) {
         const char *key = json_object_iter_key(i);
         json_t *value = json_object_iter_value(i);
-        if (json_is_null(value)) continue;
+        if (json_is_null(value) && !(how->null_content && strcmp(key, "content") == 0)) continue;
         if (strcmp(key, "tool_calls") == 0 && json_is_array(value)) {
-            ok = json_object_set_new(copy, key, convert_calls(value, as_text, changed)) == 0;
+            ok = json_object_set_new(copy, key, convert_calls(value, how->as_text, changed)) == 0;
         } else {
             ok = json_object_set(copy, key, value) == 0;
         }
@@ -231,7 +236,7 @@ static json_t *convert_message(json_t *message, bool as_text, bool *changed) {
     return NULL;
 }
 
-static mr_status convert_messages(json_t *messages, bool as_text, json_t **out, bool *changed, mr_error *err) {
+static mr_status convert_messages(json_t *messages, const conversion *how, json_t **out, bool *changed, mr_error *err) {
     *out = NULL;
     if (!json_is_array(messages) || json_array_size(messages) == 0) {
         return mr_fail(err, MR_ERR_INVALID, "the conversation is empty; give at least one message");
@@ -244,7 +249,7 @@ static mr_status convert_messages(json_t *messages, bool as_text, json_t **out, 
             return mr_fail(err, MR_ERR_INVALID, "message %zu of the conversation is no object with role and content",
                            i + 1);
         }
-        if (json_array_append_new(converted, convert_message(message, as_text, changed)) == 0) continue;
+        if (json_array_append_new(converted, convert_message(message, how, changed)) == 0) continue;
         json_decref(converted);
         converted = NULL;
     }
@@ -282,13 +287,15 @@ typedef struct rendering {
     const mr_named_template *chosen;
     json_t *messages, *tools, *vars;
     bool add_generation_prompt;
+    bool null_content;
     int64_t now_unix;
 } rendering;
 
 /* Renders with arguments as objects or as texts; *changed tells whether that form differs from the given one. */
 static mr_status render_as(const rendering *r, bool as_text, bool *changed, mr_buf *text, mr_error *err) {
     json_t *messages;
-    mr_status status = convert_messages(r->messages, as_text, &messages, changed, err);
+    conversion how = {.as_text = as_text, .null_content = r->null_content};
+    mr_status status = convert_messages(r->messages, &how, &messages, changed, err);
     if (status != MR_OK) return status;
     json_t *all = variables(r->chat_template, messages, r->tools, r->vars, r->add_generation_prompt);
     if (all == NULL) return mr_fail_nomem(err, 4096, "the chat template's variables");
@@ -305,29 +312,43 @@ static bool has_tool_calls(json_t *messages) {
     return false;
 }
 
-mr_status mr_chat_template_render_at(const mr_chat_template *t, json_t *messages, json_t *tools, json_t *vars,
-                                     bool add_generation_prompt, int64_t now_unix, mr_buf *text, mr_error *err) {
-    if (json_is_null(tools)) tools = NULL;
-    rendering r = {
-        .chat_template = t,
-        .chosen = choose(t, tools != NULL),
-        .messages = messages,
-        .tools = tools,
-        .vars = json_is_object(vars) ? vars : NULL,
-        .add_generation_prompt = add_generation_prompt,
-        .now_unix = now_unix,
-    };
+static mr_status render(const mr_chat_template *t, rendering r, mr_buf *text, mr_error *err) {
+    if (json_is_null(r.tools)) r.tools = NULL;
+    if (!json_is_object(r.vars)) r.vars = NULL;
+    r.chat_template = t;
+    r.chosen = choose(t, r.tools != NULL);
     if (r.chosen == NULL) return fail_no_default(t, err);
     bool changed = false;
     mr_error first = {0};
     mr_status status = render_as(&r, false, &changed, text, &first);
-    if (status == MR_ERR_INVALID && has_tool_calls(messages)) {
+    if (status == MR_ERR_INVALID && has_tool_calls(r.messages)) {
         mr_error second = {0};
         changed = false;
         if (render_as(&r, true, &changed, text, &second) == MR_OK) return MR_OK;
     }
     if (status != MR_OK) return mr_fail(err, status, "%s", first.text);
     return MR_OK;
+}
+
+mr_status mr_chat_template_render_at(const mr_chat_template *t, json_t *messages, json_t *tools, json_t *vars,
+                                     bool add_generation_prompt, int64_t now_unix, mr_buf *text, mr_error *err) {
+    rendering r = {.messages = messages,
+                   .tools = tools,
+                   .vars = vars,
+                   .add_generation_prompt = add_generation_prompt,
+                   .now_unix = now_unix};
+    return render(t, r, text, err);
+}
+
+mr_status mr_chat_template_render_nulls(const mr_chat_template *t, json_t *messages, json_t *tools, json_t *vars,
+                                        bool add_generation_prompt, int64_t now_unix, mr_buf *text, mr_error *err) {
+    rendering r = {.messages = messages,
+                   .tools = tools,
+                   .vars = vars,
+                   .add_generation_prompt = add_generation_prompt,
+                   .null_content = true,
+                   .now_unix = now_unix};
+    return render(t, r, text, err);
 }
 
 mr_status mr_chat_template_render(const mr_chat_template *t, json_t *messages, json_t *tools, json_t *vars,

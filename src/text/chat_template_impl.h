@@ -32,4 +32,8 @@ mr_status mr_chat_template_new(mr_chat_template **chat, mr_error *err);
 /* Ends loading: ChatML where no template was found; on a status that is no success *chat is freed and NULL. */
 mr_status mr_chat_template_finish(mr_chat_template **chat, mr_status status, mr_error *err);
 
+/* As mr_chat_template_render_at, but a null content reaches the template: some tell "no text" by it. */
+mr_status mr_chat_template_render_nulls(const mr_chat_template *chat, json_t *messages, json_t *tools, json_t *vars,
+                                        bool add_generation_prompt, int64_t now_unix, mr_buf *text, mr_error *err);
+
 #endif

@@ -427,6 +427,11 @@ bool mr_tool_format_is_generic(const mr_tool_format *format) {
     return format == &FORMATS[0];
 }
 
+bool mr_tool_format_is_open(const mr_tool_format *format, const char *prompt, size_t len) {
+    size_t n = strlen(format->open[0]);
+    return format->open_by_prompt && len >= n && memcmp(prompt + len - n, format->open[0], n) == 0;
+}
+
 const mr_tool_format *mr_tool_format_detect(const char *source, mr_has_token_fn has_token, const void *ctx) {
     for (size_t i = 0; source != NULL && i < sizeof SIGNS / sizeof *SIGNS; i++) {
         if (strstr(source, SIGNS[i].text) == NULL) continue;

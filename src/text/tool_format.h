@@ -87,6 +87,9 @@ const mr_tool_format *mr_tool_format_detect(const char *source, mr_has_token_fn 
 
 bool mr_tool_format_is_generic(const mr_tool_format *format);
 
+/* Whether a rendered prompt ends with the mark that begins calls (for mr_output_options.tools_open). */
+bool mr_tool_format_is_open(const mr_tool_format *format, const char *prompt, size_t len);
+
 /* The row of this name, or NULL; and the rows in order, NULL at the end. */
 const mr_tool_format *mr_tool_format_find(const char *name);
 const mr_tool_format *mr_tool_format_at(size_t i);
