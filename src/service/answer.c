@@ -101,10 +101,12 @@ static mr_status on_event(void *ctx, const mr_output_event *event, mr_error *err
     return ok ? MR_OK : mr_fail(err, MR_ERR_NOMEM, "there is no memory for the answer's text");
 }
 
-/* The format to look for calls in; NULL where none can be. The channels of gpt-oss are there without tools, too. */
+/* The format to look for calls in; NULL where none can be. The channels of gpt-oss and functionary's recipients are
+ * there without tools, too. */
 static const mr_tool_format *call_format(const mr_answer_request *request) {
     const mr_tool_format *format = mr_text_model_tools(request->model)->format;
-    bool wanted = request->tool_list != NULL || (request->is_chat && format->style == MR_TOOL_STYLE_HARMONY);
+    bool framed = format->style == MR_TOOL_STYLE_HARMONY || format->open_by_prompt;
+    bool wanted = request->tool_list != NULL || (request->is_chat && framed);
     return wanted ? format : NULL;
 }
 
@@ -113,7 +115,7 @@ static mr_status show_marks(const mr_answer_request *request, mr_generation_para
                             mr_error *err) {
     const mr_tool_format *format = call_format(request);
     const mr_reasoning_format *reasoning =
-        request->extract_reasoning ? mr_text_model_tools(request->model)->reasoning : NULL;
+        request->extract_reasoning || request->is_chat ? mr_text_model_tools(request->model)->reasoning : NULL;
     if (!mr_output_keep_tokens(mr_text_model_tokenizer(request->model), format, reasoning, keep))
         return mr_fail(err, MR_ERR_NOMEM, "there is no memory to read the answer");
     params->keep = keep->ids;

@@ -1,7 +1,6 @@
 #include "service/prompt.h"
 
 #include "base/buf.h"
-#include "base/file.h"
 #include "text/reasoning.h"
 
 #include <string.h>
@@ -34,13 +33,12 @@ mr_status mr_prompt_chat(mr_prompt *prompt, const mr_text_model *model, json_t *
                          mr_error *err) {
     mr_buf text = {0};
     const mr_text_tools *family = mr_text_model_tools(model);
-    mr_status status =
-        mr_chat_template_render(mr_text_model_chat_template(model), messages, tools, NULL, true, &text, err);
+    mr_status status = mr_tool_render(mr_text_model_chat_template(model), family->format, &family->caps, messages,
+                                      tools, NULL, true, &text, err);
     if (status == MR_OK) status = mr_prompt_text(prompt, model, mr_buf_cstr(&text), text.len, err);
     if (status == MR_OK) {
-        const char *mark = family->format->open_by_prompt ? family->format->open[0] : NULL;
         prompt->reasoning_open = mr_reasoning_is_open(family->reasoning, mr_buf_cstr(&text), text.len);
-        prompt->tools_open = tools != NULL && mark != NULL && mr_has_suffix(mr_buf_cstr(&text), mark);
+        prompt->tools_open = mr_tool_format_is_open(family->format, mr_buf_cstr(&text), text.len);
     }
     mr_buf_free(&text);
     return status;

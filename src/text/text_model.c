@@ -89,6 +89,7 @@ static void detect_tools(mr_text_model *m) {
     const char *source = mr_chat_template_source(m->chat_template, true);
     m->tools.format = mr_tool_format_detect(source, has_special, m->tokenizer);
     m->tools.reasoning = mr_reasoning_detect(source);
+    mr_tool_caps_probe(m->chat_template, &m->tools.caps);
 }
 
 static mr_status load_model(mr_text_model *m, const mr_text_model_options *options, mr_error *err) {

@@ -9,7 +9,7 @@
 #include "text/chat_template.h"
 #include "text/reasoning.h"
 #include "text/tokenizer.h"
-#include "text/tool_format.h"
+#include "text/tool_messages.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,6 +39,7 @@ const mr_chat_template *mr_text_model_chat_template(const mr_text_model *model);
 typedef struct mr_text_tools {
     const mr_tool_format *format;
     const mr_reasoning_format *reasoning;
+    mr_tool_caps caps; /* what the chat template does with tools */
 } mr_text_tools;
 
 const mr_text_tools *mr_text_model_tools(const mr_text_model *model);
@@ -59,7 +60,7 @@ typedef struct mr_generation_params {
     mr_sampling sampling;
     const char *const *stop; /* stop strings: the text ends before the first of them */
     size_t n_stop;
-    bool keep_special; /* special tokens appear with their literal text (for parsers above) */
+    bool keep_special;    /* special tokens appear with their literal text (for parsers above) */
     const mr_token *keep; /* [n_keep], special tokens that appear when the others don't; borrowed for the generation */
     size_t n_keep;
     mr_mask_fn mask;

@@ -61,9 +61,8 @@ static bool shows(const mr_buf *text, const char *what) {
     return strstr(mr_buf_cstr(text), what) != NULL;
 }
 
-void mr_tool_caps_probe(const mr_chat_template *chat, const mr_tool_format *format, mr_tool_caps *caps) {
+void mr_tool_caps_probe(const mr_chat_template *chat, mr_tool_caps *caps) {
     mr_buf text = {0}, other = {0};
-    (void)format;
     *caps = (mr_tool_caps){0};
     render(chat, ASK, true, FUNCTIONS, &text);
     caps->functions = shows(&text, FUNCTIONS);

@@ -24,7 +24,7 @@ typedef struct mr_tool_caps {
 } mr_tool_caps;
 
 /* Costs about ten small renderings; the result holds as long as the template. */
-void mr_tool_caps_probe(const mr_chat_template *chat, const mr_tool_format *format, mr_tool_caps *caps);
+void mr_tool_caps_probe(const mr_chat_template *chat, mr_tool_caps *caps);
 
 /* As mr_chat_template_render, with the conversation fitted to the template first:
  *   - no list of tools: a system message tells the tools and asks for calls in the format;

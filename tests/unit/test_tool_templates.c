@@ -105,7 +105,7 @@ static void open_model(model *m, size_t i) {
     const char *source = mr_chat_template_source(m->chat, true);
     m->format = mr_tool_format_detect(source, NULL, NULL);
     m->reasoning = mr_reasoning_detect(source);
-    mr_tool_caps_probe(m->chat, m->format, &m->caps);
+    mr_tool_caps_probe(m->chat, &m->caps);
     m->tools = json_loads(TOOLS, 0, NULL);
     assert_non_null(m->tools);
 }
