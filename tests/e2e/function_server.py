@@ -220,10 +220,14 @@ class Server:
             yield field(1, field(1, number + 1)) + field(2, data)
 
     def fault(self):
+        """Most calls go well; few of them hang, and fewer take the server down."""
         with self.lock:
-            if self.faults is None or self.faults.random() < 0.6:
-                return None
-            return self.faults.choice(["failing", "refusing", "breaking", "garbage", "silent", "hanging", "die"])
+            chance = self.faults.random() if self.faults is not None else 1
+            if chance < 0.005:
+                return "die"
+            if chance < 0.02:
+                return "hanging"
+            return self.faults.choice(["failing", "refusing", "breaking", "garbage", "silent"]) if chance < 0.4 else None
 
     def call(self, request, context):
         headers = self.check(context)

@@ -80,6 +80,25 @@ void function_server_free(function_server *server) {
     server->log[0] = '\0';
 }
 
+bool function_server_revive(function_server *server, const char *argument, const char *value) {
+    if (waitpid(server->pid, NULL, WNOHANG) != server->pid) return false;
+    close(server->to_it);
+    function_server_start(server, server->port, argument, value);
+    return true;
+}
+
+void script_model_write(char path[64], const char *lines_json) {
+    char lines[] = "/tmp/script-lines-XXXXXX", command[512];
+    int fd = mkstemp(lines);
+    if (fd < 0 || write(fd, lines_json, strlen(lines_json)) != (ssize_t)strlen(lines_json)) abort();
+    close(fd);
+    snprintf(path, 64, "%s.gguf", lines);
+    snprintf(command, sizeof command, "%s %s/tests/e2e/script_model.py %s %s", python_with_grpc(), MR_SOURCE_DIR, path,
+             lines);
+    if (system(command) != 0) abort();
+    unlink(lines);
+}
+
 int function_server_count(const function_server *server, const char *text) {
     char *line = NULL;
     size_t cap = 0;

@@ -24,6 +24,13 @@ void function_server_start(function_server *server, int port, const char *argume
 void function_server_kill(function_server *server);
 void function_server_free(function_server *server); /* kills it and removes its log */
 
+/* Starts it again on its port if it has died; whether it had. */
+bool function_server_revive(function_server *server, const char *argument, const char *value);
+
+/* Writes a model that follows a script (tests/e2e/script_model.py) to a new file in /tmp, whose path it fills in.
+ */
+void script_model_write(char path[64], const char *lines_json);
+
 /* How many lines of the log hold the text. */
 int function_server_count(const function_server *server, const char *text);
 
