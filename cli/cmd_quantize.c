@@ -50,7 +50,7 @@ static void help(void) {
 
 static int choose_type(const char *name, quantize_options *o) {
     o->mix = mr_quant_mix_find(name);
-    if (o->mix != NULL) return 0;
+    if (o->mix != NULL && mr_quant_mix_in_files(o->mix)) return 0;
     mr_buf names = {0};
     for (size_t i = 0; mr_quant_mix_at(i) != NULL; i++)
         mr_buf_printf(&names, " %s", mr_quant_mix_name(mr_quant_mix_at(i)));

@@ -224,8 +224,10 @@ static mr_status fill_in_parallel(synth *s) {
 static mr_status choose_type(synth *s) {
     const options *o = s->options;
     s->only_type = mr_dtype_by_name(o->type);
-    if (!o->pure && (s->mix = mr_quant_mix_find(o->type)) != NULL) return MR_OK;
-    if (s->only_type != NULL && s->only_type->quantize != NULL) return MR_OK;
+    if (!o->pure && (s->mix = mr_quant_mix_find(o->type)) != NULL && mr_quant_mix_in_files(s->mix)) return MR_OK;
+    s->mix = NULL;
+    if (s->only_type != NULL && s->only_type->quantize != NULL && mr_dtype_in_files((uint32_t)s->only_type->type))
+        return MR_OK;
     mr_buf names = {0};
     for (size_t i = 0; mr_quant_mix_at(i) != NULL; i++)
         mr_buf_printf(&names, " %s", mr_quant_mix_name(mr_quant_mix_at(i)));

@@ -15,7 +15,7 @@
 
 #define MR_PACKED __attribute__((packed))
 
-enum { MR_QK = 32, MR_QK_K = 256 };
+enum { MR_QK = 32, MR_QK_64 = 64, MR_QK_K = 256 };
 
 /* -- Blocks of 32. Value j of the first half sits in the low nibble of qs[j], value j + 16 in its high nibble. */
 
@@ -64,6 +64,25 @@ typedef struct MR_PACKED
     uint8_t e;
     uint8_t qs[16];
 } mr_block_mxfp4;
+
+/* -- Blocks of 64, which are ours: no GGUF file has them. */
+
+typedef struct MR_PACKED mr_block_hqq4 { /* x = d * q + m; halves of 32 as in q4_1 */
+    uint16_t d;
+    uint16_t m;
+    uint8_t qs[32];
+} mr_block_hqq4;
+
+typedef struct MR_PACKED mr_block_hqq8 { /* x = d * q + m */
+    uint16_t d;
+    uint16_t m;
+    int8_t qs[64];
+} mr_block_hqq8;
+
+typedef struct MR_PACKED mr_block_f8_e4m3 { /* x = d * q, q as in mr_f8_e4m3_to_f32 (OCP FP8, no infinities) */
+    float d;
+    uint8_t qs[64];
+} mr_block_f8_e4m3;
 
 /* -- Super-blocks of 256: groups of 16 or 32 have small integer scales, the super-block a float scale for these.
  * "Runs": 2-bit planes hold, for each half of 128 values, four runs of 32 in the bits 0-1, 2-3, 4-5, 6-7 of 32 bytes;
@@ -188,6 +207,8 @@ _Static_assert(sizeof(mr_block_q4_0) == 18 && sizeof(mr_block_q4_1) == 20, "size
 _Static_assert(sizeof(mr_block_q5_0) == 22 && sizeof(mr_block_q5_1) == 24, "size of a block");
 _Static_assert(sizeof(mr_block_q8_0) == 34 && sizeof(mr_block_q8_1) == 36, "size of a block");
 _Static_assert(sizeof(mr_block_iq4_nl) == 18 && sizeof(mr_block_mxfp4) == 17, "size of a block");
+_Static_assert(sizeof(mr_block_hqq4) == 36 && sizeof(mr_block_hqq8) == 68, "size of a block");
+_Static_assert(sizeof(mr_block_f8_e4m3) == 68, "size of a block");
 _Static_assert(sizeof(mr_block_q2_k) == 84 && sizeof(mr_block_q3_k) == 110, "size of a block");
 _Static_assert(sizeof(mr_block_q4_k) == 144 && sizeof(mr_block_q5_k) == 176, "size of a block");
 _Static_assert(sizeof(mr_block_q6_k) == 210 && sizeof(mr_block_q8_k) == 292, "size of a block");

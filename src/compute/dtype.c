@@ -3,6 +3,7 @@
 #include "compute/blocks.h"
 #include "compute/quant.h"
 
+#include <math.h>
 #include <string.h>
 
 float mr_f16_to_f32(uint16_t half) {
@@ -42,6 +43,34 @@ uint16_t mr_f32_to_f16(float value) {
     v.u = magnitude;
     v.f += 0.5f;
     return (uint16_t)(sign | (v.u - 0x3F000000u));
+}
+
+float mr_f8_e4m3_to_f32(uint8_t bits) {
+    uint32_t magnitude = bits & 0x7Fu;
+    if (magnitude == 0x7F) return NAN;
+    /* The same digits as a half float whose exponent is 8 too small. */
+    return mr_f16_to_f32((uint16_t)((bits & 0x80u) << 8 | magnitude << 7)) * 0x1p8f;
+}
+
+float mr_f8_e5m2_to_f32(uint8_t bits) {
+    return mr_f16_to_f32((uint16_t)(bits << 8)); /* the upper half of one */
+}
+
+uint8_t mr_f32_to_f8_e4m3(float value) {
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = value};
+    uint8_t sign = (uint8_t)(v.u >> 24 & 0x80u);
+    v.u &= 0x7FFFFFFFu;
+    if (v.u > 0x7F800000u) return sign | 0x7F;
+    if (v.f >= 448.0f) return sign | 0x7E;
+    if (v.f < 0x1p-6f) { /* subnormal: a multiple of 2^-9, rounded by the addition */
+        v.f += 0x1p14f;
+        return sign | (uint8_t)(v.u - 0x46800000u);
+    }
+    uint32_t odd = v.u >> 20 & 1u;
+    return sign | (uint8_t)(((v.u + 0x7FFFFu + odd) >> 20) - (120u << 3));
 }
 
 static void f32_copy(const void *src, float *dst, size_t n) {
@@ -123,6 +152,9 @@ static const mr_dtype_info table[] = {
     {MR_TQ1_0, "TQ1_0", 256, 54, mr_dequantize_tq1_0, mr_quantize_tq1_0},
     {MR_TQ2_0, "TQ2_0", 256, 66, mr_dequantize_tq2_0, mr_quantize_tq2_0},
     {MR_MXFP4, "MXFP4", 32, 17, mr_dequantize_mxfp4, mr_quantize_mxfp4},
+    {MR_HQQ4, "HQQ4", 64, 36, mr_dequantize_hqq4, mr_quantize_hqq4},
+    {MR_HQQ8, "HQQ8", 64, 68, mr_dequantize_hqq8, mr_quantize_hqq8},
+    {MR_F8_E4M3, "F8E4M3", 64, 68, mr_dequantize_f8_e4m3, mr_quantize_f8_e4m3},
 };
 
 enum { N_TYPES = sizeof(table) / sizeof(table[0]) };

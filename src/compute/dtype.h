@@ -17,6 +17,8 @@ typedef enum mr_dtype {
     MR_IQ2_XXS = 16, MR_IQ2_XS = 17, MR_IQ3_XXS = 18, MR_IQ1_S = 19, MR_IQ4_NL = 20, MR_IQ3_S = 21, MR_IQ2_S = 22,
     MR_IQ4_XS = 23, MR_I8 = 24, MR_I16 = 25, MR_I32 = 26, MR_I64 = 27, MR_F64 = 28, MR_IQ1_M = 29, MR_BF16 = 30,
     MR_TQ1_0 = 34, MR_TQ2_0 = 35, MR_MXFP4 = 39,
+    /* In memory only (quantized while loading, safetensors); not in GGUF files. */
+    MR_HQQ4 = 60, MR_HQQ8 = 61, MR_F8_E4M3 = 62,
 } mr_dtype;
 
 typedef struct mr_dtype_info {
@@ -34,11 +36,21 @@ typedef struct mr_dtype_info {
 /* NULL for an id that is unknown. */
 const mr_dtype_info *mr_dtype_find(uint32_t id);
 
+/* Whether GGUF files can have the type. */
+static inline bool mr_dtype_in_files(uint32_t id) {
+    return id < (uint32_t)MR_HQQ4;
+}
+
 /* By name, ignoring case and underscores ("q4_k", "Q4K"); NULL when unknown. */
 const mr_dtype_info *mr_dtype_by_name(const char *name);
 
 /* Bytes of a row of n values; false when n is no whole number of blocks or the size overflows. */
 bool mr_dtype_row_bytes(const mr_dtype_info *info, uint64_t n, size_t *n_bytes);
+
+/* 8-bit floats (OCP FP8): E4M3 without infinities, whose largest number is 448, and E5M2. NaN stays NaN. */
+float mr_f8_e4m3_to_f32(uint8_t bits);
+float mr_f8_e5m2_to_f32(uint8_t bits);
+uint8_t mr_f32_to_f8_e4m3(float value); /* nearest, ties to even; beyond 448: 448 */
 
 /* Scalar conversions, exact to IEEE 754 round-to-nearest-even. */
 float mr_f16_to_f32(uint16_t half);

@@ -134,6 +134,8 @@ void mr_tile_iq3_s_avx2(const mr_tile *tile);
 void mr_tile_ternary_avx2(const mr_tile *tile);
 void mr_tile_f32_avx2(const mr_tile *tile);
 void mr_tile_f16_avx2(const mr_tile *tile);
+void mr_tile_f8_avx2(const mr_tile *tile);
+void mr_tile_q8_m_avx2(const mr_tile *tile);
 void mr_tile_bf16_avx2(const mr_tile *tile);
 
 #endif

@@ -162,6 +162,8 @@ void mr_tile_iq3_s_avx512(const mr_tile *tile);
 void mr_tile_ternary_avx512(const mr_tile *tile);
 void mr_tile_f32_avx512(const mr_tile *tile);
 void mr_tile_f16_avx512(const mr_tile *tile);
+void mr_tile_f8_avx512(const mr_tile *tile);
+void mr_tile_q8_m_avx512(const mr_tile *tile);
 void mr_tile_bf16_avx512(const mr_tile *tile);
 
 #endif

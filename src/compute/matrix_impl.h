@@ -12,7 +12,7 @@
  * partner has unused bytes in place of the second d.
  *
  *   Blocks of 32 k ("Q32"), in pairs, or where there is a minimum with halves d[16], m[16] before each:
- *     bytes  8 vectors: 4 k each, q + 128
+ *     bytes  8 vectors: 4 k each, q + 128 (the integer of the weight is q, also where there is a minimum)
  *     nibble 4 vectors: low nibbles hold 4 k, high nibbles the next 4; for IQ4_NL and MXFP4 they are indices of levels,
  * and MXFP4 has its scales as bfloat16 5 bits a vector of fifth bits (bit i of a byte belongs to the i-th 4 k), then 4
  * nibble vectors
@@ -28,6 +28,9 @@
  * vectors of int8 scales of 32 k, then 8 groups of 4 nibble vectors of indices CODEBOOK (IQ1, IQ2, IQ3)  floats d[16];
  * 4 vectors of int8 scales of 16 k; 16 groups of 2 nibble vectors of indices. Larger than the file's bits (4.6 for 1.6
  * to 3.4), in return for decoding without a codebook. TERNARY (TQ1_0, TQ2_0)  in pairs: 16 vectors of 2 bits, q + 1
+ *
+ *   F8       floats d[16] for 64 k, then 16 bytes for each k: a float of 8 bits (E4M3) for each row. d is 2^8 times the
+ * file's, since the byte is decoded as a half float whose exponent is 8 too small.
  *
  *   Three vectors A, B, C of 6-bit numbers hold in the low 6 bits of their bytes the first 12 numbers of each row, and in the
  *   top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the last 4. The numbers are for Q4_K and Q5_K the scales 0-7 and the minima
@@ -66,6 +69,8 @@ typedef enum mr_layout {
     MR_LAYOUT_IQ3_XXS,
     MR_LAYOUT_IQ3_S,
     MR_LAYOUT_TERNARY,
+    MR_LAYOUT_Q8_M,
+    MR_LAYOUT_F8,
     MR_N_LAYOUTS,
 } mr_layout;
 
@@ -115,6 +120,8 @@ enum {
     MR_IQ4_XS_BYTES = 2176, /* without d */
     MR_CODEBOOK_BYTES = 2368,
     MR_TERNARY_BYTES = 1024, /* without d */
+    MR_Q8_M_BYTES = 576,     /* of 16 rows of a block of 32, with d and m */
+    MR_F8_BYTES = 1088,      /* of 16 rows of a block of 64, with d */
 };
 
 /* Where a vector of numbers for groups of 32 keeps group g: byte mr_group_byte(g % 4) of a row's dword. The low bytes of its

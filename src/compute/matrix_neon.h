@@ -128,6 +128,8 @@ void mr_tile_iq3_s_neon(const mr_tile *tile);
 void mr_tile_ternary_neon(const mr_tile *tile);
 void mr_tile_f32_neon(const mr_tile *tile);
 void mr_tile_f16_neon(const mr_tile *tile);
+void mr_tile_f8_neon(const mr_tile *tile);
+void mr_tile_q8_m_neon(const mr_tile *tile);
 void mr_tile_bf16_neon(const mr_tile *tile);
 
 #endif

@@ -52,11 +52,29 @@ static void pack_bf16(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t
     }
 }
 
+static void pack_f8(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
+    (void)type;
+    if (n_rows < 16) memset(panel, 0, mr_panel_bytes(MR_LAYOUT_F8, n_in));
+    for (size_t b = 0; b < n_in / 64; b++, panel += MR_F8_BYTES) {
+        for (size_t r = 0; r < n_rows; r++) {
+            const mr_block_f8_e4m3 *block = (const mr_block_f8_e4m3 *)(rows + r * row_bytes) + b;
+            float d = block->d * 0x1p8f;
+            memcpy(panel + 4 * r, &d, 4);
+            for (size_t k = 0; k < 64; k++) panel[64 + 16 * k + r] = block->qs[k];
+        }
+    }
+}
+
 static const layout_info LAYOUTS[] = {
     {MR_F32, MR_LAYOUT_F32, MR_ACTS_F32, 1, pack_f32},
     {MR_F16, MR_LAYOUT_F16, MR_ACTS_F32, 1, pack_f16},
     {MR_BF16, MR_LAYOUT_BF16, MR_ACTS_BF16, 1, pack_bf16},
     {MR_Q8_0, MR_LAYOUT_Q8_0, MR_ACTS_Q8_32, 32, mr_pack_q32},
+    {MR_Q8_1, MR_LAYOUT_Q8_0, MR_ACTS_Q8_32, 32, mr_pack_q32},
+    {MR_Q8_K, MR_LAYOUT_Q8_0, MR_ACTS_Q8_32, 256, mr_pack_q32},
+    {MR_HQQ4, MR_LAYOUT_Q4_1, MR_ACTS_Q8_32, 64, mr_pack_q32},
+    {MR_HQQ8, MR_LAYOUT_Q8_M, MR_ACTS_Q8_32, 64, mr_pack_q32},
+    {MR_F8_E4M3, MR_LAYOUT_F8, MR_ACTS_F32, 64, pack_f8},
     {MR_Q4_0, MR_LAYOUT_Q4_0, MR_ACTS_Q8_32, 32, mr_pack_q32},
     {MR_Q4_1, MR_LAYOUT_Q4_1, MR_ACTS_Q8_32, 32, mr_pack_q32},
     {MR_Q5_0, MR_LAYOUT_Q5_0, MR_ACTS_Q8_32, 32, mr_pack_q32},
@@ -144,6 +162,10 @@ size_t mr_panel_bytes(mr_layout layout, size_t n_in) {
         return n_in / 32 * MR_Q4_1_BYTES;
     case MR_LAYOUT_Q5_1:
         return n_in / 32 * MR_Q5_1_BYTES;
+    case MR_LAYOUT_Q8_M:
+        return n_in / 32 * MR_Q8_M_BYTES;
+    case MR_LAYOUT_F8:
+        return n_in / 64 * MR_F8_BYTES;
     case MR_LAYOUT_Q4_K:
         return n_in / 256 * MR_Q4_K_BYTES;
     case MR_LAYOUT_Q5_K:

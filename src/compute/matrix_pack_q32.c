@@ -15,6 +15,8 @@ typedef struct format32 {
     uint8_t zero;                /* the stored integer of weight 0 */
     void (*split)(const uint8_t *src, int r, rows32 *out);
     void (*put)(const rows32 *rows, uint8_t *out);
+    size_t n_parts; /* a block of the source holds so many of 32; 0 = 1 */
+    void (*split_part)(const uint8_t *src, int part, int r, rows32 *out);
 } format32;
 
 static inline void split_nibbles(const uint8_t qs[16], uint8_t q[32]) {
@@ -34,6 +36,26 @@ static void split_q8_0(const uint8_t *src, int r, rows32 *out) {
     for (int k = 0; k < 32; k++) out->q[r][k] = (uint8_t)(block->qs[k] + 128);
 }
 
+static void split_q8_1(const uint8_t *src, int r, rows32 *out) {
+    const mr_block_q8_1 *block = (const mr_block_q8_1 *)src;
+    out->d[r] = block->d;
+    for (int k = 0; k < 32; k++) out->q[r][k] = (uint8_t)(block->qs[k] + 128);
+}
+
+/* The scale is rounded to a half float, which changes no scale that mr_quantize_q8_k made. */
+static void split_q8_k(const uint8_t *src, int part, int r, rows32 *out) {
+    const mr_block_q8_k *block = (const mr_block_q8_k *)src;
+    out->d[r] = mr_f32_to_f16(block->d);
+    for (int k = 0; k < 32; k++) out->q[r][k] = (uint8_t)(block->qs[32 * part + k] + 128);
+}
+
+static void split_hqq8(const uint8_t *src, int part, int r, rows32 *out) {
+    const mr_block_hqq8 *block = (const mr_block_hqq8 *)src;
+    out->d[r] = block->d;
+    out->m[r] = block->m;
+    for (int k = 0; k < 32; k++) out->q[r][k] = (uint8_t)(block->qs[32 * part + k] + 128);
+}
+
 /* Q4_0 and IQ4_NL */
 static void split_q4_0(const uint8_t *src, int r, rows32 *out) {
     const mr_block_q4_0 *block = (const mr_block_q4_0 *)src;
@@ -46,6 +68,13 @@ static void split_q4_1(const uint8_t *src, int r, rows32 *out) {
     out->d[r] = block->d;
     out->m[r] = block->m;
     split_nibbles(block->qs, out->q[r]);
+}
+
+static void split_hqq4(const uint8_t *src, int part, int r, rows32 *out) {
+    const mr_block_hqq4 *block = (const mr_block_hqq4 *)src;
+    out->d[r] = block->d;
+    out->m[r] = block->m;
+    split_nibbles(block->qs + 16 * part, out->q[r]);
 }
 
 static void split_q5_0(const uint8_t *src, int r, rows32 *out) {
@@ -84,14 +113,26 @@ static void put_five_bits(const rows32 *rows, uint8_t *out) {
 }
 
 static const format32 FORMATS[] = {
-    {MR_Q8_0, sizeof(mr_block_q8_0), MR_Q8_0_BYTES, false, 128, split_q8_0, put_bytes},
-    {MR_Q4_0, sizeof(mr_block_q4_0), MR_Q4_0_BYTES, false, 8, split_q4_0, put_nibbles},
-    {MR_Q4_1, sizeof(mr_block_q4_1), MR_Q4_1_BYTES, true, 0, split_q4_1, put_nibbles},
-    {MR_Q5_0, sizeof(mr_block_q5_0), MR_Q5_0_BYTES, false, 16, split_q5_0, put_five_bits},
-    {MR_Q5_1, sizeof(mr_block_q5_1), MR_Q5_1_BYTES, true, 0, split_q5_1, put_five_bits},
-    {MR_IQ4_NL, sizeof(mr_block_iq4_nl), MR_Q4_0_BYTES, false, 0, split_q4_0, put_nibbles},
-    {MR_MXFP4, sizeof(mr_block_mxfp4), MR_Q4_0_BYTES, false, 0, split_mxfp4, put_nibbles},
+    {MR_Q8_0, sizeof(mr_block_q8_0), MR_Q8_0_BYTES, false, 128, split_q8_0, put_bytes, 0, NULL},
+    {MR_Q8_1, sizeof(mr_block_q8_1), MR_Q8_0_BYTES, false, 128, split_q8_1, put_bytes, 0, NULL},
+    {MR_Q8_K, sizeof(mr_block_q8_k), MR_Q8_0_BYTES, false, 128, NULL, put_bytes, 8, split_q8_k},
+    {MR_HQQ4, sizeof(mr_block_hqq4), MR_Q4_1_BYTES, true, 0, NULL, put_nibbles, 2, split_hqq4},
+    {MR_HQQ8, sizeof(mr_block_hqq8), MR_Q8_M_BYTES, true, 128, NULL, put_bytes, 2, split_hqq8},
+    {MR_Q4_0, sizeof(mr_block_q4_0), MR_Q4_0_BYTES, false, 8, split_q4_0, put_nibbles, 0, NULL},
+    {MR_Q4_1, sizeof(mr_block_q4_1), MR_Q4_1_BYTES, true, 0, split_q4_1, put_nibbles, 0, NULL},
+    {MR_Q5_0, sizeof(mr_block_q5_0), MR_Q5_0_BYTES, false, 16, split_q5_0, put_five_bits, 0, NULL},
+    {MR_Q5_1, sizeof(mr_block_q5_1), MR_Q5_1_BYTES, true, 0, split_q5_1, put_five_bits, 0, NULL},
+    {MR_IQ4_NL, sizeof(mr_block_iq4_nl), MR_Q4_0_BYTES, false, 0, split_q4_0, put_nibbles, 0, NULL},
+    {MR_MXFP4, sizeof(mr_block_mxfp4), MR_Q4_0_BYTES, false, 0, split_mxfp4, put_nibbles, 0, NULL},
 };
+
+/* Block b of 32 values of a row. */
+static void split_block(const format32 *format, const uint8_t *row, size_t b, size_t r, rows32 *out) {
+    if (format->split_part == NULL)
+        format->split(row + b * format->src_bytes, (int)r, out);
+    else
+        format->split_part(row + b / format->n_parts * format->src_bytes, (int)(b % format->n_parts), (int)r, out);
+}
 
 void mr_pack_q32(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
     const format32 *format = FORMATS;
@@ -101,7 +142,7 @@ void mr_pack_q32(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_ro
     size_t n_blocks = n_in / 32;
     if (!format->has_min) memset(panel + mr_pair_scales((n_blocks - 1) | 1, format->out_bytes), 0, 32);
     for (size_t b = 0; b < n_blocks; b++) {
-        for (size_t r = 0; r < n_rows; r++) format->split(rows + r * row_bytes + b * format->src_bytes, (int)r, &block);
+        for (size_t r = 0; r < n_rows; r++) split_block(format, rows + r * row_bytes, b, r, &block);
         if (format->has_min) {
             uint8_t *out = panel + b * format->out_bytes;
             memcpy(out, block.d, 32);

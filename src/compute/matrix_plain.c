@@ -5,6 +5,8 @@
  *              become zero (as vdpbf16ps does it).
  *   Q32        for each block: s = fma(d * dx, sum q x, s) with the integer sum exact; where there is a minimum
  *              s = fma(dx, fma(d, sum q x, m * sum x), s).
+ *   F8         for each block: t0, t1 = fma chains of the even and the odd k with the weights without their scale;
+ *              s = fma(d, t0 + t1, s).
  *   K          for each super-block: t = d * isum, or fma(d, isum, -(dmin * msum)) where the type has minima;
  *              s = fma(dx, t, s); isum = sum over groups of scale * sum q x, msum = sum of minimum * sum x, exact
  * integers that are then rounded to float. */
@@ -91,6 +93,16 @@ static void decode_q5_1(const uint8_t *panel, size_t b, block32 *out) {
     out->has_min = true;
     for (int r = 0; r < 16; r++) {
         for (int k = 0; k < 32; k++) out->q[r][k] = (int16_t)five_bits(p + 64, r, k);
+    }
+}
+
+static void decode_q8_m(const uint8_t *panel, size_t b, block32 *out) {
+    const uint8_t *p = panel + b * MR_Q8_M_BYTES;
+    load_halves(p, out->d);
+    load_halves(p + 32, out->m);
+    out->has_min = true;
+    for (int r = 0; r < 16; r++) {
+        for (int k = 0; k < 32; k++) out->q[r][k] = (int16_t)(p[64 + k / 4 * 64 + 4 * r + k % 4] - 128);
     }
 }
 
@@ -364,6 +376,10 @@ static void tile_ternary(const mr_tile *tile) {
     tile_256(tile, decode_ternary);
 }
 
+static void tile_q8_m(const mr_tile *tile) {
+    tile_32(tile, decode_q8_m);
+}
+
 static float flush_subnormal(float x) {
     return fabsf(x) < 0x1p-126f ? copysignf(0.0f, x) : x;
 }
@@ -402,11 +418,30 @@ static void tile_float(const mr_tile *tile, float (*dot)(const uint8_t *, int, c
     }
 }
 
+/* For each block of 64 k: even and odd k apart, then both together times d. */
+static float dot_f8(const uint8_t *panel, int r, const uint8_t *x, size_t n_in) {
+    const float *v = (const float *)x;
+    float s = 0.0f;
+    for (size_t b = 0; b < n_in / 64; b++, panel += MR_F8_BYTES, v += 64) {
+        float d, part[2] = {0.0f, 0.0f};
+        memcpy(&d, panel + 4 * r, 4);
+        for (size_t k = 0; k < 64; k++) {
+            uint8_t bits = panel[64 + 16 * k + (size_t)r];
+            part[k % 2] = fmaf(mr_f16_to_f32((uint16_t)((bits & 0x80) << 8 | (bits & 0x7F) << 7)), v[k], part[k % 2]);
+        }
+        s = fmaf(d, part[0] + part[1], s);
+    }
+    return s;
+}
+
 static void tile_f32(const mr_tile *tile) {
     tile_float(tile, dot_f32);
 }
 static void tile_f16(const mr_tile *tile) {
     tile_float(tile, dot_f16);
+}
+static void tile_f8(const mr_tile *tile) {
+    tile_float(tile, dot_f8);
 }
 static void tile_bf16(const mr_tile *tile) {
     tile_float(tile, dot_bf16);
@@ -419,7 +454,7 @@ const mr_kernels mr_kernels_plain = {
              [MR_LAYOUT_Q5_0] = tile_q5_0,       [MR_LAYOUT_Q5_1] = tile_q5_1,   [MR_LAYOUT_IQ4_NL] = tile_iq4_nl,
              [MR_LAYOUT_MXFP4] = tile_mxfp4,     [MR_LAYOUT_Q2_K] = tile_q2_k,   [MR_LAYOUT_Q3_K] = tile_q3_k,
              [MR_LAYOUT_IQ4_XS] = tile_iq4_xs,   [MR_LAYOUT_IQ1] = tile_iq1,     [MR_LAYOUT_IQ2] = tile_iq2,
-             [MR_LAYOUT_IQ3_XXS] = tile_iq3_xxs, [MR_LAYOUT_IQ3_S] = tile_iq3_s, [MR_LAYOUT_TERNARY] = tile_ternary},
+             [MR_LAYOUT_IQ3_XXS] = tile_iq3_xxs, [MR_LAYOUT_IQ3_S] = tile_iq3_s, [MR_LAYOUT_TERNARY] = tile_ternary, [MR_LAYOUT_Q8_M] = tile_q8_m,   [MR_LAYOUT_F8] = tile_f8},
     .store = store_tile,
     .store_glu = store_glu_tile,
     .acts_row = MR_ACTS_ROWS,

@@ -112,6 +112,11 @@ ALWAYS_INLINE void q5_1_half(const uint8_t *panel, size_t b, size_t half, size_t
     q32_min_half(Q32_FIVE_BITS, panel, b, half, n_in, x, n_tokens, out);
 }
 
+ALWAYS_INLINE void q8_m_half(const uint8_t *panel, size_t b, size_t half, size_t n_in, const uint8_t *const *x,
+                             size_t n_tokens, float *out) {
+    q32_min_half(Q32_BYTES, panel, b, half, n_in, x, n_tokens, out);
+}
+
 DEFINE_TILE(mr_tile_q8_0_avx2, q8_0_half, 32)
 DEFINE_TILE(mr_tile_q4_0_avx2, q4_0_half, 32)
 DEFINE_TILE(mr_tile_q5_0_avx2, q5_0_half, 32)
@@ -119,3 +124,4 @@ DEFINE_TILE(mr_tile_iq4_nl_avx2, iq4_nl_half, 32)
 DEFINE_TILE(mr_tile_mxfp4_avx2, mxfp4_half, 32)
 DEFINE_TILE(mr_tile_q4_1_avx2, q4_1_half, 32)
 DEFINE_TILE(mr_tile_q5_1_avx2, q5_1_half, 32)
+DEFINE_TILE(mr_tile_q8_m_avx2, q8_m_half, 32)

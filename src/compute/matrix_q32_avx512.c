@@ -91,7 +91,9 @@ ALWAYS_INLINE void q32_min_panel(q32_kind kind, const uint8_t *panel, size_t n_i
         load_block(kind, panel + 64, _mm512_setzero_si512(), w);
         for (size_t t = 0; t < n_tokens; t++) {
             const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
-            __m512i dot = dot32(_mm512_setzero_si512(), w, (const int8_t *)x[t] + 32 * b);
+            /* Nibbles and five bits are numbers from 0 on, bytes have 128 added. */
+            __m512i start = kind == Q32_BYTES ? _mm512_slli_epi32(four(&meta->neg_sum), 7) : _mm512_setzero_si512();
+            __m512i dot = dot32(start, w, (const int8_t *)x[t] + 32 * b);
             fetch_share(&ahead, n_tokens);
             __m512 offset = _mm512_mul_ps(m, _mm512_set1_ps((float)-meta->neg_sum));
             add_tile_row(out + 16 * t, b, _mm512_set1_ps(meta->d), _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(dot), offset));
@@ -129,6 +131,10 @@ ALWAYS_INLINE void q5_1_panel(const uint8_t *panel, size_t n_in, const uint8_t *
     q32_min_panel(Q32_FIVE_BITS, panel, n_in, x, n_tokens, out);
 }
 
+ALWAYS_INLINE void q8_m_panel(const uint8_t *panel, size_t n_in, const uint8_t *const *x, size_t n_tokens, float *out) {
+    q32_min_panel(Q32_BYTES, panel, n_in, x, n_tokens, out);
+}
+
 DEFINE_TILE(mr_tile_q8_0_avx512, q8_0_panel)
 DEFINE_TILE(mr_tile_q4_0_avx512, q4_0_panel)
 DEFINE_TILE(mr_tile_q5_0_avx512, q5_0_panel)
@@ -136,3 +142,4 @@ DEFINE_TILE(mr_tile_iq4_nl_avx512, iq4_nl_panel)
 DEFINE_TILE(mr_tile_mxfp4_avx512, mxfp4_panel)
 DEFINE_TILE(mr_tile_q4_1_avx512, q4_1_panel)
 DEFINE_TILE(mr_tile_q5_1_avx512, q5_1_panel)
+DEFINE_TILE(mr_tile_q8_m_avx512, q8_m_panel)

@@ -99,6 +99,10 @@ ALWAYS_INLINE void q5_1_panel(const uint8_t *panel, size_t n_in, const uint8_t *
     q32_min_panel(Q32_FIVE_BITS, panel, n_in, x, n_tokens, out);
 }
 
+ALWAYS_INLINE void q8_m_panel(const uint8_t *panel, size_t n_in, const uint8_t *const *x, size_t n_tokens, float *out) {
+    q32_min_panel(Q32_BYTES, panel, n_in, x, n_tokens, out);
+}
+
 DEFINE_TILE(mr_tile_q8_0_neon, q8_0_panel)
 DEFINE_TILE(mr_tile_q4_0_neon, q4_0_panel)
 DEFINE_TILE(mr_tile_q5_0_neon, q5_0_panel)
@@ -106,3 +110,4 @@ DEFINE_TILE(mr_tile_iq4_nl_neon, iq4_nl_panel)
 DEFINE_TILE(mr_tile_mxfp4_neon, mxfp4_panel)
 DEFINE_TILE(mr_tile_q4_1_neon, q4_1_panel)
 DEFINE_TILE(mr_tile_q5_1_neon, q5_1_panel)
+DEFINE_TILE(mr_tile_q8_m_neon, q8_m_panel)

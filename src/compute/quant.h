@@ -33,6 +33,9 @@ void mr_dequantize_iq4_xs(const void *src, float *dst, size_t n);
 void mr_dequantize_tq1_0(const void *src, float *dst, size_t n);
 void mr_dequantize_tq2_0(const void *src, float *dst, size_t n);
 void mr_dequantize_mxfp4(const void *src, float *dst, size_t n);
+void mr_dequantize_hqq4(const void *src, float *dst, size_t n);
+void mr_dequantize_hqq8(const void *src, float *dst, size_t n);
+void mr_dequantize_f8_e4m3(const void *src, float *dst, size_t n);
 
 void mr_quantize_q4_0(const float *src, void *dst, size_t n, const float *importance);
 void mr_quantize_q4_1(const float *src, void *dst, size_t n, const float *importance);
@@ -51,5 +54,10 @@ void mr_quantize_iq4_xs(const float *src, void *dst, size_t n, const float *impo
 void mr_quantize_tq1_0(const float *src, void *dst, size_t n, const float *importance);
 void mr_quantize_tq2_0(const float *src, void *dst, size_t n, const float *importance);
 void mr_quantize_mxfp4(const float *src, void *dst, size_t n, const float *importance);
+void mr_quantize_f8_e4m3(const float *src, void *dst, size_t n, const float *importance);
+
+/* These minimise sum |error|^0.7 instead, which large errors count less in (quant_hqq.c); importance is not used. */
+void mr_quantize_hqq4(const float *src, void *dst, size_t n, const float *importance);
+void mr_quantize_hqq8(const float *src, void *dst, size_t n, const float *importance);
 
 #endif

@@ -181,7 +181,7 @@ void mr_quantize_q8_k(const float *src, void *dst, size_t n, const float *import
     mr_block_q8_k *block = dst;
     for (size_t i = 0; i + MR_QK_K <= n; i += MR_QK_K, block++) {
         int8_t q[MR_QK_K];
-        float d = largest_magnitude(src + i, MR_QK_K) / 127.0f;
+        float d = mr_f16_to_f32(mr_fit_half(largest_magnitude(src + i, MR_QK_K) / 127.0f)); /* as kernels have it */
         mr_fit_round(src + i, MR_QK_K, d, 0.0f, -127, 127, q);
         block->d = d;
         memcpy(block->qs, q, sizeof(q));

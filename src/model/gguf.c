@@ -222,7 +222,7 @@ static mr_status read_values(mr_gguf *gguf, reader *r, uint64_t n, bool keep, ui
 /* Shape and bytes of a tensor whose n_dims and type are known. */
 static mr_status measure_tensor(reader *r, mr_gguf_tensor *tensor, uint64_t offset, size_t *n_bytes) {
     const mr_dtype_info *info = mr_dtype_find(tensor->type);
-    if (info == NULL || info->block_values == 0) {
+    if (info == NULL || !mr_dtype_in_files(tensor->type)) {
         return mr_fail(r->err, MR_ERR_UNSUPPORTED, "%s: tensor %s has type %u, which is not known", r->path,
                        tensor->name, tensor->type);
     }

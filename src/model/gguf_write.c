@@ -265,7 +265,7 @@ void mr_gguf_put_value(mr_gguf_writer *w, const mr_gguf_value *value) {
 static bool tensor_bytes(mr_gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *shape,
                          size_t *n_bytes) {
     const mr_dtype_info *info = mr_dtype_find(type);
-    if (info == NULL || n_dims < 1 || n_dims > MR_GGUF_MAX_DIMS) {
+    if (info == NULL || !mr_dtype_in_files(type) || n_dims < 1 || n_dims > MR_GGUF_MAX_DIMS) {
         mr_fail(&w->failure, MR_ERR_INVALID,
                 "tensor %.64s has type %u and %u dimensions; known types and 1 to %d are allowed", name, type, n_dims,
                 MR_GGUF_MAX_DIMS);

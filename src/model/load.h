@@ -10,7 +10,7 @@ typedef struct mr_loader {
     const mr_gguf *gguf;
     const mr_model_options *options;
     size_t bytes_done, bytes_total;
-    size_t bytes_of_type[64]; /* by dtype, to name the model's type */
+    size_t bytes_of_type[64]; /* by dtype, all are below, to name the model's type */
     mr_error *err;
 } mr_loader;
 

@@ -101,6 +101,14 @@ static const mr_quant_mix mixes[] = {
 
 enum { N_MIXES = sizeof(mixes) / sizeof(mixes[0]) };
 
+/* While loading only. */
+static const mr_quant_mix memory_mixes[] = {
+    {"Q8_1", MR_Q8_1, 0, {{0}}, 0}, {"Q8_K", MR_Q8_K, 0, {{0}}, 0},      {"HQQ4", MR_HQQ4, 0, {{0}}, 0},
+    {"HQQ8", MR_HQQ8, 0, {{0}}, 0}, {"F8E4M3", MR_F8_E4M3, 0, {{0}}, 0},
+};
+
+enum { N_MEMORY_MIXES = sizeof(memory_mixes) / sizeof(memory_mixes[0]) };
+
 /* Short names that stand for a mix. */
 static const struct {
     const char *name, *mix;
@@ -124,7 +132,13 @@ const mr_quant_mix *mr_quant_mix_find(const char *name) {
         if (same_name(aliases[i].name, name)) name = aliases[i].mix;
     for (size_t i = 0; i < N_MIXES; i++)
         if (same_name(mixes[i].name, name)) return &mixes[i];
+    for (size_t i = 0; i < N_MEMORY_MIXES; i++)
+        if (same_name(memory_mixes[i].name, name)) return &memory_mixes[i];
     return NULL;
+}
+
+bool mr_quant_mix_in_files(const mr_quant_mix *mix) {
+    return mix >= mixes && mix < mixes + N_MIXES;
 }
 
 const mr_quant_mix *mr_quant_mix_at(size_t i) {
@@ -201,7 +215,13 @@ static bool is_block_type(mr_dtype type) {
     return mr_dtype_find((uint32_t)type)->block_values > 1;
 }
 
+/* About eight bits for every weight. */
+static bool has_eight_bits(mr_dtype type) {
+    return type == MR_Q8_1 || type == MR_Q8_K || type == MR_HQQ8 || type == MR_F8_E4M3;
+}
+
 static mr_dtype output_type(const mr_quant_mix *mix, const mr_quant_tensor *tensor) {
+    if (has_eight_bits(mix->base)) return mix->base;
     if (mix->base == MR_Q8_0 || tensor->n_in % mr_dtype_find((uint32_t)mix->base)->block_values != 0) return MR_Q8_0;
     return MR_Q6_K;
 }
@@ -225,8 +245,13 @@ mr_dtype mr_quant_fitting(mr_dtype type, uint64_t n_in) {
     case MR_Q5_K:
         smaller = MR_Q5_1;
         break;
+    case MR_HQQ4:
+        smaller = MR_Q4_1;
+        break;
     case MR_Q6_K:
     case MR_Q8_K:
+    case MR_HQQ8:
+    case MR_F8_E4M3:
         smaller = MR_Q8_0;
         break;
     default:

@@ -141,9 +141,9 @@ static mr_status resolve_gguf(mr_settings *settings, const pb_gguf_model *pb, mr
     return MR_OK;
 }
 
-/* The mix of each isq_type; NULL where the type is not built in. */
-static const char *const ISQ_MIXES[] = {"Q4_K_M", "Q4_0",   "Q4_1",   "Q5_0", "Q5_1", "Q8_0", "Q8_0", "Q2_K",
-                                        "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", NULL,   NULL,   NULL};
+/* The mix of each isq_type. */
+static const char *const ISQ_MIXES[] = {"Q4_K_M", "Q4_0",   "Q4_1",   "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K",
+                                        "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_K", "HQQ8", "HQQ4", "F8E4M3"};
 
 static mr_status resolve_isq(mr_settings *settings, const pb_text_model *pb, mr_error *err) {
     size_t n = sizeof ISQ_MIXES / sizeof ISQ_MIXES[0];
@@ -151,11 +151,6 @@ static mr_status resolve_isq(mr_settings *settings, const pb_text_model *pb, mr_
     if ((size_t)pb->isq_type >= n)
         return mr_fail(err, MR_ERR_INVALID, "isq_type %d is no known type", (int)pb->isq_type);
     const char *name = ISQ_MIXES[pb->isq_type];
-    if (name == NULL) {
-        return mr_fail(err, MR_ERR_UNSUPPORTED,
-                       "isq_type %d (HQQ and FP8) is not built in; use Q2K to Q6K, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0",
-                       (int)pb->isq_type);
-    }
     settings->quantize = mr_quant_mix_find(name);
     return settings->quantize != NULL ? MR_OK : mr_fail(err, MR_ERR_INTERNAL, "the mix %s is missing", name);
 }

@@ -292,7 +292,76 @@ static void test_encode_error(void **state) {
     }
     free(x);
     free(text);
-    assert_int_equal(n_lines, 45);
+    assert_int_equal(n_lines, 60);
+}
+
+/* The mean of |error|^0.7, which HQQ minimises, against that of the reference and of rounding without a search. */
+static void test_hqq_error(void **state) {
+    (void)state;
+    char *text = golden_text("hqq.txt"), *rest = NULL;
+    float *x = malloc(N_INPUT * sizeof(float)), *decoded = malloc(N_INPUT * sizeof(float));
+    uint8_t *blocks = malloc(N_INPUT * 2);
+    int n_lines = 0;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        char name[16], kind[16];
+        unsigned id;
+        double reference, plain, sum = 0;
+        assert_int_equal(sscanf(line, "%15s %u %15s %lf %lf", name, &id, kind, &reference, &plain), 5);
+        fill_input(x, kind);
+        mr_dtype_find(id)->quantize(x, blocks, N_INPUT, NULL);
+        mr_dtype_find(id)->dequantize(blocks, decoded, N_INPUT);
+        for (int i = 0; i < N_INPUT; i++) sum += pow(fabs((double)decoded[i] - (double)x[i]), 0.7);
+        double error = sum / N_INPUT;
+        print_message("%-6s %-7s error %.4f of the reference's, %.4f of rounding's\n", name, kind, error / reference,
+                      error / plain);
+        assert_string_equal(mr_dtype_find(id)->name, name);
+        if (!(error <= 1.02 * reference && error < plain)) fail_msg("%s on %s input: error %g", name, kind, error);
+        n_lines++;
+    }
+    free(blocks);
+    free(decoded);
+    free(x);
+    free(text);
+    assert_int_equal(n_lines, 6);
+}
+
+/* The definition of the 8-bit floats: sign, 4 (5) bits of exponent with bias 7 (15), 3 (2) of mantissa. */
+static float f8_by_definition(uint8_t bits, int n_mantissa) {
+    int exponent = (bits & 0x7F) >> n_mantissa, mantissa = bits & ((1 << n_mantissa) - 1);
+    int bias = n_mantissa == 3 ? 7 : 15, whole = exponent == 0 ? mantissa : mantissa + (1 << n_mantissa);
+    float magnitude = ldexpf((float)whole, (exponent == 0 ? 1 : exponent) - bias - n_mantissa);
+    return bits & 0x80 ? -magnitude : magnitude;
+}
+
+static void test_every_f8(void **state) {
+    (void)state;
+    for (uint32_t bits = 0; bits < 256; bits++) {
+        float value = mr_f8_e4m3_to_f32((uint8_t)bits);
+        if ((bits & 0x7F) == 0x7F) {
+            assert_true(isnan(value));
+            assert_int_equal(mr_f32_to_f8_e4m3(value) & 0x7F, 0x7F);
+        } else {
+            assert_int_equal(to_bits(value), to_bits(f8_by_definition((uint8_t)bits, 3)));
+            assert_int_equal(mr_f32_to_f8_e4m3(value), bits);
+        }
+        value = mr_f8_e5m2_to_f32((uint8_t)bits);
+        if ((bits & 0x7F) > 0x7C)
+            assert_true(isnan(value));
+        else if ((bits & 0x7F) == 0x7C)
+            assert_true(isinf(value));
+        else
+            assert_int_equal(to_bits(value), to_bits(f8_by_definition((uint8_t)bits, 2)));
+    }
+    for (uint32_t bits = 0; bits < 0x7E; bits++) { /* between neighbours */
+        float low = f8_by_definition((uint8_t)bits, 3), high = f8_by_definition((uint8_t)(bits + 1), 3);
+        float middle = (low + high) / 2;
+        assert_int_equal(mr_f32_to_f8_e4m3(middle), bits + (bits & 1));
+        assert_int_equal(mr_f32_to_f8_e4m3(-nextafterf(middle, low)), bits | 0x80);
+        assert_int_equal(mr_f32_to_f8_e4m3(nextafterf(middle, high)), bits + 1);
+    }
+    assert_int_equal(mr_f32_to_f8_e4m3(1e9f), 0x7E);
+    assert_int_equal(mr_f32_to_f8_e4m3(-INFINITY), 0xFE);
+    assert_int_equal(mr_f32_to_f8_e4m3(1e-9f), 0);
 }
 
 /* Weights that differ must lower the weighted error of the types that search for a scale, and never spoil it. */
@@ -479,7 +548,8 @@ int main(void) {
         cmocka_unit_test(test_every_half),        cmocka_unit_test(test_half_rounding),
         cmocka_unit_test(test_bf16_rounding),     cmocka_unit_test(test_table),
         cmocka_unit_test(test_decode_fixtures),   cmocka_unit_test(test_decode_random_blocks),
-        cmocka_unit_test(test_encode_error),      cmocka_unit_test(test_encode_importance),
+        cmocka_unit_test(test_encode_error),      cmocka_unit_test(test_hqq_error),
+        cmocka_unit_test(test_every_f8),          cmocka_unit_test(test_encode_importance),
         cmocka_unit_test(test_encode_awkward),    cmocka_unit_test(test_ternary_is_exact),
         cmocka_unit_test(test_encode_in_threads), cmocka_unit_test(test_encode_on_every_isa),
     };

@@ -157,6 +157,79 @@ static void test_folders(void **state) {
     assert_true(n >= 4);
 }
 
+enum { N_IDS = 24 };
+
+/* The logits behind some tokens, [N_IDS, n_vocab], of a model whose weights are quantized while they load; the caller
+ * frees them. */
+static float *logits_of(const mr_gguf *gguf, const char *mix, mr_model_info *info) {
+    mr_error err = {0};
+    mr_model *model;
+    mr_model_options options = {.n_threads = 2, .quantize = mix != NULL ? mr_quant_mix_find(mix) : NULL};
+    if (mr_model_load(&model, gguf, &options, &err) != MR_OK) fail_msg("%s", err.text);
+    *info = *mr_model_get_info(model);
+    int32_t ids[N_IDS], blocks[N_IDS / MR_KV_BLOCK + 1];
+    for (int32_t i = 0; i < N_IDS; i++) ids[i] = 300 + 37 * i;
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) blocks[i] = (int32_t)i;
+    mr_kv_pool pool;
+    mr_kv_layout layout = mr_model_kv_layout(model, MR_KV_F32);
+    assert_int_equal(mr_kv_pool_init(&pool, &layout, sizeof blocks / sizeof blocks[0], &err), MR_OK);
+    float *logits = calloc((size_t)N_IDS * info->n_vocab, sizeof *logits);
+    mr_batch_run run = {.tokens = ids, .n_tokens = N_IDS, .blocks = blocks, .n_logits = N_IDS, .logits = logits};
+    if (mr_model_forward(model, &pool, &run, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
+    mr_kv_pool_free(&pool);
+    mr_model_free(model);
+    return logits;
+}
+
+/* Every type that weights may get while they load, on the model that is built in, from floats. */
+static void test_while_loading(void **state) {
+    (void)state;
+    static const struct {
+        const char *mix;
+        float most;
+        double bits;
+    } mixes[] = {{"Q2_K", 0.6f, 4.5}, {"Q3_K_M", 0.4f, 5},  {"Q4_K_M", 0.2f, 6}, {"Q5_K_M", 0.1f, 7},
+                 {"Q6_K", 0.1f, 8},   {"Q4_0", 0.25f, 6},   {"Q4_1", 0.25f, 6},  {"Q5_0", 0.15f, 7},
+                 {"Q5_1", 0.15f, 7},  {"Q8_0", 0.03f, 9},   {"Q8_1", 0.03f, 9},  {"Q8_K", 0.03f, 9},
+                 {"HQQ4", 0.25f, 6},  {"HQQ8", 0.03f, 9.5}, {"F8E4M3", 0.06f, 9}};
+    mr_error err = {0};
+    mr_gguf *gguf = open_gguf(MR_SOURCE_DIR "/models/mistral-runner-tiny.gguf");
+    mr_gguf_quantize_options again = {.mix = mr_quant_mix_find("F32"), .again = true, .n_threads = 2};
+    if (mr_gguf_quantize(gguf, in_folder("f32.gguf"), &again, NULL, &err) != MR_OK) fail_msg("%s", err.text);
+    mr_gguf_close(gguf);
+    gguf = open_gguf(in_folder("f32.gguf"));
+    mr_model_info info;
+    float *floats = logits_of(gguf, NULL, &info);
+    for (size_t i = 0; i < sizeof mixes / sizeof mixes[0]; i++) {
+        float *logits = logits_of(gguf, mixes[i].mix, &info);
+        double squares = 0, all = 0, bits = 8.0 * (double)info.weight_bytes / (double)info.n_params;
+        for (size_t k = 0; k < (size_t)N_IDS * info.n_vocab; k++) {
+            squares += ((double)logits[k] - (double)floats[k]) * ((double)logits[k] - (double)floats[k]);
+            all += (double)floats[k] * (double)floats[k];
+        }
+        double relative = sqrt(squares / all);
+        print_message("%-8s %-14s %.2f bits a weight, logits differ by %.4f\n", mixes[i].mix, info.type_label, bits,
+                      relative);
+        assert_true(relative > 0.0 && relative < (double)mixes[i].most);
+        assert_true(bits < mixes[i].bits);
+        free(logits);
+    }
+    free(floats);
+    mr_gguf_close(gguf);
+    assert_int_equal(unlink(in_folder("f32.gguf")), 0);
+}
+
+/* Types that are for memory only are in no file. */
+static void test_types_of_memory(void **state) {
+    (void)state;
+    mr_error err = {0};
+    mr_gguf *gguf = open_gguf(MR_SOURCE_DIR "/models/mistral-runner-tiny.gguf");
+    mr_gguf_quantize_options options = {.mix = mr_quant_mix_find("HQQ4"), .again = true, .n_threads = 1};
+    assert_int_equal(mr_gguf_quantize(gguf, in_folder("out.gguf"), &options, NULL, &err), MR_ERR_INVALID);
+    assert_non_null(strstr(err.text, "known types"));
+    mr_gguf_close(gguf);
+}
+
 static bool stop_at_once(void *ctx, float fraction) {
     (void)ctx;
     (void)fraction;
@@ -296,6 +369,8 @@ static void test_tokenizers_without_form(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_while_loading),
+        cmocka_unit_test(test_types_of_memory),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_tokenizers),

@@ -64,6 +64,9 @@ static void float_fields(mr_dtype type, int offsets[3]) {
     case MR_Q5_1:
     case MR_Q4_K:
     case MR_Q5_K:
+    case MR_Q8_1:
+    case MR_HQQ4:
+    case MR_HQQ8:
         offsets[0] = 0, offsets[1] = 2;
         break;
     case MR_Q2_K:
@@ -113,6 +116,13 @@ static uint8_t *random_rows(mr_dtype type, size_t n_out, size_t n_in, size_t *ro
             memcpy(rows + at + offsets[i], &half, 2);
         }
         if (type == MR_MXFP4) rows[at] = (uint8_t)(120 + random_bits() % 12);
+        if (type == MR_Q8_K || type == MR_F8_E4M3) {
+            float d = mr_f16_to_f32(mr_f32_to_f16(random_float() * 0.02f));
+            memcpy(rows + at, &d, 4);
+        }
+        for (size_t k = at + 4; type == MR_F8_E4M3 && k < at + info->block_bytes; k++) {
+            if ((rows[k] & 0x7F) == 0x7F) rows[k] ^= 1; /* no number */
+        }
         if (type == MR_IQ1_M) { /* the top nibbles of four scales are a half: keep it small */
             mr_block_iq1_m *block = (mr_block_iq1_m *)(rows + at);
             uint16_t half = mr_f32_to_f16(random_float() * 0.02f);
@@ -191,9 +201,9 @@ static float *multiply(mr_team *team, const mr_matrix *w, const mr_acts *x, size
 }
 
 static const mr_dtype TYPES[] = {
-    MR_F32,   MR_F16,     MR_BF16,  MR_Q8_0,  MR_Q4_0,   MR_Q4_K,   MR_Q5_K,  MR_Q6_K,    MR_Q4_1,
-    MR_Q5_0,  MR_Q5_1,    MR_Q2_K,  MR_Q3_K,  MR_IQ4_NL, MR_IQ4_XS, MR_MXFP4, MR_IQ2_XXS, MR_IQ2_XS,
-    MR_IQ2_S, MR_IQ3_XXS, MR_IQ3_S, MR_IQ1_S, MR_IQ1_M,  MR_TQ1_0,  MR_TQ2_0,
+    MR_F32,   MR_F16,   MR_BF16,  MR_Q8_0,   MR_Q4_0,   MR_Q4_K,  MR_Q5_K,    MR_Q6_K,   MR_Q4_1,  MR_Q5_0,
+    MR_Q5_1,  MR_Q2_K,  MR_Q3_K,  MR_IQ4_NL, MR_IQ4_XS, MR_MXFP4, MR_IQ2_XXS, MR_IQ2_XS, MR_IQ2_S, MR_IQ3_XXS,
+    MR_IQ3_S, MR_IQ1_S, MR_IQ1_M, MR_TQ1_0,  MR_TQ2_0,  MR_Q8_1,  MR_Q8_K,    MR_HQQ4,   MR_HQQ8,  MR_F8_E4M3,
 };
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
 
@@ -221,7 +231,7 @@ static void test_plain_against_decoded(void **state) {
         mr_matrix *matrix = pack(TYPES[i], rows, n_out, n_in, team);
         mr_acts acts = acts_of(TYPES[i], x, n_tokens, n_in);
         float *y = multiply(team, matrix, &acts, 0, n_tokens);
-        double tolerance = TYPES[i] == MR_F32 || TYPES[i] == MR_F16 ? 1e-6 : 0.006;
+        double tolerance = TYPES[i] == MR_F32 || TYPES[i] == MR_F16 || TYPES[i] == MR_F8_E4M3 ? 1e-6 : 0.006;
         for (size_t r = 0; r < n_out; r++) {
             mr_dtype_find(TYPES[i])->dequantize(rows + r * row_bytes, w, n_in);
             for (size_t t = 0; t < n_tokens; t++) {

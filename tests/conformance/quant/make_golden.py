@@ -9,7 +9,9 @@ type's id); in each block the bytes at `offsets`, the high bytes of its half flo
 infinite or NaN. The hash is taken of the decoded float32 bits (value_hash()).
 
 quantize.txt: one line for each type and input, `NAME id input rmse`: the root of the mean squared error of the reference
-quantizer, without an importance matrix, on 256 rows of 256 values of inputs().
+quantizer, without an importance matrix, on 256 rows of 256 values of inputs(). F8E4M3 is numpy here.
+
+hqq.txt: the same for HQQ, with the mean of |error|^0.7 of hqq(), and of rounding without its search.
 """
 
 import argparse
@@ -91,6 +93,64 @@ def inputs():
     return {"normal": normal, "heavy": normal * normal * normal, "shifted": normal + np.float32(0.5)}
 
 
+def hqq(x, bits, search=True):
+    """Half-quadratic quantization in groups of 64, after the authors' description, in double precision."""
+    x = x.reshape(-1, 64).astype(np.float64)
+    top = 2**bits - 1
+    low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
+    scale = (high - low) / top
+    zero, best_zero, best = -low / scale, -low / scale, np.full((len(x), 1), np.inf)
+    running, beta, p = np.ones((len(x), 1), bool), 10.0, 0.7
+    for _ in range(20 if search else 0):
+        q = np.clip(np.rint(x / scale + zero), 0, top)
+        error = x - (q - zero) * scale
+        running &= np.abs(error).mean(1, keepdims=True) < best
+        best = np.where(running, np.abs(error).mean(1, keepdims=True), best)
+        best_zero = np.where(running, zero, best_zero)
+        size = np.maximum(np.abs(error), 1e-30)
+        e = np.sign(error) * np.maximum(size - size ** (p - 1) / beta, 0)
+        zero = (q - (x - e) / scale).mean(1, keepdims=True)
+        beta *= 1.01
+    q = np.clip(np.rint(x / scale + best_zero), 0, top)
+    return (q - best_zero) * scale
+
+
+def f8_e4m3(x):
+    """Groups of 64 with a scale that makes the largest magnitude 448."""
+    numbers = np.array([(i & 7) * 2.0**-9 if i < 8 else (8 + (i & 7)) * 2.0 ** ((i >> 3) - 10) for i in range(127)])
+    x = x.reshape(-1, 64).astype(np.float64)
+    scale = np.abs(x).max(1, keepdims=True) / 448
+    magnitude = np.abs(x) / scale
+    at = np.clip(np.searchsorted(numbers, magnitude), 1, 126)
+    nearest = np.where(magnitude - numbers[at - 1] < numbers[at] - magnitude, numbers[at - 1], numbers[at])
+    return np.sign(x) * nearest * scale
+
+
+def write_hqq():
+    lines = []
+    for bits, name, number in ((4, "HQQ4", 60), (8, "HQQ8", 61)):
+        for kind, x in inputs().items():
+            found, plain = (np.mean(np.abs(hqq(x, bits, search) - x.reshape(-1, 64)) ** 0.7) for search in (True, False))
+            lines.append(f"{name} {number} {kind} {found:.6e} {plain:.6e}")
+    (HERE / "hqq.txt").write_text("\n".join(lines) + "\n")
+
+
+def rounded(name, x, ggml):
+    """What the reference makes of x where ggml_quantize_chunk does not know the type."""
+    if name == "F8E4M3":
+        return f8_e4m3(x).reshape(x.shape)
+    if name in ("F16", "BF16"):
+        qtype = gguf.GGMLQuantizationType[name]
+        return gguf.quants.dequantize(gguf.quants.quantize(x, qtype), qtype)
+    block, n_bytes = {"Q8_1": (32, 36), "Q8_K": (256, 292)}[name]
+    out = np.zeros((x.size // block, n_bytes), np.uint8)
+    function = getattr(ggml, f"quantize_row_{name[:3].lower()}{name[3:]}_ref")
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    function.restype = None
+    function(x.ctypes.data, out.ctypes.data, x.size)
+    return decode(name, None, out).reshape(x.shape)
+
+
 def write_quantize(library):
     ggml = ctypes.CDLL(library)
     ggml.ggml_quantize_chunk.restype = ctypes.c_size_t
@@ -106,6 +166,10 @@ def write_quantize(library):
             ggml.ggml_quantize_chunk(qtype.value, x.ctypes.data, out.ctypes.data, 0, ROWS, COLS, None)
             error = (gguf.quants.dequantize(out, qtype) - x).astype(np.float64)
             lines.append(f"{name} {qtype.value} {kind} {np.sqrt((error**2).mean()):.6e}")
+    for name, number in (("F16", 1), ("BF16", 30), ("Q8_1", 9), ("Q8_K", 15), ("F8E4M3", 62)):
+        for kind, x in inputs().items():
+            error = (rounded(name, np.ascontiguousarray(x), ggml) - x).astype(np.float64)
+            lines.append(f"{name} {number} {kind} {np.sqrt((error**2).mean()):.6e}")
     (HERE / "quantize.txt").write_text("\n".join(lines) + "\n")
 
 
@@ -114,6 +178,7 @@ def main():
     parser.add_argument("--ggml", help="path of libggml-base.so")
     args = parser.parse_args()
     write_decode()
+    write_hqq()
     if args.ggml:
         write_quantize(args.ggml)
 
