@@ -227,6 +227,8 @@ mr_status mr_answer_generate(const mr_answer_request *request, mr_answer *answer
     }
     splitter s;
     status = open_splitter(request, answer, &s, err);
+    if (status == MR_OK && request->begun != NULL)
+        status = mr_output_parser_push(s.parser, mr_buf_cstr(request->begun), request->begun->len, err);
     if (status == MR_OK) status = pump(request, generation, &s, answer, err);
     if (status == MR_OK) status = take_figures(generation, answer, err);
     close_splitter(&s);

@@ -62,7 +62,8 @@ typedef struct mr_answer_request {
     uint32_t max_tokens;
     mr_sampling sampling;
     bool extract_reasoning;
-    bool reasoning_open; /* the prompt ends inside a think block */
+    const mr_buf *begun; /* what the answer begins with: the prompt's last tokens already say it; NULL = nothing */
+    bool reasoning_open; /* the prompt (before `begun`) ends inside a think block */
     bool is_chat; /* the prompt is a conversation, and the answer may have its family's marks; else it is plain text */
     /* Tools that the answer may call (the OpenAI array; borrowed), or NULL: calls are not looked for. */
     const json_t *tool_list;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "service/messages.h"
+#include "service/tool_force.h"
 #include "service/tool_loop.h"
 
 #include <stdio.h>
@@ -178,6 +179,32 @@ static mr_status render(mr_conversation *c, json_t *messages, mr_error *err) {
     return mr_prompt_chat(&c->prompt, c->job->model, messages, shown_tools(c), err);
 }
 
+/* The tool that has to be called, or NULL where any may be. */
+static const char *forced_tool(const mr_toolset *tools) {
+    if (tools->choice == MR_TOOLS_NAMED) return tools->named;
+    const json_t *first = json_object_get(json_array_get(tools->tools, 0), "function");
+    return json_array_size(tools->tools) == 1 ? json_string_value(json_object_get(first, "name")) : NULL;
+}
+
+/* Puts the beginning of a call behind the prompt where one is wanted now; *begun is it. */
+static mr_status force_call(mr_conversation *c, size_t n_calls_before, mr_buf *begun, mr_error *err) {
+    if (c->tools.choice != MR_TOOLS_REQUIRED && c->tools.choice != MR_TOOLS_NAMED) return MR_OK;
+    if (!mr_tool_force(mr_text_model_tools(c->job->model), &c->prompt, forced_tool(&c->tools), n_calls_before, begun))
+        return no_memory(err);
+    return mr_prompt_text(&c->prompt, c->job->model, begun->data, begun->len, err);
+}
+
+static mr_status answer_prompt(mr_conversation *c, mr_answer_request *request, const mr_buf *begun, mr_answer *answer,
+                               mr_error *err) {
+    request->prompt = c->prompt.tokens.ids;
+    request->n_prompt = c->prompt.tokens.n;
+    request->begun = begun;
+    request->reasoning_open = c->prompt.reasoning_open;
+    request->tools_open = c->prompt.tools_open;
+    return mr_answer_generate(request, answer, err);
+}
+
+/* forced: where a call is required, now is the time. silent: the pieces go nowhere. */
 static mr_status generate(mr_conversation *c, json_t *messages, bool forced, bool silent, mr_answer *answer,
                           mr_error *err) {
     mr_sampling recommended = mr_text_model_sampling(c->job->model);
@@ -191,15 +218,13 @@ static mr_status generate(mr_conversation *c, json_t *messages, bool forced, boo
         .tool_list = shown_tools(c),
         .n_calls_before = count_calls(messages),
     };
-    (void)forced;
+    mr_buf begun = {0};
     mr_status status = mr_job_options_resolve(&c->options, &recommended, &request.sampling, &request.max_tokens, err);
     if (status == MR_OK) status = render(c, messages, err);
-    if (status != MR_OK) return status;
-    request.prompt = c->prompt.tokens.ids;
-    request.n_prompt = c->prompt.tokens.n;
-    request.reasoning_open = c->prompt.reasoning_open;
-    request.tools_open = c->prompt.tools_open;
-    return mr_answer_generate(&request, answer, err);
+    if (status == MR_OK && forced) status = force_call(c, request.n_calls_before, &begun, err);
+    if (status == MR_OK) status = answer_prompt(c, &request, &begun, answer, err);
+    mr_buf_free(&begun);
+    return status;
 }
 
 /* The answer as a message of the conversation; takes the calls over. */
@@ -316,7 +341,8 @@ static mr_status run_requests(mr_conversation *c, const mr_tool_loop *loop, mr_e
     return MR_OK;
 }
 
-/* Lets the model choose a function set, whose tools it then has. What it writes for that is not part of the answer. */
+/* Lets the model choose a function set, whose tools it then has. What it writes for that is not part of the answer.
+ */
 static mr_status select_set(mr_conversation *c, mr_error *err) {
     if (!c->tools.selecting) return MR_OK;
     mr_answer answer = {0};

@@ -4,9 +4,11 @@ usage: script_model.py OUT.gguf LINES.json
 
 LINES.json: {"NAME": "text" or ["piece", "piece", ...], ...}. The first user message of a chat names the answers, in order and
 with blanks between: `add done` makes the model answer with the line `add`, and, after that round, with `done`. When the names
-run out it answers with nothing. Where the tools stand for function sets it answers with the line `select`. How it works: the chat template ends each prompt with the token <<NAME>>, and the only thing
-the weights know is which token follows which (one-hot embeddings through a layer of zeros): the pieces of the line, then the
-end.
+run out it answers with nothing. A line whose name is one character goes on where the prompt ends with that character, as it
+does where a call is forced.
+
+How it works: the chat template ends each prompt with the token <<NAME>>, and the only thing the weights know is which token
+follows which (one-hot embeddings through a layer of zeros): the pieces of the line, then the end.
 """
 import json
 import struct
@@ -26,11 +28,7 @@ TEMPLATE = """{#- Calls are written as <tool_call>{"name": ..., "arguments": ...
 {% endfor -%}
 {%- if add_generation_prompt %}
 {%- set names = ns.script.split(' ') -%}
-{%- if tools and 'select_toolset_' in tools[0].function.name -%}
-<<select>>
-{%- else -%}
 <<{{ names[ns.n] if ns.n < names | length else 'end' }}>>
-{%- endif -%}
 {%- endif -%}"""
 
 N_EMBD, N_FF, N_HEAD, CONTEXT = 256, 64, 4, 16384
@@ -54,7 +52,10 @@ def vocabulary(lines):
     ids = {}
     for name, pieces in lines.items():
         last = len(tokens)
-        tokens.append(("<<%s>>" % name, USER_DEFINED))
+        if len(name) == 1:
+            last = tokens.index((name, NORMAL))
+        else:
+            tokens.append(("<<%s>>" % name, USER_DEFINED))
         for piece in [pieces] if isinstance(pieces, str) else pieces:
             if piece in ids:
                 raise SystemExit("the piece %r stands in two places" % piece)

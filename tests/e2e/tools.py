@@ -42,7 +42,9 @@ LINES = {
     "pieces": call("pieces", {"n": 3}),
     "around": ["Let me see.\n", call("add", {"a": 5, "b": 5}), "\nWait."],
     "think": ["<think>\nI should ", "add.\n</think>\n\n", call("add", {"a": 6, "b": 6})],
-    "select": call("select_toolset_weather", {}),
+    # Where a call is forced, the prompt ends with its beginning: up to the name, or up to the arguments.
+    '"': 'select_toolset_weather", "arguments": {}}\n</tool_call>',
+    ":": ' {"a": 2, "b": 40}}\n</tool_call>',
 }
 
 
@@ -505,6 +507,19 @@ def client_tools_are_checked(server):
 def tool_choice_none_calls_nothing(server):
     r = run("hello", {**TOOLS, "tool_choice": "none"}, server=server)
     equal((r.code, r.text, r.results), (0, "Hello, world!", []))
+
+
+@test
+def tool_choice_forces_a_call(server):
+    named = json.dumps({"type": "function", "function": {"name": "add"}})
+    for functions in ({**TOOLS, "tool_choice": named}, {**TOOLS, "tool_choice": "add"},
+                      {"use_function_calling": True, "function_set_name": "one", "tool_choice": "required"}):
+        server.clear()
+        r = run("hello done", functions, server=server)
+        equal((r.code, r.text), (0, "It is done."))
+        equal([(x["fn_name"], x["result"]) for x in r.results], [("add", "42")])
+        r = run("hello done", {**functions, "is_auto_calling": False}, server=server)
+        equal((pending(r), r.text), ([("add", {"a": 2, "b": 40})], ""))
 
 
 @test
