@@ -70,7 +70,8 @@ for target in "$build-asan"/tests/fuzz/fuzz_*; do
     run "$name (short)" "$target" "tests/fuzz/corpus/${name#fuzz_}" 5000
 done
 must_build "$build-tsan" -DMR_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
-for name in test_team test_engine test_generation test_plugin test_plugin_host test_plugin_service test_service test_service_registry; do
+for name in test_team test_engine test_generation test_plugin test_plugin_host test_plugin_service test_service \
+    test_service_registry test_rpc test_functions test_tool_loop test_tool_faults; do
     [ -x "$build-tsan/tests/$name" ] && run "$name (tsan)" "$build-tsan/tests/$name"
 done
 

@@ -19,8 +19,8 @@
 typedef struct mr_rpc_channel mr_rpc_channel;
 
 typedef struct mr_rpc_options {
-    /* http://HOST:PORT, or https://HOST:PORT with the system's root certificates (GRPC_DEFAULT_SSL_ROOTS_FILE_PATH
-     * names others). The port may be left out (80, 443); without a scheme, http is meant. */
+    /* http://HOST:PORT, or https://HOST:PORT with the system's root certificates (SSL_CERT_FILE names others). The
+     * port may be left out (80, 443); without a scheme, http is meant. */
     const char *endpoint;
     uint32_t connect_timeout_ms; /* longest wait for a connection; 0 = 10 s */
     uint32_t keepalive_ms;       /* while calls are in flight, a silent connection is probed so often; 0 = 60 s */

@@ -1,6 +1,10 @@
 /* Endpoints and the connections to them. */
 #define _POSIX_C_SOURCE 200809L
+#define MR_LOG_TARGET "mistral_runner::rpc"
 #include "service/rpc_impl.h"
+
+#include "base/file.h"
+#include "base/log.h"
 
 #include <ctype.h>
 #include <grpc/grpc_security.h>
@@ -10,7 +14,7 @@
 #include <strings.h>
 
 enum { DEFAULT_CONNECT_MS = 10000, DEFAULT_KEEPALIVE_MS = 60000, KEEPALIVE_REPLY_MS = 20000 };
-enum { DEFAULT_MAX_MESSAGE = 16 << 20, MAX_ENDPOINT = 512, MAX_BACKOFF_MS = 30000 };
+enum { DEFAULT_MAX_MESSAGE = 16 << 20, MAX_ENDPOINT = 512, MAX_BACKOFF_MS = 30000, MAX_ROOTS = 16 << 20 };
 
 gpr_timespec mr_rpc_deadline(uint32_t ms) {
     return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
@@ -113,6 +117,19 @@ static grpc_arg integer(const char *key, uint32_t value) {
     return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = n};
 }
 
+/* Roots: those of SSL_CERT_FILE, else the system's. */
+static grpc_channel_credentials *secure_credentials(void) {
+    const char *path = getenv("SSL_CERT_FILE");
+    mr_buf roots = {0};
+    mr_error err = {0};
+    if (path != NULL && *path != '\0' && mr_file_read(&roots, path, MAX_ROOTS, &err) != MR_OK)
+        MR_WARN("SSL_CERT_FILE: %s; the system's certificates are used", err.text);
+    grpc_channel_credentials *credentials =
+        grpc_ssl_credentials_create(roots.len > 0 ? roots.data : NULL, NULL, NULL, NULL);
+    mr_buf_free(&roots);
+    return credentials;
+}
+
 /* No proxy and no configuration from DNS: the endpoint is what is connected to. Subchannels are not shared with other
  * users of gRPC in this process, so that a link that is thrown away takes its back-off with it. */
 static grpc_channel *open_channel(const mr_rpc_channel *channel) {
@@ -131,8 +148,7 @@ static grpc_channel *open_channel(const mr_rpc_channel *channel) {
          .value.string = (char *)"mistral-runner"},
     };
     grpc_channel_args all = {.num_args = sizeof args / sizeof args[0], .args = args};
-    grpc_channel_credentials *credentials =
-        channel->tls ? grpc_ssl_credentials_create(NULL, NULL, NULL, NULL) : grpc_insecure_credentials_create();
+    grpc_channel_credentials *credentials = channel->tls ? secure_credentials() : grpc_insecure_credentials_create();
     if (credentials == NULL) return NULL;
     grpc_channel *opened = grpc_channel_create(channel->target, credentials, &all);
     grpc_channel_credentials_release(credentials);

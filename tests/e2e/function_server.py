@@ -1,6 +1,6 @@
 """A FunctionService for tests: a real gRPC server whose functions work, fail, hang, break off, or answer with garbage.
 
-usage: function_server.py [--port N] [--log FILE] [--token TOKEN] [--faults SEED] [--tls KEY CERT]
+usage: function_server.py [--port N] [--log FILE] [--token TOKEN] [--faults SEED] [--tls KEY,CERT]
 
 Prints `listening PORT` once it takes calls. Each call is a line of JSON in the log: when it began, when it ended (seconds),
 what was asked, and with which headers; a line {"begun": NAME} goes before it. With --faults a part of the calls, chosen by the seed, fails in one of the ways below.
@@ -267,7 +267,7 @@ def main():
     parser.add_argument("--log")
     parser.add_argument("--token")
     parser.add_argument("--faults", type=int)
-    parser.add_argument("--tls", nargs=2)
+    parser.add_argument("--tls")
     options = parser.parse_args()
     service = Server(options)
     stream = grpc.unary_stream_rpc_method_handler
@@ -285,7 +285,7 @@ def main():
     ))
     address = "127.0.0.1:%d" % options.port
     if options.tls:
-        key, cert = (open(path, "rb").read() for path in options.tls)
+        key, cert = (open(path, "rb").read() for path in options.tls.split(","))
         port = server.add_secure_port(address.replace("127.0.0.1", "localhost"),
                                       grpc.ssl_server_credentials([(key, cert)]))
     else:

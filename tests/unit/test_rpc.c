@@ -257,6 +257,42 @@ static void test_comes_and_goes(void **state) {
     for (int i = 0; i < 20; i++) test_unary(NULL);
 }
 
+/* TLS: the certificate is checked against the roots, and against the name in the endpoint. */
+static void test_tls(void **state) {
+    (void)state;
+    need_server();
+    char folder[] = "/tmp/test-rpc-XXXXXX", command[512], key[64], cert[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(key, sizeof key, "%s/key.pem", folder);
+    snprintf(cert, sizeof cert, "%s/cert.pem", folder);
+    snprintf(command, sizeof command,
+             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout %s -out %s -subj /CN=localhost "
+             "-addext subjectAltName=DNS:localhost >/dev/null 2>&1",
+             key, cert);
+    if (system(command) != 0) skip();
+    function_server secure = {0};
+    char pair[160];
+    snprintf(pair, sizeof pair, "%s,%s", key, cert);
+    function_server_start(&secure, 0, "--tls", pair);
+    char endpoint[64];
+    snprintf(endpoint, sizeof endpoint, "https://localhost:%d", secure.port);
+    for (int trusted = 0; trusted < 2; trusted++) {
+        if (trusted) setenv("SSL_CERT_FILE", cert, 1);
+        mr_rpc_channel *channel = open_channel(endpoint, 5000);
+        mr_buf reply = {0};
+        mr_error err = {0};
+        mr_status status = call_function(channel, "add", "{\"a\":2,\"b\":40}", 10000, NULL, &reply, &err);
+        assert_int_equal(status, trusted ? MR_OK : MR_ERR_UNAVAILABLE);
+        mr_buf_free(&reply);
+        mr_rpc_channel_unref(channel);
+    }
+    unsetenv("SSL_CERT_FILE");
+    function_server_free(&secure);
+    unlink(key);
+    unlink(cert);
+    rmdir(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_endpoints), cmocka_unit_test(test_nobody_listens),
@@ -264,6 +300,7 @@ int main(void) {
         cmocka_unit_test(test_errors),    cmocka_unit_test(test_bad_metadata),
         cmocka_unit_test(test_cancel),    cmocka_unit_test(test_threads),
         cmocka_unit_test(test_restart),   cmocka_unit_test(test_comes_and_goes),
+        cmocka_unit_test(test_tls),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
 }
