@@ -3,13 +3,18 @@
 #include "compute/attention_kernels.h"
 #include "compute/vec16.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { LANES = 16, BLOCK_VECS = MR_KV_BLOCK / LANES, Q8_GROUP = 32 };
 
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 /* Rows worked on in registers: two accumulators for each row, within the registers that the instruction set has. */
 #if defined(__AVX512F__)
 enum { TILE = 8 };
+#elif defined(__AVX2__)
+enum { TILE = 2 };
 #else
 enum { TILE = 4 };
 #endif
@@ -98,25 +103,40 @@ static void read_f16(const uint16_t *src, float *dst, size_t n) {
     for (; i < n; i++) dst[i] = mr_f16_to_f32(src[i]);
 }
 
+/* Sixteen stored values, number i and on; q8_0 without their scales. */
+ALWAYS_INLINE vf16 load_stored(mr_kv_type type, const uint8_t *data, size_t i) {
+    if (type == MR_KV_F32) return vf_load((const float *)(const void *)data + i);
+    if (type == MR_KV_F16) return vf_load_f16((const uint16_t *)(const void *)data + i);
+    return vf_load_i8((const int8_t *)data + i);
+}
+
+static const uint16_t *q8_scales(const uint8_t *values, uint32_t dim) {
+    return (const uint16_t *)(const void *)(values + (size_t)dim * MR_KV_BLOCK);
+}
+
 static void read_q8_keys(const uint8_t *piece, uint32_t dk, float *dst) {
-    const int8_t *q = (const int8_t *)piece;
-    const uint16_t *scales = (const uint16_t *)(const void *)(piece + (size_t)dk * MR_KV_BLOCK);
-    float scale[MR_KV_BLOCK];
+    const uint16_t *scales = q8_scales(piece, dk);
     for (uint32_t d = 0; d < dk; d++) {
-        if (d % Q8_GROUP == 0) read_f16(scales + d / Q8_GROUP * MR_KV_BLOCK, scale, MR_KV_BLOCK);
-        for (uint32_t j = 0; j < MR_KV_BLOCK; j++) dst[d * MR_KV_BLOCK + j] = (float)q[d * MR_KV_BLOCK + j] * scale[j];
+        for (uint32_t j = 0; j < MR_KV_BLOCK; j += LANES) {
+            size_t i = (size_t)d * MR_KV_BLOCK + j;
+            vf16 scale = vf_load_f16(scales + d / Q8_GROUP * MR_KV_BLOCK + j);
+            vf_store(dst + i, vf_mul(load_stored(MR_KV_Q8_0, piece, i), scale));
+        }
     }
 }
 
 static void read_q8_values(const uint8_t *piece, uint32_t dv, float *dst, uint32_t stride) {
     const int8_t *q = (const int8_t *)piece;
-    const uint16_t *scales = (const uint16_t *)(const void *)(piece + (size_t)dv * MR_KV_BLOCK);
-    for (uint32_t j = 0; j < MR_KV_BLOCK; j++) {
-        for (uint32_t g = 0; g < dv; g += Q8_GROUP) {
-            float scale = mr_f16_to_f32(scales[g / Q8_GROUP * MR_KV_BLOCK + j]);
-            for (uint32_t d = g; d < dv && d < g + Q8_GROUP; d++) {
-                dst[(size_t)j * stride + d] = (float)q[(size_t)j * dv + d] * scale;
-            }
+    const uint16_t *scales = q8_scales(piece, dv);
+    for (uint32_t g = 0; g < dv; g += Q8_GROUP) {
+        uint32_t end = dv - g < Q8_GROUP ? dv : g + Q8_GROUP;
+        float scale[MR_KV_BLOCK];
+        read_f16(scales + g / Q8_GROUP * MR_KV_BLOCK, scale, MR_KV_BLOCK);
+        for (size_t j = 0; j < MR_KV_BLOCK; j++) {
+            uint32_t d = g;
+            for (; d + LANES <= end; d += LANES)
+                vf_store(dst + j * stride + d, vf_mul(vf_load_i8(q + j * dv + d), vf_set1(scale[j])));
+            for (; d < end; d++) dst[j * stride + d] = (float)q[j * dv + d] * scale[j];
         }
     }
 }
@@ -147,16 +167,33 @@ static void read_block(const mr_kv_layout *layout, const uint8_t *piece, const s
 /* ---- one tile of rows against one block ---------------------------------------------------------------------------
  */
 
-static inline __attribute__((always_inline)) void tile_scores(const float *k, uint32_t dk, const float *q,
-                                                              float *scores, const int n) {
-    vf16 acc[TILE_MAX][BLOCK_VECS];
+/* What a tile reads of a block: as it is stored, or as floats in the scratch. */
+typedef struct block_view {
+    const uint8_t *keys, *values; /* of a type that the functions get as a constant */
+    uint32_t dk, dv;              /* dv: values of a row, padding included */
+    const char *ahead;            /* memory to ask for meanwhile, ahead_step bytes in each round of a loop */
+    size_t ahead_step;
+} block_view;
+
+/* Constant types and row counts (n) let the compiler keep a tile in registers. */
+ALWAYS_INLINE void tile_scores(mr_kv_type type, const block_view *b, const float *q, float *scores, const int n) {
+    vf16 acc[TILE_MAX][BLOCK_VECS], scale[BLOCK_VECS] = {vf_set1(0.0f), vf_set1(0.0f)};
     for (int r = 0; r < n; r++) {
         for (int i = 0; i < BLOCK_VECS; i++) acc[r][i] = vf_set1(0.0f);
     }
-    for (uint32_t d = 0; d < dk; d++) {
-        vf16 k0 = vf_load(k + (size_t)d * MR_KV_BLOCK), k1 = vf_load(k + (size_t)d * MR_KV_BLOCK + LANES);
+    for (uint32_t d = 0; d < b->dk; d++) {
+        vf16 k0 = load_stored(type, b->keys, (size_t)d * MR_KV_BLOCK);
+        vf16 k1 = load_stored(type, b->keys, (size_t)d * MR_KV_BLOCK + LANES);
+        __builtin_prefetch(b->ahead + d * b->ahead_step);
+        if (type == MR_KV_Q8_0) {
+            if (d % Q8_GROUP == 0) {
+                const uint16_t *scales = q8_scales(b->keys, b->dk) + d / Q8_GROUP * MR_KV_BLOCK;
+                scale[0] = vf_load_f16(scales), scale[1] = vf_load_f16(scales + LANES);
+            }
+            k0 = vf_mul(k0, scale[0]), k1 = vf_mul(k1, scale[1]);
+        }
         for (int r = 0; r < n; r++) {
-            vf16 x = vf_set1(q[(size_t)r * dk + d]);
+            vf16 x = vf_set1(q[(size_t)r * b->dk + d]);
             acc[r][0] = vf_fma(x, k0, acc[r][0]);
             acc[r][1] = vf_fma(x, k1, acc[r][1]);
         }
@@ -166,18 +203,25 @@ static inline __attribute__((always_inline)) void tile_scores(const float *k, ui
     }
 }
 
-/* out[r] += sum_j p[r][j] v[j], j from lo to hi-1, two vectors of dimensions at a time. */
-static inline __attribute__((always_inline)) void tile_values(const float *v, uint32_t dv16, const float *p, float *out,
-                                                              uint32_t lo, uint32_t hi, const int n) {
-    uint32_t d = 0;
-    for (; d + 2 * LANES <= dv16; d += 2 * LANES) {
+/* out[r] += sum_j p[r][j] v[j], j from lo to hi-1, two vectors of dimensions at a time; a single last one only in
+ * floats. */
+ALWAYS_INLINE void tile_values(mr_kv_type type, const block_view *b, const float *p, float *out, uint32_t lo,
+                               uint32_t hi, const int n) {
+    uint32_t d = 0, dv = b->dv;
+    for (; d + 2 * LANES <= dv; d += 2 * LANES) {
         vf16 acc[TILE_MAX][2];
+        float scale[MR_KV_BLOCK];
+        const char *ahead = b->ahead + (b->dk + d) * b->ahead_step;
+        if (type == MR_KV_Q8_0) read_f16(q8_scales(b->values, dv) + d / Q8_GROUP * MR_KV_BLOCK, scale, MR_KV_BLOCK);
         for (int r = 0; r < n; r++) {
-            acc[r][0] = vf_load(out + (size_t)r * dv16 + d);
-            acc[r][1] = vf_load(out + (size_t)r * dv16 + d + LANES);
+            acc[r][0] = vf_load(out + (size_t)r * dv + d);
+            acc[r][1] = vf_load(out + (size_t)r * dv + d + LANES);
         }
         for (uint32_t j = lo; j < hi; j++) {
-            vf16 v0 = vf_load(v + (size_t)j * dv16 + d), v1 = vf_load(v + (size_t)j * dv16 + d + LANES);
+            vf16 v0 = load_stored(type, b->values, (size_t)j * dv + d);
+            vf16 v1 = load_stored(type, b->values, (size_t)j * dv + d + LANES);
+            __builtin_prefetch(ahead + j * b->ahead_step);
+            if (type == MR_KV_Q8_0) v0 = vf_mul(v0, vf_set1(scale[j])), v1 = vf_mul(v1, vf_set1(scale[j]));
             for (int r = 0; r < n; r++) {
                 vf16 x = vf_set1(p[r * MR_KV_BLOCK + j]);
                 acc[r][0] = vf_fma(x, v0, acc[r][0]);
@@ -185,18 +229,17 @@ static inline __attribute__((always_inline)) void tile_values(const float *v, ui
             }
         }
         for (int r = 0; r < n; r++) {
-            vf_store(out + (size_t)r * dv16 + d, acc[r][0]);
-            vf_store(out + (size_t)r * dv16 + d + LANES, acc[r][1]);
+            vf_store(out + (size_t)r * dv + d, acc[r][0]);
+            vf_store(out + (size_t)r * dv + d + LANES, acc[r][1]);
         }
     }
-    for (; d < dv16; d += LANES) {
-        for (int r = 0; r < n; r++) {
-            vf16 acc = vf_load(out + (size_t)r * dv16 + d);
-            for (uint32_t j = lo; j < hi; j++) {
-                acc = vf_fma(vf_set1(p[r * MR_KV_BLOCK + j]), vf_load(v + (size_t)j * dv16 + d), acc);
-            }
-            vf_store(out + (size_t)r * dv16 + d, acc);
+    if (type != MR_KV_F32 || d == dv) return;
+    for (int r = 0; r < n; r++) {
+        vf16 acc = vf_load(out + (size_t)r * dv + d);
+        for (uint32_t j = lo; j < hi; j++) {
+            acc = vf_fma(vf_set1(p[r * MR_KV_BLOCK + j]), load_stored(type, b->values, (size_t)j * dv + d), acc);
         }
+        vf_store(out + (size_t)r * dv + d, acc);
     }
 }
 
@@ -233,65 +276,114 @@ static void softmax_row(const mr_attention_args *args, const scratch *s, size_t 
     vf_store(s->sums + row * LANES, vf_add(sums, vf_add(p0, p1)));
 }
 
-/* Rows first .. first+n-1 (n <= TILE) against block number b; rows whose positions do not meet the block have been left
- * out by the caller where possible, and get weight 0 here otherwise. */
-static void tile_block(const mr_attention_args *args, const scratch *s, uint32_t b, uint32_t token0, size_t first,
-                       int n) {
-    const mr_kv_layout *layout = &args->pool->layout;
-    uint32_t block_begin = b * MR_KV_BLOCK;
-    uint32_t tile_lo = MR_KV_BLOCK, tile_hi = 0, row_lo[TILE], row_hi[TILE];
+/* Positions [lo, hi) of a block that a row sees; none when lo >= hi. */
+typedef struct span {
+    uint32_t lo, hi;
+} span;
+
+static span row_span(const mr_attention_args *args, uint32_t block_begin, uint32_t token) {
+    uint32_t pos = args->pos0 + token;
+    uint32_t begin = args->window > 0 && pos + 1 > args->window ? pos + 1 - args->window : 0;
+    span s = {.lo = begin > block_begin ? begin - block_begin : 0};
+    s.hi = pos < block_begin ? 0 : pos - block_begin + 1 < MR_KV_BLOCK ? pos - block_begin + 1 : MR_KV_BLOCK;
+    return s;
+}
+
+/* n rows, whose scratch begins at row `first`, against a block. Rows that see nothing of it get weights of 0. */
+ALWAYS_INLINE void tile_rows(mr_kv_type type, const mr_attention_args *args, const scratch *s, const block_view *b,
+                             size_t first, const span *spans, span all, const int n) {
+    float *scores = s->scores + first * MR_KV_BLOCK;
+    tile_scores(type, b, s->q + first * b->dk, scores, n);
     for (int r = 0; r < n; r++) {
-        uint32_t pos = args->pos0 + token0 + (uint32_t)(first + (size_t)r) / args->n_group;
-        uint32_t begin = args->window > 0 && pos + 1 > args->window ? pos + 1 - args->window : 0;
-        row_lo[r] = begin > block_begin ? begin - block_begin : 0;
-        row_hi[r] = pos < block_begin ? 0 : pos - block_begin + 1 < MR_KV_BLOCK ? pos - block_begin + 1 : MR_KV_BLOCK;
-        if (row_lo[r] >= row_hi[r]) continue;
-        tile_lo = row_lo[r] < tile_lo ? row_lo[r] : tile_lo;
-        tile_hi = row_hi[r] > tile_hi ? row_hi[r] : tile_hi;
-    }
-    if (tile_lo >= tile_hi) return;
-    const float *q = s->q + first * layout->head_dim_k;
-    float *scores = s->scores + first * MR_KV_BLOCK, *out = s->out + first * s->dv16;
-    /* Constant row counts let the compiler keep the tile in registers. */
-    switch (n) {
-    case 8:
-        tile_scores(s->k, layout->head_dim_k, q, scores, 8);
-        break;
-    case 4:
-        tile_scores(s->k, layout->head_dim_k, q, scores, 4);
-        break;
-    case 2:
-        tile_scores(s->k, layout->head_dim_k, q, scores, 2);
-        break;
-    case 1:
-        tile_scores(s->k, layout->head_dim_k, q, scores, 1);
-        break;
-    default:
-        tile_scores(s->k, layout->head_dim_k, q, scores, n);
-        break;
-    }
-    for (int r = 0; r < n; r++) {
-        if (row_lo[r] < row_hi[r])
-            softmax_row(args, s, first + (size_t)r, row_lo[r], row_hi[r]);
+        if (spans[r].lo < spans[r].hi)
+            softmax_row(args, s, first + (size_t)r, spans[r].lo, spans[r].hi);
         else
             memset(scores + r * MR_KV_BLOCK, 0, MR_KV_BLOCK * sizeof *scores);
     }
+    tile_values(type, b, scores, s->out + first * b->dv, all.lo, all.hi, n);
+}
+
+/* Rows first .. first+n-1 (n <= TILE) against block number `block`. */
+ALWAYS_INLINE void tile_block(mr_kv_type type, const mr_attention_args *args, const scratch *s, const block_view *b,
+                              uint32_t block, uint32_t token0, size_t first, int n) {
+    span spans[TILE], all = {MR_KV_BLOCK, 0};
+    for (int r = 0; r < n; r++) {
+        uint32_t token = token0 + (uint32_t)(first + (size_t)r) / args->n_group;
+        spans[r] = row_span(args, block * MR_KV_BLOCK, token);
+        if (spans[r].lo >= spans[r].hi) continue;
+        all.lo = spans[r].lo < all.lo ? spans[r].lo : all.lo;
+        all.hi = spans[r].hi > all.hi ? spans[r].hi : all.hi;
+    }
+    if (all.lo >= all.hi) return;
     switch (n) {
-    case 8:
-        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 8);
-        break;
-    case 4:
-        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 4);
+    case 1:
+        tile_rows(type, args, s, b, first, spans, all, 1);
         break;
     case 2:
-        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 2);
+        tile_rows(type, args, s, b, first, spans, all, 2);
         break;
-    case 1:
-        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, 1);
+#if !defined(__AVX2__) || defined(__AVX512F__)
+    case 3:
+        tile_rows(type, args, s, b, first, spans, all, 3);
+        break;
+    case 4:
+        tile_rows(type, args, s, b, first, spans, all, 4);
+        break;
+#endif
+#if defined(__AVX512F__)
+    case 5:
+        tile_rows(type, args, s, b, first, spans, all, 5);
+        break;
+    case 6:
+        tile_rows(type, args, s, b, first, spans, all, 6);
+        break;
+    case 7:
+        tile_rows(type, args, s, b, first, spans, all, 7);
         break;
     default:
-        tile_values(s->v, s->dv16, scores, out, tile_lo, tile_hi, n);
+        tile_rows(type, args, s, b, first, spans, all, 8);
         break;
+#endif
+    }
+}
+
+/* All rows against a block. */
+ALWAYS_INLINE void rows_block(mr_kv_type type, const mr_attention_args *args, const scratch *s, block_view *b,
+                              const uint8_t *next, uint32_t block, uint32_t token0, size_t n_rows) {
+    size_t n_tiles = (n_rows + TILE - 1) / TILE, step = args->pool->layout.head_bytes / ((b->dk + b->dv) * n_tiles);
+    b->ahead_step = step;
+    for (size_t i = 0; i < n_tiles; i++) {
+        size_t row = i * TILE;
+        b->ahead = (const char *)next + i * (b->dk + b->dv) * step;
+        tile_block(type, args, s, b, block, token0, row, (int)(n_rows - row < TILE ? n_rows - row : TILE));
+    }
+}
+
+static void f32_block(const mr_attention_args *args, const scratch *s, block_view *b, const uint8_t *next,
+                      uint32_t block, uint32_t token0, size_t n_rows) {
+    rows_block(MR_KV_F32, args, s, b, next, block, token0, n_rows);
+}
+
+/* All rows against the block at `piece`, while what lies at `next` is asked for. */
+static void any_block(const mr_attention_args *args, const scratch *s, const uint8_t *piece, const uint8_t *next,
+                      uint32_t block, uint32_t token0, size_t n_rows) {
+    const mr_kv_layout *layout = &args->pool->layout;
+    block_view b = {.keys = piece,
+                    .values = piece + layout->value_offset,
+                    .dk = layout->head_dim_k,
+                    .dv = layout->head_dim_v};
+    /* Few rows use each value once or so: they read it as it is stored. */
+    bool direct = layout->head_dim_v % (2 * LANES) == 0 && (n_rows <= TILE_MAX || layout->type == MR_KV_F32);
+    if (!direct) {
+        read_block(layout, piece, s);
+        b.keys = (const uint8_t *)s->k, b.values = (const uint8_t *)s->v, b.dv = s->dv16;
+        f32_block(args, s, &b, next, block, token0, n_rows);
+    } else if (layout->type == MR_KV_F16) {
+        rows_block(MR_KV_F16, args, s, &b, next, block, token0, n_rows);
+    } else if (layout->type == MR_KV_Q8_0) {
+        rows_block(MR_KV_Q8_0, args, s, &b, next, block, token0, n_rows);
+    } else {
+        f32_block(args, s, &b, next, block, token0, n_rows);
     }
 }
 
@@ -337,11 +429,9 @@ static void attention(const mr_attention_args *args) {
         uint32_t b =
             args->window > 0 && first_pos + 1 > args->window ? (first_pos + 1 - args->window) / MR_KV_BLOCK : 0;
         for (; b <= last_pos / MR_KV_BLOCK; b++) {
-            const uint8_t *piece = mr_kv_piece(args->pool, args->blocks[b], args->layer, args->head_kv);
-            read_block(&args->pool->layout, piece, &s);
-            for (size_t row = 0; row < n_rows; row += TILE) {
-                tile_block(args, &s, b, token0, row, (int)(n_rows - row < TILE ? n_rows - row : TILE));
-            }
+            uint32_t after = b < last_pos / MR_KV_BLOCK ? b + 1 : b;
+            any_block(args, &s, mr_kv_piece(args->pool, args->blocks[b], args->layer, args->head_kv),
+                      mr_kv_piece(args->pool, args->blocks[after], args->layer, args->head_kv), b, token0, n_rows);
         }
         finish_rows(args, &s, token0, n_tokens);
     }

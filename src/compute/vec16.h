@@ -51,6 +51,9 @@ static inline vf16 vf_round(vf16 a) {
 static inline vf16 vf_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
+static inline vf16 vf_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 static inline void vf_store_f16(uint16_t *p, vf16 a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
@@ -61,6 +64,12 @@ static inline vf16 vf_select_lt(vf16 a, vf16 b, vf16 x, vf16 y) {
 /* a * 2^n for whole n with a normal result. */
 static inline vf16 vf_ldexp(vf16 a, vf16 n) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23)));
+}
+static inline __m256 vf_low_half(vf16 a) {
+    return _mm512_castps512_ps256(a);
+}
+static inline __m256 vf_high_half(vf16 a) {
+    return _mm512_extractf32x8_ps(a, 1);
 }
 
 #elif defined(__AVX2__)
@@ -107,6 +116,11 @@ static inline vf16 vf_load_f16(const uint16_t *p) {
     return (vf16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
                   _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
+static inline vf16 vf_load_i8(const int8_t *p) {
+    __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+    return (vf16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}
 static inline void vf_store_f16(uint16_t *p, vf16 a) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a.lo, 0));
     _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(a.hi, 0));
@@ -120,6 +134,12 @@ static inline __m256 vf_ldexp_half(__m256 a, __m256 n) {
 }
 static inline vf16 vf_ldexp(vf16 a, vf16 n) {
     return VF_BOTH(vf_ldexp_half, a, n);
+}
+static inline __m256 vf_low_half(vf16 a) {
+    return a.lo;
+}
+static inline __m256 vf_high_half(vf16 a) {
+    return a.hi;
 }
 
 #else
@@ -167,6 +187,9 @@ static inline vf16 vf_round(vf16 a) {
 static inline vf16 vf_load_f16(const uint16_t *p) {
     VF_EACH(mr_f16_to_f32(p[i]));
 }
+static inline vf16 vf_load_i8(const int8_t *p) {
+    VF_EACH((float)p[i]);
+}
 static inline void vf_store_f16(uint16_t *p, vf16 a) {
     for (int i = 0; i < 16; i++) p[i] = mr_f32_to_f16(a.v[i]);
 }
@@ -213,13 +236,21 @@ static inline float vf_sum(vf16 a) {
     return v[0];
 }
 
+/* The largest lane; of pairs in the order of vf_sum. */
 static inline float vf_max_lane(vf16 a) {
+#if defined(__AVX2__)
+    __m256 eight = _mm256_max_ps(vf_low_half(a), vf_high_half(a));
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+#else
     float v[16];
     vf_store(v, a);
     for (int half = 8; half >= 1; half /= 2) {
         for (int i = 0; i < half; i++) v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
     }
     return v[0];
+#endif
 }
 
 #endif
