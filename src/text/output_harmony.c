@@ -6,6 +6,7 @@
  *
  * The first header begins in the prompt. The recipient may stand on either side of the channel. analysis is a thought;
  * commentary without a recipient and final are content. */
+#include "base/utf8.h"
 #include "text/output_parser_impl.h"
 
 #include <string.h>
@@ -39,9 +40,9 @@ static bool find_recipient(const mr_output_parser *p, const char **name, size_t 
     if (*len > sizeof FUNCTIONS - 1 && strncmp(at, FUNCTIONS, sizeof FUNCTIONS - 1) == 0) {
         *name += sizeof FUNCTIONS - 1;
         *len -= sizeof FUNCTIONS - 1;
-        return true;
+        return mr_utf8_valid(*name, *len);
     }
-    return *len > 0 && mr_tool_find(p->options.tool_list, *name, *len) != NULL;
+    return *len > 0 && mr_utf8_valid(*name, *len) && mr_tool_find(p->options.tool_list, *name, *len) != NULL;
 }
 
 /* Thoughts and contents of several messages are paragraphs of their own. */

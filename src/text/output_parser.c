@@ -1,5 +1,7 @@
 #include "text/output_parser.h"
 
+#include "base/utf8.h"
+
 #include "text/output_parser_impl.h"
 
 #include <stdlib.h>
@@ -140,7 +142,8 @@ bool mr_output_started(mr_output_parser *p, const char *name, mr_error *err) {
 static bool choose_id(mr_output_parser *p, const mr_tool_call *call) {
     const mr_tool_format *f = p->options.tools;
     const char *own = mr_buf_cstr(&call->id);
-    bool good = call->id.len > 0 && strlen(own) == call->id.len && json_object_get(p->ids, own) == NULL;
+    bool good = call->id.len > 0 && strlen(own) == call->id.len && mr_utf8_valid(own, call->id.len) &&
+                json_object_get(p->ids, own) == NULL;
     if (good && f->id_kind == MR_TOOL_ID_ALNUM9) good = call->id.len == 9;
     mr_buf_clear(&p->id);
     if (good) {
@@ -235,8 +238,9 @@ static found_mark find_mark(const mr_output_parser *p, const char *text, size_t 
 
 static bool begin_section(mr_output_parser *p, const char *mark, mr_error *err) {
     p->mark = mark;
+    p->n_mark = mark != NULL ? strlen(mark) : 1;
     p->reading = true;
-    mr_tool_reader_begin(&p->reader, mark, mark != NULL ? strlen(mark) : 0);
+    mr_tool_reader_begin(&p->reader, mark, mark != NULL ? p->n_mark : 0);
     return mark == NULL || !mr_tool_mark_is_control(mark) || close_split(p, err);
 }
 
@@ -272,8 +276,7 @@ static bool step_text(mr_output_parser *p, bool end, mr_error *err) {
 static bool give_up(mr_output_parser *p, mr_error *err) {
     enum { MAX_WASTE = 1 << 20 };
     const mr_tool_reader *r = &p->reader;
-    size_t n = r->n_calls > 0 ? 0 : p->mark != NULL ? strlen(p->mark) : 1;
-    if (n > p->held.len) n = 0; /* the mark stood in the prompt */
+    size_t n = r->n_calls > 0 ? 0 : p->n_mark;
     p->reading = false;
     p->wasted += r->at > r->start + r->scan.at ? r->at : r->start + r->scan.at;
     p->gave_up = p->wasted > MAX_WASTE;

@@ -43,6 +43,7 @@ struct mr_output_parser {
     bool gave_up;          /* too much was looked at in vain: the rest is text */
     bool reading;
     const char *mark; /* that began the section, NULL = none */
+    size_t n_mark;    /* bytes of held that are the mark: 0 when it stands in the prompt */
     mr_tool_reader reader;
     size_t wasted; /* bytes looked at in vain */
     mr_buf id;

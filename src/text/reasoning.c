@@ -168,7 +168,7 @@ bool mr_reasoning_push(mr_reasoning *state, const char *text, size_t len, mr_buf
 
 bool mr_reasoning_close(mr_reasoning *state, mr_buf *content, mr_buf *reasoning) {
     size_t n = state->held.len, n_blanks = n > 0 ? count_blanks(state->held.data, n) : 0;
-    if (state->inside && n == n_blanks)
+    if (n > 0 && state->inside && n == n_blanks)
         drop(state, n);
     else if (n > 0)
         emit(state, n, content, reasoning);

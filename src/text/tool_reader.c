@@ -1,5 +1,7 @@
 #include "text/tool_reader.h"
 
+#include "base/utf8.h"
+
 #include <string.h>
 
 enum { MAX_NAME = 256 };
@@ -63,6 +65,7 @@ static progress whole_call(mr_tool_reader *r) {
 /* The name is known now; it is told once. */
 static progress announce(mr_tool_reader *r, progress then) {
     if (r->announced) return then;
+    if (!mr_utf8_valid(mr_buf_cstr(&r->call.name), r->call.name.len)) return BAD;
     r->announced = true;
     return NAME;
 }

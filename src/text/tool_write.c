@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "text/tool_json.h"
 #include "text/tool_python.h"
 
@@ -33,12 +34,16 @@ static void put_random(char *out, size_t n) {
 }
 
 void mr_tool_new_id(const mr_tool_format *format, const char *name, size_t number, char *out) {
+    enum { MAX_NAME = 120 };
+    size_t n;
     switch (format->id_kind) {
     case MR_TOOL_ID_NUMBER:
         snprintf(out, MR_TOOL_ID_MAX, "%zu", number);
         return;
     case MR_TOOL_ID_KIMI:
-        snprintf(out, MR_TOOL_ID_MAX, "functions.%.120s:%zu", name, number);
+        n = strlen(name) < MAX_NAME ? strlen(name) : MAX_NAME;
+        n -= mr_utf8_incomplete_tail(name, n);
+        snprintf(out, MR_TOOL_ID_MAX, "functions.%.*s:%zu", (int)n, name, number);
         return;
     case MR_TOOL_ID_ALNUM9:
         put_random(out, 9);

@@ -299,7 +299,138 @@ static void test_round_trip(void **state) {
     assert_true(n_texts >= 17);
 }
 
+/* --- whole conversations --- */
+
+static const char WHOLE[] =
+    "[{\"role\": \"system\", \"content\": \"SYSTEM-TEXT\"}, {\"role\": \"user\", \"content\": \"QUESTION\"}, "
+    "{\"role\": \"assistant\", \"content\": null, \"reasoning_content\": \"THOUGHT\", \"tool_calls\": ["
+    "{\"id\": \"first-id\", \"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"arguments\": "
+    "{\"city\": "
+    "\"CITY-ONE\"}}}, {\"id\": \"second-id\", \"type\": \"function\", \"function\": {\"name\": \"NOW___run\", "
+    "\"arguments\": {\"zone\": \"ZONE-TWO\"}}}]}, "
+    "{\"role\": \"tool\", \"tool_call_id\": \"first-id\", \"name\": \"get_weather\", \"content\": \"RESULT-ONE\"}, "
+    "{\"role\": \"tool\", \"tool_call_id\": \"second-id\", \"name\": \"NOW___run\", \"content\": \"RESULT-TWO\"}]";
+
+static const char ANSWERED[] =
+    "[{\"role\": \"assistant\", \"content\": \"ANSWER\"}, {\"role\": \"user\", \"content\": \"THANKS\"}]";
+
+/* Everything in order: a result behind its call, and nothing left out. */
+static void assert_in_order(const char *what, const char *text, const char *const *parts) {
+    const char *at = text;
+    for (size_t i = 0; parts[i] != NULL; i++) {
+        at = strstr(at, parts[i]);
+        if (at == NULL) fail_msg("%s: %s is not in its place in\n%s", what, parts[i], text);
+    }
+}
+
+static void test_whole_conversations(void **state) {
+    (void)state;
+    if (fixtures() == NULL) skip();
+    static const char *const together[] = {"CITY-ONE", "ZONE-TWO", "RESULT-ONE", "RESULT-TWO",
+                                           "ANSWER",   "THANKS",   NULL};
+    static const char *const apart[] = {"CITY-ONE", "RESULT-ONE", "ZONE-TWO", "RESULT-TWO", "ANSWER", "THANKS", NULL};
+    for (size_t t = 0; t < N_TEMPLATES; t++) {
+        model m;
+        open_model(&m, t);
+        json_t *messages = json_loads(WHOLE, 0, NULL), *more = json_loads(ANSWERED, 0, NULL), *before;
+        mr_buf text = {0}, longer = {0};
+        before = json_deep_copy(messages);
+        render(&m, messages, true, &text, TEMPLATES[t].file);
+        assert_true(json_equal(before, messages)); /* the caller's own stays as it is */
+        json_array_extend(messages, more);
+        render(&m, messages, true, &longer, TEMPLATES[t].file);
+        static const char *const shown[] = {"SYSTEM-TEXT", "QUESTION", "get_weather"};
+        for (size_t i = 0; i < 3; i++) {
+            if (strstr(longer.data, shown[i]) == NULL)
+                fail_msg("%s: no %s in\n%s", TEMPLATES[t].file, shown[i], longer.data);
+        }
+        assert_in_order(TEMPLATES[t].file, longer.data, m.caps.calls && !m.caps.parallel ? apart : together);
+        mr_buf_free(&text);
+        mr_buf_free(&longer);
+        json_decref(messages);
+        json_decref(more);
+        json_decref(before);
+        close_model(&m);
+    }
+}
+
+/* --- what fitting does, on small templates --- */
+
+static void expect_render(const char *source, const char *format, const char *messages, bool with_tools,
+                          const char *expected) {
+    model m = {.format = mr_tool_format_find(format)};
+    mr_error err = {0};
+    assert_int_equal(mr_chat_template_from_text(&m.chat, source, strlen(source), &specials, &err), MR_OK);
+    mr_tool_caps_probe(m.chat, &m.caps);
+    m.tools = with_tools ? json_loads("[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]", 0, NULL) : NULL;
+    json_t *json = json_loads(messages, 0, NULL);
+    mr_buf text = {0};
+    assert_non_null(json);
+    render(&m, json, false, &text, source);
+    assert_string_equal(mr_buf_cstr(&text), expected);
+    mr_buf_free(&text);
+    json_decref(json);
+    close_model(&m);
+}
+
+/* Knows users and assistants only, and wants them to take turns. */
+static const char PLAIN[] = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ "
+                            "raise_exception('turns') }}{% endif %}"
+                            "[{{ m.role }}: {{ m.content }}]{% endfor %}";
+
+static void test_fitting(void **state) {
+    (void)state;
+    expect_render(PLAIN, "generic",
+                  "[{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"U\"}]", false,
+                  "[user: S\n\nU]");
+    expect_render(
+        PLAIN, "generic",
+        "[{\"role\": \"user\", \"content\": \"U\"}, {\"role\": \"assistant\", \"content\": \"T\", \"tool_calls\": "
+        "[{\"id\": \"1\", \"function\": {\"name\": \"f\", \"arguments\": \"{}\"}}, {\"id\": \"2\", \"function\": "
+        "{\"name\": \"g\", \"arguments\": {\"x\": 0.1}}}]}, {\"role\": \"tool\", \"tool_call_id\": \"1\", \"content\": "
+        "\"A\"}, {\"role\": \"tool\", \"tool_call_id\": \"2\", \"content\": \"B\"}, {\"role\": \"user\", \"content\": "
+        "\"V\"}]",
+        false,
+        "[user: U][assistant: T\n<tool_call>\n{\"name\": \"f\", \"arguments\": "
+        "{}}\n</tool_call>\n<tool_call>\n{\"name\": "
+        "\"g\", \"arguments\": {\"x\": 0.1}}\n</tool_call>][user: "
+        "<tool_response>\nA\n</tool_response>\n<tool_response>\n"
+        "B\n</tool_response>\n\nV]");
+    expect_render(
+        PLAIN, "generic", "[{\"role\": \"user\", \"content\": \"U\"}]", true,
+        "[user: You can call functions. These are known, one JSON object a line:\n<tools>\n{\"type\": \"function\", "
+        "\"function\": {\"name\": \"f\"}}\n</tools>\nTo call one, write its name and its arguments exactly in this "
+        "form:\n<tool_call>\n{\"name\": \"FUNCTION\", \"arguments\": {\"ARGUMENT\": \"VALUE\"}}\n</tool_call>\nFor "
+        "several "
+        "calls, write several of them, one after the other. Write nothing behind the calls; the results come back "
+        "in <tool_response> tags. When no function helps, answer in plain text.\n\nU]");
+}
+
+static void test_null_and_text(void **state) {
+    (void)state;
+    static const char call[] =
+        "[{\"role\": \"user\", \"content\": \"U\"}, {\"role\": \"assistant\", \"tool_calls\": [{\"id\": "
+        "\"a-long-id\", \"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": \"{\\\"x\\\": 1}\"}}]}]";
+    /* Content "" would show as a turn of its own. */
+    expect_render(
+        "{% for m in messages %}{% if m.tool_calls %}{C {{ m.tool_calls[0].function.arguments.x }}{{ "
+        "m.tool_calls[0].function.arguments.a }}}{% endif %}{% if m.content is not none %}<{{ m.content }}>{% "
+        "endif %}{% endfor %}",
+        "hermes", call, false, "<U>{C 1}");
+    expect_render("{% for m in messages %}<{{ '' + m.content }}{% for c in m.tool_calls or [] %}{{ '' + "
+                  "c.function.arguments }}{% "
+                  "endfor %}>{% endfor %}",
+                  "hermes", call, false, "<U><{\"x\": 1}>");
+    /* Ids of nine letters and digits, the same ones each time. */
+    static const char ids[] =
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.function.arguments.a }}{{ c.id|length }}{% if "
+        "c.id|length != 9 or '-' in c.id %}{{ raise_exception('id') }}{% endif %}{% endfor %}{% endfor %}";
+    expect_render(ids, "mistral", call, false, "9");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_detection), cmocka_unit_test(test_round_trip)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_detection), cmocka_unit_test(test_round_trip),
+                                       cmocka_unit_test(test_whole_conversations), cmocka_unit_test(test_fitting),
+                                       cmocka_unit_test(test_null_and_text)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
