@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "service/messages.h"
+#include "service/tool_arguments.h"
 #include "service/tool_force.h"
 #include "service/tool_loop.h"
 
@@ -63,23 +64,6 @@ static mr_status unknown_tool(const mr_conversation *c, const char *name, mr_fun
     return outcome->text.failed ? no_memory(err) : MR_OK;
 }
 
-/* Why the arguments can't be those of a call, in *why; false where they can. */
-static bool arguments_misfit(const mr_function *function, const char *arguments, mr_buf *why) {
-    json_error_t where;
-    json_t *parsed = json_loads(arguments, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(parsed))
-        mr_buf_printf(why, "the arguments are no JSON object%s%s", parsed == NULL ? ": " : "",
-                      parsed == NULL ? where.text : "");
-    const json_t *required = json_object_get(function->parameters, "required");
-    for (size_t i = 0; why->len == 0 && i < json_array_size(required); i++) {
-        const char *name = json_string_value(json_array_get(required, i));
-        if (name != NULL && json_object_get(parsed, name) == NULL)
-            mr_buf_printf(why, "the argument \"%s\" is missing", name);
-    }
-    json_decref(parsed);
-    return why->len > 0;
-}
-
 static mr_status call_function(const mr_conversation *c, const mr_tool_call *call, const mr_trace_context *context,
                                mr_cancel *cancel, mr_function_outcome *outcome, mr_error *err) {
     const mr_function *function = mr_function_list_find(&c->tools.functions, call->name);
@@ -87,7 +71,7 @@ static mr_status call_function(const mr_conversation *c, const mr_tool_call *cal
         return fail_call(outcome, "the tool \"%s\" cannot be run, because no FunctionService is configured", call->name,
                          err);
     if (function == NULL) return unknown_tool(c, call->name, outcome, err);
-    if (arguments_misfit(function, call->arguments, &outcome->text))
+    if (!mr_tool_arguments_fit(call->arguments, function->parameters, &outcome->text))
         return outcome->text.failed ? no_memory(err) : MR_OK;
     trace t;
     mr_functions_context functions_context = context_of(c, context, &t, cancel);

@@ -286,6 +286,21 @@ def a_set_that_does_not_exist_is_an_error(server):
 
 
 @test
+def a_listing_that_never_comes_is_a_warning(server):
+    r = run("hello", {"use_function_calling": True, "function_set_name": "hanging"}, server=server,
+            env={"MISTRAL_TOOL_TIMEOUT_SEC": "1"})
+    equal((r.code, r.text), (0, "Hello, world!"))
+    holds(r.err, "within 1.0 s")
+
+
+@test
+def a_listing_of_garbage_is_an_error(server):
+    r = run("hello", {"use_function_calling": True, "function_set_name": "garbage"}, server=server)
+    assert r.code != 0
+    holds(r.err, "cannot be read")
+
+
+@test
 def an_empty_set_is_a_warning(server):
     r = run("hello", {"use_function_calling": True, "function_set_name": "empty"}, server=server)
     equal((r.code, r.text), (0, "Hello, world!"))
