@@ -41,6 +41,7 @@ struct mr_gguf {
     char *header; /* of an assembled model */
     void *owner;
     void (*free_owner)(void *owner);
+    void (*drop_pages)(void *owner, const mr_gguf_tensor *tensor);
 };
 
 /* A cursor over one file's header. */
@@ -456,6 +457,7 @@ mr_status mr_gguf_assemble(mr_gguf **out, const mr_gguf_assembly *parts, mr_erro
     gguf->header = mr_buf_take(parts->header); /* the same memory: what was parsed stays where it is */
     gguf->owner = parts->owner;
     gguf->free_owner = parts->free_owner;
+    gguf->drop_pages = parts->drop_pages;
     *out = gguf;
     return MR_OK;
 }
@@ -475,6 +477,7 @@ void mr_gguf_close(mr_gguf *gguf) {
 }
 
 void mr_gguf_drop_tensor_pages(const mr_gguf *gguf, const mr_gguf_tensor *tensor) {
+    if (gguf->drop_pages != NULL) gguf->drop_pages(gguf->owner, tensor);
     for (size_t i = 0; i < gguf->n_parts; i++) {
         const part *p = &gguf->parts[i];
         if (!p->owned || tensor->data < p->map.data || tensor->data >= p->map.data + p->map.size) continue;

@@ -49,8 +49,13 @@ typedef struct mr_gguf_value {
     size_t n_bytes;
 } mr_gguf_value;
 
+/* Makes rows [first, first + n) of a tensor that is stored in another form, in the tensor's type; false when stored
+ * values are not finite. Threads may call it at the same time. */
+typedef bool (*mr_gguf_read_rows)(const void *ctx, uint64_t first, size_t n, uint8_t *out);
+
 /* A tensor. `shape[0]` is the fastest dimension (columns, n_in); dims beyond n_dims are 1. `type` is the ggml type id
- * as stored. `data` is in the mapping and has n_bytes. */
+ * as stored. `data` is in the mapping and has n_bytes; it is NULL where the rows are made by read(read_ctx, …), which only
+ * matrices of assembled models have (tensor_rows.h reads both). */
 typedef struct mr_gguf_tensor {
     const char *name; /* NUL-terminated, owned by the mr_gguf */
     uint32_t n_dims;
@@ -58,6 +63,8 @@ typedef struct mr_gguf_tensor {
     uint32_t type;
     const uint8_t *data;
     size_t n_bytes;
+    mr_gguf_read_rows read;
+    const void *read_ctx;
 } mr_gguf_tensor;
 
 /* Opens one model: `paths[0..n_paths)` are its files in order. With one path that ends in -00001-of-0000N.gguf the
@@ -76,6 +83,7 @@ typedef struct mr_gguf_assembly {
     size_t n_tensors;
     void *owner; /* freed by free_owner(owner) when the result is closed */
     void (*free_owner)(void *owner);
+    void (*drop_pages)(void *owner, const mr_gguf_tensor *tensor); /* may be NULL */
 } mr_gguf_assembly;
 
 mr_status mr_gguf_assemble(mr_gguf **gguf, const mr_gguf_assembly *parts, mr_error *err);

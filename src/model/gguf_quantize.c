@@ -3,6 +3,7 @@
 #include "compute/dtype.h"
 #include "compute/team.h"
 #include "model/arch.h"
+#include "model/tensor_rows.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -80,7 +81,7 @@ static mr_status gather_experts(quantizer *q, target *t, const mr_gguf_tensor *f
 }
 
 static bool is_float(uint32_t type) {
-    return type == MR_F32 || type == MR_F16 || type == MR_BF16;
+    return type == MR_F32 || type == MR_F16 || type == MR_BF16 || type == MR_F8_E4M3;
 }
 
 /* Small or delicate tensors are floats in every mix. */
@@ -270,16 +271,19 @@ static mr_status write_reordered_vector(quantizer *q, const target *t) {
 }
 
 static mr_status write_part(quantizer *q, const target *t, const mr_gguf_tensor *part) {
-    rows_job job = {.q = q, .t = t, .data = part->data};
+    rows_job job = {.q = q, .t = t};
+    mr_tensor_rows rows;
     if (!mr_dtype_row_bytes(t->from, t->n_in, &job.from_bytes) || !mr_dtype_row_bytes(t->to, t->n_in, &job.to_bytes))
         return mr_fail(q->err, MR_ERR_INVALID, "tensor %s has rows of %zu values, which are no whole blocks of %s",
                        t->name, t->n_in, t->to->name);
+    mr_status status = mr_tensor_rows_get(part, 0, t->n_rows, job.from_bytes, q->team, &rows, q->err);
+    if (status != MR_OK) return status;
+    job.data = rows.rows;
     size_t most = CHUNK_BYTES / job.to_bytes;
     if (most == 0) most = 1;
     if (most > t->n_rows) most = t->n_rows;
     q->chunk = malloc(most * job.to_bytes);
-    if (q->chunk == NULL) return mr_fail_nomem(q->err, most * job.to_bytes, t->name);
-    mr_status status = MR_OK;
+    if (q->chunk == NULL) status = mr_fail_nomem(q->err, most * job.to_bytes, t->name);
     for (size_t row = 0; row < t->n_rows && status == MR_OK; row += job.n_rows) {
         job.first = row;
         job.n_rows = t->n_rows - row < most ? t->n_rows - row : most;
@@ -291,6 +295,7 @@ static mr_status write_part(quantizer *q, const target *t, const mr_gguf_tensor 
     }
     free(q->chunk);
     q->chunk = NULL;
+    mr_tensor_rows_free(&rows);
     mr_gguf_drop_tensor_pages(q->model, part);
     return status;
 }

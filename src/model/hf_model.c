@@ -3,7 +3,9 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "compute/dtype.h"
+#include "model/hf_quantized.h"
 #include "model/safetensors.h"
+#include "model/tensor_rows.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -26,10 +28,17 @@ static void free_owner(void *ctx) {
     free(owner);
 }
 
+static void drop_pages(void *ctx, const mr_gguf_tensor *tensor) {
+    const hf_owner *owner = ctx;
+    if (tensor->data != NULL) mr_safetensors_drop_pages(owner->st, tensor->data, tensor->n_bytes);
+    if (tensor->read != NULL) mr_hf_quantized_drop(owner->st, tensor);
+}
+
 /* One conversion. */
 typedef struct converter {
     const mr_hf_family *family;
     const json_t *config;
+    mr_hf_quantization quantization;
     hf_owner *owner;
     mr_gguf_tensor *tensors;
     size_t n_tensors, cap_tensors;
@@ -185,10 +194,38 @@ static mr_status copy_tensor(converter *c, mr_gguf_tensor *t, bool as_floats, fl
     return MR_OK;
 }
 
+/* The name that the matrix would have if it were not packed, "….weight" for "….qweight". */
+static void plain_name(const char *name, char out[static NAME_BYTES]) {
+    size_t n = strlen(name);
+    bool packed = n > 8 && n < NAME_BYTES && strcmp(name + n - 8, ".qweight") == 0;
+    snprintf(out, NAME_BYTES, "%.*s%s", packed ? (int)(n - 8) : NAME_BYTES - 1, name, packed ? ".weight" : "");
+}
+
+/* A matrix that is quantized in the folder. What is read row by row while the model runs is made at once. */
+static mr_status convert_quantized(converter *c, const mr_st_tensor *source, const char *name) {
+    mr_gguf_tensor *t = add_tensor(c, name);
+    if (t == NULL) return mr_fail_nomem(c->err, sizeof *t, "the tensor list");
+    mr_status status = mr_hf_quantized_tensor(&c->quantization, c->owner->st, source, &c->owner->copies, t, c->err);
+    if (status != MR_OK) return status;
+    c->n_tensors++;
+    if (strcmp(name, "token_embd.weight") != 0) return MR_OK;
+    mr_tensor_rows rows;
+    status = mr_tensor_rows_get(t, 0, (size_t)t->shape[1], t->n_bytes / (size_t)t->shape[1], NULL, &rows, c->err);
+    if (status != MR_OK) return status;
+    uint8_t *copy = mr_arena_alloc(&c->owner->copies, t->n_bytes);
+    if (copy != NULL) memcpy(copy, rows.rows, t->n_bytes);
+    mr_tensor_rows_free(&rows);
+    t->data = copy;
+    t->read = NULL;
+    return copy != NULL ? MR_OK : mr_fail_nomem(c->err, t->n_bytes, name);
+}
+
 static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
-    char name[NAME_BYTES];
-    if (!map_name(c->family, source->name, name)) return MR_OK;
+    char name[NAME_BYTES], plain[NAME_BYTES];
+    plain_name(source->name, plain);
+    if (!map_name(c->family, plain, name)) return MR_OK;
     if (strcmp(name, "output.weight") == 0 && is_tied(c->config)) return MR_OK;
+    if (mr_hf_is_quantized(source)) return convert_quantized(c, source, name);
     static const struct {
         mr_st_dtype st;
         mr_dtype type;
@@ -199,8 +236,8 @@ static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
     }
     if (type == NULL || source->n_dims < 1 || source->n_dims > MR_GGUF_MAX_DIMS) {
         return mr_fail(c->err, MR_ERR_UNSUPPORTED,
-                       "tensor %s has type %s and %u dimensions; F32, F16 and BF16 weights are supported", source->name,
-                       mr_st_dtype_name(source->dtype), source->n_dims);
+                       "tensor %s has type %s and %u dimensions; F32, F16, BF16 and FP8 weights are supported",
+                       source->name, mr_st_dtype_name(source->dtype), source->n_dims);
     }
     mr_gguf_tensor *t = add_tensor(c, name);
     if (t == NULL) return mr_fail_nomem(c->err, sizeof *t, "the tensor list");
@@ -300,6 +337,7 @@ mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err) {
     if (status == MR_OK && model_type == NULL)
         status = mr_fail(err, MR_ERR_INVALID, "%s/config.json has no model_type", folder);
     if (status == MR_OK && (c.family = mr_hf_family_find(model_type, err)) == NULL) status = MR_ERR_UNSUPPORTED;
+    if (status == MR_OK) status = mr_hf_quantization_read(&c.quantization, config, err);
     if (status == MR_OK) status = mr_hf_write_header(&header, c.family, config, err);
     if (status == MR_OK && (c.owner = calloc(1, sizeof *c.owner)) == NULL)
         status = mr_fail_nomem(err, sizeof *c.owner, "a model");
@@ -310,7 +348,8 @@ mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err) {
                                   .tensors = c.tensors,
                                   .n_tensors = c.n_tensors,
                                   .owner = c.owner,
-                                  .free_owner = free_owner};
+                                  .free_owner = free_owner,
+                                  .drop_pages = drop_pages};
         status = mr_gguf_assemble(gguf, &parts, err);
     }
     if (status != MR_OK && c.owner != NULL) free_owner(c.owner);

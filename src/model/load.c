@@ -1,6 +1,7 @@
 #include "model/load.h"
 
 #include "model/quant_mix.h"
+#include "model/tensor_rows.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -50,7 +51,11 @@ mr_status mr_load_floats(mr_loader *l, const char *name, size_t n_rows, size_t n
     }
     *values = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
     if (*values == NULL) return mr_fail_nomem(l->err, n * sizeof(float), name);
-    type->dequantize(tensor->data, *values, n);
+    mr_tensor_rows rows;
+    status = mr_tensor_rows_get(tensor, 0, n_rows, tensor->n_bytes / n_rows, l->model->team, &rows, l->err);
+    if (status != MR_OK) return status;
+    type->dequantize(rows.rows, *values, n);
+    mr_tensor_rows_free(&rows);
     return mr_load_progress(l, tensor->n_bytes);
 }
 
@@ -82,7 +87,8 @@ static void quantize_body(mr_worker *worker, void *arg) {
 /* The type that the load's mix gives the tensor; its own where the mix leaves it as it is. */
 static mr_dtype target_type(const mr_loader *l, const mr_gguf_tensor *tensor) {
     const mr_quant_mix *mix = l->options->quantize;
-    bool is_float = tensor->type == MR_F32 || tensor->type == MR_F16 || tensor->type == MR_BF16;
+    bool is_float =
+        tensor->type == MR_F32 || tensor->type == MR_F16 || tensor->type == MR_BF16 || tensor->type == MR_F8_E4M3;
     if (mix == NULL || !is_float || !mr_quant_allowed(tensor->name, tensor->n_dims)) return (mr_dtype)tensor->type;
     const mr_hparams *h = &l->model->hparams;
     mr_quant_tensor what = {.name = tensor->name,
@@ -121,15 +127,18 @@ mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t 
     mr_status status = find_tensor(l, name, total_rows, n_in, &tensor);
     if (status != MR_OK) return status;
     size_t row_bytes = tensor->n_bytes / total_rows, n_bytes = n_out * row_bytes;
-    const uint8_t *rows = tensor->data + first_row * row_bytes;
+    mr_tensor_rows rows;
     mr_dtype type = target_type(l, tensor);
     uint8_t *quantized = NULL;
-    if (type != (mr_dtype)tensor->type) status = quantize_rows(l, tensor, rows, n_out, n_in, type, &quantized);
+    status = mr_tensor_rows_get(tensor, first_row, n_out, row_bytes, l->model->team, &rows, l->err);
+    if (status == MR_OK && type != (mr_dtype)tensor->type)
+        status = quantize_rows(l, tensor, rows.rows, n_out, n_in, type, &quantized);
     if (status == MR_OK) {
-        status =
-            mr_matrix_pack(matrix, type, quantized != NULL ? quantized : rows, n_out, n_in, l->model->team, l->err);
+        status = mr_matrix_pack(matrix, type, quantized != NULL ? quantized : rows.rows, n_out, n_in, l->model->team,
+                                l->err);
     }
     free(quantized);
+    mr_tensor_rows_free(&rows);
     if (status != MR_OK) {
         mr_fail_prefix(l->err, "tensor %s", name);
         return status;

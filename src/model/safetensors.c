@@ -257,3 +257,11 @@ const mr_st_tensor *mr_safetensors_find(const mr_safetensors *st, const char *na
     uint32_t i;
     return mr_strmap_get(st->index, name, strlen(name), &i) ? &st->tensors[i] : NULL;
 }
+
+void mr_safetensors_drop_pages(const mr_safetensors *st, const uint8_t *data, size_t n) {
+    for (size_t i = 0; i < st->n_maps; i++) {
+        const mr_mapping *map = &st->maps[i];
+        if (data < map->data || data >= map->data + map->size) continue;
+        mr_file_drop_pages(map, (size_t)(data - map->data), n);
+    }
+}

@@ -50,6 +50,10 @@ size_t mr_safetensors_n(const mr_safetensors *st);
 const mr_st_tensor *mr_safetensors_at(const mr_safetensors *st, size_t i);
 const mr_st_tensor *mr_safetensors_find(const mr_safetensors *st, const char *name);
 
+/* Gives the pages of n bytes of a mapping back to the kernel; they are read from the file again when touched. Bytes of
+ * no mapping are ignored. */
+void mr_safetensors_drop_pages(const mr_safetensors *st, const uint8_t *data, size_t n);
+
 /* "BF16" */
 const char *mr_st_dtype_name(mr_st_dtype dtype);
 
