@@ -41,6 +41,7 @@ typedef struct bench {
     int32_t *blocks;
     int32_t *tokens;
     float *logits;
+    float *state; /* of models with a recurrent state */
     json_t *rows;
     double load_sec;
 } bench;
@@ -167,7 +168,9 @@ static mr_status advance(bench *b, uint32_t first, uint32_t n, uint32_t chunk, m
                             .pos0 = first + at,
                             .blocks = b->blocks,
                             .n_logits = at + count == n || chunk == 1,
-                            .logits = b->logits};
+                            .logits = b->logits,
+                            .state = b->state,
+                            .state_out = b->state};
         mr_status status = mr_model_forward(b->model, &b->pool, &run, 1, NULL, err);
         if (status != MR_OK) return status;
     }
@@ -294,7 +297,8 @@ static mr_status prepare(bench *b, mr_error *err) {
     b->tokens = calloc(n_tokens, sizeof *b->tokens);
     b->logits = calloc(n_vocab, sizeof *b->logits);
     b->rows = json_array();
-    if (b->blocks == NULL || b->tokens == NULL || b->logits == NULL)
+    b->state = calloc(1, mr_model_state_bytes(b->model) + 1);
+    if (b->blocks == NULL || b->tokens == NULL || b->logits == NULL || b->state == NULL)
         return mr_fail_nomem(err, n_tokens, "the benchmark");
     for (size_t i = 0; i < n_blocks; i++) b->blocks[i] = (int32_t)i;
     uint64_t random = 1;
@@ -327,6 +331,7 @@ int mr_cmd_bench(int argc, char **argv) {
     free(b.blocks);
     free(b.tokens);
     free(b.logits);
+    free(b.state);
     mr_kv_pool_free(&b.pool);
     mr_model_free(b.model);
     mr_gguf_close(b.gguf);

@@ -28,6 +28,7 @@ typedef struct logits_run {
     mr_tokens tokens;
     int32_t *blocks;
     float *logits; /* [CHUNK, n_vocab] */
+    float *state;  /* of models with a recurrent state */
 } logits_run;
 
 static void help(void) {
@@ -103,7 +104,9 @@ static mr_status open_model(const logits_options *o, logits_run *run, mr_error *
     mr_kv_layout layout = mr_model_kv_layout(run->model, MR_KV_F32);
     run->blocks = calloc(n_blocks, sizeof *run->blocks);
     run->logits = calloc(CHUNK * n_vocab, sizeof *run->logits);
-    if (run->blocks == NULL || run->logits == NULL) return mr_fail_nomem(err, CHUNK * n_vocab * 4, "the logits");
+    run->state = calloc(1, mr_model_state_bytes(run->model) + 1);
+    if (run->blocks == NULL || run->logits == NULL || run->state == NULL)
+        return mr_fail_nomem(err, CHUNK * n_vocab * 4, "the logits");
     for (size_t i = 0; i < n_blocks; i++) run->blocks[i] = (int32_t)i;
     return mr_kv_pool_init(&run->pool, &layout, n_blocks, err);
 }
@@ -134,6 +137,8 @@ static mr_status print_logits(const logits_options *o, logits_run *run, mr_error
             .blocks = run->blocks,
             .n_logits = n_wanted,
             .logits = n_wanted > 0 ? run->logits : NULL,
+            .state = run->state,
+            .state_out = run->state,
         };
         mr_status status = mr_model_forward(run->model, &run->pool, &batch, 1, NULL, err);
         if (status != MR_OK) return status;
@@ -157,5 +162,6 @@ int mr_cmd_logits(int argc, char **argv) {
     mr_tokens_free(&run.tokens);
     free(run.blocks);
     free(run.logits);
+    free(run.state);
     return status == MR_OK ? MR_EXIT_OK : mr_cli_fail(COMMAND, &err);
 }

@@ -39,6 +39,22 @@ typedef struct mr_ops {
     /* x[i] = 1 / (1 + e^-x[i]) */
     void (*sigmoid)(float *x, size_t n);
 
+    /* One position of a causal convolution of n channels, each by itself: out[c] = bias[c] + sum over j of
+     * weight[j * weight_step + c] * rows[j][c], from the oldest of `width` rows to the newest; bias NULL is 0. */
+    void (*conv1d)(const float *const *rows, size_t width, const float *weight, size_t weight_step, const float *bias,
+                   size_t n, float *out);
+
+    /* One step of Mamba-2's recurrence for one head (Dao & Gu, arXiv:2405.21060, section 2): the state h [n_state, dim]
+     * becomes to = decay * from + b x^T, and y = c^T to. x, y: [dim]; b, c: [n_state]; from may be to, y not x. */
+    void (*ssd_step)(const float *from, float *to, float decay, const float *x, const float *b, const float *c,
+                     size_t n_state, size_t dim, float *y);
+
+    /* One step of the gated delta rule for one head (Yang et al., arXiv:2412.06464, eq. 10): with the state s [n_key,
+     * dim], to = decay * from + k (beta * (v - k^T decay * from))^T, and y = q^T to. q, k: [n_key]; v, y: [dim]; from
+     * may be to, y not v. */
+    void (*delta_step)(const float *from, float *to, float decay, float beta, const float *q, const float *k,
+                       const float *v, size_t n_key, size_t dim, float *y);
+
     /* Rotates the first 2*n_pairs values of a head by the angles whose cosines and sines are given, [n_pairs] each (Su
      * et al., arXiv:2104.09864). Pairs are (i, i + n_pairs) in neox order, (2i, 2i + 1) otherwise. */
     void (*rope)(float *head, const float *cosines, const float *sines, size_t n_pairs, bool neox);

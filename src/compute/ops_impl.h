@@ -71,10 +71,9 @@ static void layer_norm(const float *x, const float *weight, const float *bias, s
 }
 
 static void glu(mr_glu act, const float *gate, const float *up, size_t n, float *out) {
-    FOR_EACH_VALUE(
-        gate, out, n, 0.0f,
-        up == NULL ? vf_activate(act, v)
-                   : vf_glu(act, v, i + LANES <= n ? vf_load(up + i) : load_tail(up + i, n - i, 0.0f)));
+    FOR_EACH_VALUE(gate, out, n, 0.0f,
+                   up == NULL ? vf_activate(act, v)
+                              : vf_glu(act, v, i + LANES <= n ? vf_load(up + i) : load_tail(up + i, n - i, 0.0f)));
 }
 
 static vf16 xielu_value(vf16 v, float alpha_p, float alpha_n, float beta, float eps) {
@@ -129,6 +128,8 @@ static void rope(float *head, const float *cosines, const float *sines, size_t n
     }
 }
 
+#include "compute/ops_recurrent.h"
+
 const mr_ops MR_OPS = {.rms_norm = rms_norm,
                        .layer_norm = layer_norm,
                        .glu = glu,
@@ -138,4 +139,7 @@ const mr_ops MR_OPS = {.rms_norm = rms_norm,
                        .softcap = softcap,
                        .softmax = softmax,
                        .sigmoid = sigmoid,
+                       .conv1d = conv1d,
+                       .ssd_step = ssd_step,
+                       .delta_step = delta_step,
                        .rope = rope};

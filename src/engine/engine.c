@@ -13,20 +13,53 @@ enum {
     DEFAULT_CONTEXT = 4096, /* when the model does not say */
     DEFAULT_CONCURRENT = 8,
     DEFAULT_QUEUE = 1024,
+    MAX_SNAPSHOTS = 512,
 };
 
 static size_t blocks_for(size_t n_tokens) {
     return (n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK;
 }
 
-/* How many blocks fit into memory: of what is free, KV may take a quarter by itself, and three quarters where a context
- * was asked for. */
+/* Memory that the state of sequences may take: of what is free a quarter by itself, and three quarters where a context
+ * was asked for. SIZE_MAX when nobody knows. */
+static size_t bytes_that_fit(const mr_engine_config *config) {
+    size_t available = mr_available_memory();
+    if (available == 0) return SIZE_MAX;
+    return config->context_size > 0 ? available / 4 * 3 : available / 4;
+}
+
+/* Recurrent states take at most half of the memory: those of the sequences first, fewer at once where they do not fit;
+ * then snapshots, up to a quarter. Returns how many in all. */
+static mr_status choose_states(mr_engine *engine, const mr_engine_config *config, size_t *n_states, mr_error *err) {
+    size_t one = mr_model_state_bytes(engine->model), most = bytes_that_fit(config);
+    *n_states = 0;
+    if (one == 0) return MR_OK;
+    size_t n_concurrent = most / 2 / one / MR_SLOTS_OF_SEQUENCE;
+    if (n_concurrent == 0) {
+        return mr_fail(err, MR_ERR_NOMEM,
+                       "no memory for the recurrent state of a sequence: it takes %d times %zu bytes, and %zu are free "
+                       "for sequences",
+                       MR_SLOTS_OF_SEQUENCE, one, most);
+    }
+    if (n_concurrent < engine->max_concurrent) {
+        MR_WARN("max_concurrent is %zu instead of %u: the recurrent states of more (%zu bytes each, %d for a sequence) "
+                "do not fit into memory",
+                n_concurrent, engine->max_concurrent, one, MR_SLOTS_OF_SEQUENCE);
+        engine->max_concurrent = (uint32_t)n_concurrent;
+    }
+    size_t n_snapshots = most / 4 / one < MAX_SNAPSHOTS ? most / 4 / one : MAX_SNAPSHOTS;
+    if (config->n_snapshots > 0 && config->n_snapshots < n_snapshots) n_snapshots = config->n_snapshots;
+    *n_states = (size_t)engine->max_concurrent * MR_SLOTS_OF_SEQUENCE + (engine->use_cache ? n_snapshots : 0);
+    return MR_OK;
+}
+
+/* How many blocks fit beside the recurrent states. */
 static size_t blocks_that_fit(const mr_engine *engine, const mr_engine_config *config) {
     size_t bytes = config->kv_bytes;
     if (bytes == 0) {
-        size_t available = mr_available_memory();
-        if (available == 0) return INT32_MAX / 2;
-        bytes = config->context_size > 0 ? available / 4 * 3 : available / 4;
+        bytes = bytes_that_fit(config);
+        if (bytes == SIZE_MAX) return INT32_MAX / 2;
+        bytes = bytes > engine->stats.state_bytes ? bytes - engine->stats.state_bytes : 0;
     }
     size_t n = bytes / engine->layout.block_bytes;
     return n < INT32_MAX / 2 ? n : INT32_MAX / 2;
@@ -64,7 +97,12 @@ static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, 
     size_t n_blocks = 0;
     engine->layout = mr_model_kv_layout(engine->model, config->kv_type);
     if (engine->layout.block_bytes == 0) return mr_fail(err, MR_ERR_INTERNAL, "the model has no KV layout");
-    mr_status status = choose_sizes(engine, config, &n_blocks, err);
+    size_t n_states, one_state = mr_model_state_bytes(engine->model);
+    mr_status status = choose_states(engine, config, &n_states, err);
+    engine->stats.n_states = n_states;
+    engine->stats.state_bytes = n_states * one_state;
+    if (status == MR_OK) status = choose_sizes(engine, config, &n_blocks, err);
+    if (status == MR_OK && n_states > 0) status = mr_states_new(&engine->memory.states, n_states, one_state, err);
     if (status == MR_OK) status = mr_kv_blocks_new(&engine->memory.blocks, n_blocks, engine->use_cache, err);
     if (status == MR_OK) status = mr_kv_pool_init(&engine->memory.pool, &engine->layout, n_blocks, err);
     if (status != MR_OK) return status;
@@ -81,6 +119,7 @@ static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, 
 static void free_memory(mr_engine *engine) {
     if (engine->memory.pool.data != NULL) mr_kv_pool_free(&engine->memory.pool);
     mr_kv_blocks_free(engine->memory.blocks);
+    mr_states_free(engine->memory.states);
     free(engine->running);
     free(engine->entries);
     free(engine->runs);
@@ -124,6 +163,8 @@ mr_status mr_engine_new(mr_engine **engine, mr_model *model, const mr_engine_con
     }
     MR_INFO("context of %u tokens, %u sequences at once, %zu KV blocks in %zu MiB", e->context_size, e->max_concurrent,
             e->stats.n_blocks, e->stats.kv_bytes >> 20);
+    if (e->stats.n_states > 0)
+        MR_INFO("%zu recurrent states in %zu MiB", e->stats.n_states, e->stats.state_bytes >> 20);
     *engine = e;
     return MR_OK;
 }

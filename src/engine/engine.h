@@ -25,6 +25,7 @@ typedef struct mr_engine_config {
     uint32_t prefill_chunk;  /* tokens of one prefill chunk; 0 = chosen by the engine */
     mr_kv_type kv_type;
     size_t kv_bytes; /* memory for KV blocks; 0 = context_size for half of max_concurrent, bounded by free memory */
+    uint32_t n_snapshots; /* recurrent states kept with cached blocks; 0 = chosen by the engine */
     bool no_prefix_cache; /* for tests and measurements */
 } mr_engine_config;
 
@@ -93,6 +94,7 @@ typedef struct mr_engine_stats {
     uint64_t n_passes, n_aborted, n_preempted; /* forward passes, those broken off, sequences that had to give way */
     size_t n_blocks, n_blocks_used, n_blocks_cached; /* cached: unreferenced, kept for reuse */
     size_t kv_bytes;
+    size_t n_states, state_bytes; /* recurrent states that there is room for, snapshots included, and their bytes */
 } mr_engine_stats;
 
 mr_engine_stats mr_engine_get_stats(mr_engine *engine);

@@ -168,6 +168,16 @@ static void measure(mr_engine *engine, size_t n_tokens, double seconds) {
     engine->prefill_rate = engine->prefill_rate == 0 ? rate : 0.5 * (engine->prefill_rate + rate);
 }
 
+/* The recurrent state's part of a run. There are slots for every sequence that runs. */
+static void add_state(mr_engine *engine, mr_batch_run *run, mr_sequence *s) {
+    mr_states *states = engine->memory.states;
+    if (states == NULL || mr_sequence_prepare_state(s, &engine->memory, run->n_tokens) != MR_OK) return;
+    run->state = s->state >= 0 ? mr_states_data(states, s->state) : NULL;
+    run->state_out = mr_states_data(states, s->next);
+    run->n_mid = s->n_mid;
+    run->state_mid = s->n_mid > 0 ? mr_states_data(states, s->mid) : NULL;
+}
+
 /* Computes entries[0..n) in one pass and sets their status. When it fails each is tried alone, so that an error hits
  * only those that cause it. False when the pass was broken off and nothing has happened. */
 static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
@@ -180,6 +190,7 @@ static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
                                          .blocks = r->sequence.blocks,
                                          .n_logits = entries[i].wants_logits ? 1 : 0,
                                          .logits = entries[i].wants_logits ? r->logits : NULL};
+        add_state(engine, &engine->runs[i], &r->sequence);
         n_tokens += entries[i].n_tokens;
     }
     if (!begin_pass(engine, entries, n)) return false;

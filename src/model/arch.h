@@ -22,6 +22,15 @@ typedef enum mr_gating {
     MR_GATING_SPARSEMIXER = 100   /* each chosen one among those close to it (Liu et al., arXiv:2409.12136) */
 } mr_gating;
 
+/* What mixes the tokens of a layer. */
+typedef enum mr_mixer {
+    MR_MIXER_ATTENTION,
+    MR_MIXER_NONE,   /* the layer is an FFN alone */
+    MR_MIXER_CONV,   /* gated short convolution (LFM2, arXiv:2511.23404) */
+    MR_MIXER_MAMBA2, /* state space layer (Dao & Gu, arXiv:2405.21060) */
+    MR_MIXER_DELTA,  /* gated delta net (Yang et al., arXiv:2412.06464) */
+} mr_mixer;
+
 /* What the name of an architecture fixes; everything else is in the metadata, or shows in which tensors exist (biases,
  * norms of queries and keys, norms behind a block, fused matrices, experts). */
 typedef struct mr_arch {
@@ -49,6 +58,13 @@ typedef struct mr_arch {
     bool yarn_whole_pairs_off;  /* YaRN's range of pairs is not rounded to whole ones */
     bool yarn_scales_attention; /* yarn_log_multiplier scales the attention, too */
     bool experts_not_normed;    /* weights of the chosen experts keep their share of the whole softmax */
+    mr_mixer mixer;             /* of layers without key-value heads */
+    uint8_t attention_period;   /* with a mixer, where no layer is said to lack key-value heads: which have attention */
+    bool one_block_layers;      /* a layer is a mixer or an FFN, not both */
+    bool rope_only_if_said;     /* nothing is rotated unless the metadata's rope.scaling.finetuned asks for it */
+    bool no_rope;               /* nothing is ever rotated */
+    bool gated_attention;       /* queries come with a gate for the heads' outputs */
+    bool value_heads_tiled;     /* of a delta net: value head i meets key head i modulo their number */
 } mr_arch;
 
 /* NULL and an error that lists the known ones when there is none of this name. */
@@ -66,7 +82,7 @@ typedef enum mr_rope_scaling {
 
 /* Sizes that may differ by layer. */
 typedef struct mr_layer_dims {
-    uint32_t n_head_kv, head_dim_k, head_dim_v, n_ff;
+    uint32_t n_head_kv, head_dim_k, head_dim_v, n_ff; /* 0 of what the layer lacks */
 } mr_layer_dims;
 
 /* What a model's metadata fixes. Sizes that differ by layer are the largest here; mr_layer_dims_of() tells a layer's.
@@ -103,6 +119,12 @@ typedef struct mr_hparams {
     float yarn_beta_fast, yarn_beta_slow, yarn_ext_factor;
     float rope_attn_factor;       /* factor for cosines and sines */
     float attn_temperature_scale; /* queries grow by this share of log(1 + floor(pos / rope_n_ctx_orig)); 0 = not */
+
+    mr_mixer mixer_of[MR_MAX_LAYERS];
+    /* Of layers with a recurrent state: positions that the convolution sees; heads, groups of them that share a key,
+     * sizes of keys (or states) and values. A short convolution has the first alone. */
+    uint32_t conv_width, n_head_mix, n_group_mix, dim_k_mix, dim_v_mix;
+    bool rotates; /* whether any layer does */
 
     uint32_t n_expert, n_expert_used; /* 0 = dense */
     uint32_t n_ff_expert;

@@ -70,6 +70,18 @@ static bool barrier_go_on(mr_pass *p, mr_worker *worker, unsigned question) {
     return !atomic_load_explicit(answer, memory_order_relaxed);
 }
 
+static void mix_tokens(const mr_pass *p, mr_worker *worker, uint32_t il) {
+    const mr_layer *layer = &p->model->layers[il];
+    if (layer->recurrent != NULL)
+        mr_recurrent_block(p, worker, il);
+    else if (layer->o.w != NULL)
+        mr_attention_block(p, worker, il);
+}
+
+static bool has_ffn(const mr_layer *layer) {
+    return layer->down.w != NULL || layer->experts != NULL;
+}
+
 static void forward_body(mr_worker *worker, void *arg) {
     mr_pass *p = arg;
     embed(p, worker);
@@ -79,10 +91,10 @@ static void forward_body(mr_worker *worker, void *arg) {
     if (altup) mr_altup_begin(p, worker);
     for (uint32_t il = 0; il < p->model->hparams.n_layer; il++) {
         if (altup) mr_altup_predict(p, worker, il);
-        mr_attention_block(p, worker, il);
+        mix_tokens(p, worker, il);
         if (!barrier_go_on(p, worker, 1)) return;
         if (altup) mr_altup_join(p, worker);
-        mr_ffn_block(p, worker, il);
+        if (has_ffn(&p->model->layers[il])) mr_ffn_block(p, worker, il);
         if (!barrier_go_on(p, worker, 0)) return;
         if (altup) mr_altup_correct(p, worker, il);
         if (!mr_layer_has_tail(&p->model->layers[il])) continue;
@@ -105,6 +117,11 @@ typedef struct batch_index {
     float *logit_rows[MR_BATCH_MAX];
 } batch_index;
 
+static bool has_states(const mr_batch_run *run) {
+    bool mid_ok = run->n_mid == 0 || (run->state_mid != NULL && run->n_mid < run->n_tokens);
+    return run->state_out != NULL && (run->pos0 == 0 || run->state != NULL) && mid_ok;
+}
+
 static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
     uint32_t n_vocab = p->model->hparams.n_vocab;
     p->one_token_runs = true;
@@ -113,6 +130,8 @@ static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
         if (run->n_tokens == 0 || run->n_tokens > MR_BATCH_MAX - p->n_tokens || run->n_logits > run->n_tokens) {
             return mr_fail(err, MR_ERR_INVALID, "a batch holds 1 to %d tokens", MR_BATCH_MAX);
         }
+        if (p->model->n_state_floats > 0 && !has_states(run))
+            return mr_fail(err, MR_ERR_INVALID, "a run lacks room for the model's recurrent state");
         if (run->n_tokens != 1) p->one_token_runs = false;
         index->run_first[i] = p->n_tokens;
         for (uint32_t t = 0; t < run->n_tokens; t++) {

@@ -63,6 +63,9 @@ void mr_add_block(const mr_pass *p, mr_worker *worker, const mr_inputs *in, cons
 /* x += attention of layer il. In models whose FFN runs in parallel it also computes the FFN's hidden values. */
 void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il);
 
+/* x += the recurrent layer il, whose state goes from that of each run to what the run wants. */
+void mr_recurrent_block(const mr_pass *p, mr_worker *worker, uint32_t il);
+
 /* The parts of attention with compressed keys and values around the attention itself: queries as they meet the
  * compressed keys, [n_head, head_dim_k] of each token in buffers.q, and what is kept, not yet normed and rotated, in
  * buffers.k; then the heads' outputs in buffers.v_heads. Both end with a barrier. Their private memory in bytes. */

@@ -193,6 +193,28 @@ static void attention_prefill(const mr_pass *p, mr_worker *worker, const mr_laye
     }
 }
 
+/* Takes the queries out of the rows that hold each head's query and gate. Ends with a barrier. */
+static void take_queries(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
+    const mr_forward_buffers *b = &p->model->buffers;
+    size_t n = layer->dims.head_dim_k, begin, end;
+    mr_share(worker, (size_t)p->n_tokens * p->model->hparams.n_head, 1, &begin, &end);
+    for (size_t i = begin; i < end; i++) memcpy(b->q + i * n, b->q_gates + i * 2 * n, n * sizeof *b->q);
+    mr_barrier(worker);
+}
+
+/* Multiplies the heads' outputs by the sigmoids of their gates. Ends with a barrier. */
+static void apply_gates(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
+    const mr_forward_buffers *b = &p->model->buffers;
+    size_t n = layer->dims.head_dim_k, begin, end;
+    mr_share(worker, (size_t)p->n_tokens * p->model->hparams.n_head, 1, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        float *gate = b->q_gates + i * 2 * n + n, *out = b->attn + i * n;
+        p->model->ops->sigmoid(gate, n);
+        for (size_t j = 0; j < n; j++) out[j] *= gate[j];
+    }
+    mr_barrier(worker);
+}
+
 /* Queries, keys and values of all tokens; and in models whose FFN runs in parallel its hidden values. Ends with a
  * barrier. */
 static void project(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
@@ -211,13 +233,15 @@ static void project(const mr_pass *p, mr_worker *worker, const mr_layer *layer) 
         mr_want_input(&in, layer->up.w);
     }
     mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, &layer->attn_norm, p->n_tokens, NULL);
-    mr_matmul_item qkv[3] = {mr_product(&in, &layer->q, b->q, false)};
+    bool gated = h->arch->gated_attention;
+    mr_matmul_item qkv[3] = {mr_product(&in, &layer->q, gated ? b->q_gates : b->q, false)};
     size_t n = 1;
     if (layer->k.w != NULL) qkv[n++] = mr_product(&in, &layer->k, b->k, false);
     if (layer->v.w != NULL) qkv[n++] = mr_product(&in, &layer->v, b->v, false);
     mr_matmul(worker, qkv, n, p->n_tokens);
     if (h->arch->ffn_parallel) mr_ffn_hidden(p, worker, &in, layer);
     mr_barrier(worker);
+    if (gated) take_queries(p, worker, layer);
     norm_whole_tokens(p, worker, layer);
 }
 
@@ -231,6 +255,7 @@ void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
         attention_prefill(p, worker, layer, il);
     mr_barrier(worker);
     if (layer->mla != NULL) mr_mla_values(p, worker, layer);
+    if (p->model->hparams.arch->gated_attention) apply_gates(p, worker, layer);
 
     mr_inputs out = {0};
     mr_want_input(&out, layer->o.w);

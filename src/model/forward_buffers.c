@@ -23,6 +23,7 @@ static size_t widest_input(const mr_model *model) {
     if (h->n_ff > widest) widest = h->n_ff;
     if (h->n_ff_expert > widest) widest = h->n_ff_expert;
     if (h->q_lora_rank > widest) widest = h->q_lora_rank;
+    if ((size_t)h->n_head_mix * h->dim_v_mix > widest) widest = (size_t)h->n_head_mix * h->dim_v_mix;
     if (h->kv_lora_rank > 0 && (size_t)h->n_head * h->mla_dim_v > widest) widest = (size_t)h->n_head * h->mla_dim_v;
     for (uint32_t il = 0; il < h->n_layer; il++) {
         const mr_experts *e = model->layers[il].experts;
@@ -70,6 +71,11 @@ static void need_altup(needs *n, const mr_altup *altup) {
     need_kind(n, altup->laurel_up.w);
 }
 
+static void need_recurrent(needs *n, const mr_recurrent *r) {
+    for (size_t i = 0; i < sizeof r->in / sizeof r->in[0]; i++) need_kind(n, r->in[i].w);
+    need_kind(n, r->out.w);
+}
+
 static needs find_needs(const mr_model *model) {
     needs n = {.block = model->hparams.residual_scale != 1.0f};
     need_kind(&n, model->output.w);
@@ -84,6 +90,7 @@ static needs find_needs(const mr_model *model) {
                                       &layer->gate, &layer->up, &layer->down};
         for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) need_kind(&n, linears[i]->w);
         if (layer->mla != NULL) need_mla(&n, layer->mla);
+        if (layer->recurrent != NULL) need_recurrent(&n, layer->recurrent);
         if (layer->gate.w != NULL && mr_gate_up_apart(layer)) n.h_up = true;
         if (layer->own.gate.w != NULL) {
             need_kind(&n, layer->own.gate.w);
@@ -103,6 +110,20 @@ static needs find_needs(const mr_model *model) {
     return n;
 }
 
+/* Rows for the recurrent layers; all of a model's are alike. */
+static bool alloc_recurrent(mr_model *model) {
+    mr_forward_buffers *b = &model->buffers;
+    for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+        const mr_recurrent *r = model->layers[il].recurrent;
+        if (r == NULL) continue;
+        b->mix = alloc_rows(MR_BATCH_MAX, r->n_in);
+        b->conv = alloc_rows(MR_BATCH_MAX, r->n_conv);
+        b->mixed = alloc_rows(MR_BATCH_MAX, r->n_inner);
+        return b->mix && b->conv && b->mixed;
+    }
+    return true;
+}
+
 static bool alloc_tokens(mr_model *model, const needs *n) {
     const mr_hparams *h = &model->hparams;
     mr_forward_buffers *b = &model->buffers;
@@ -119,6 +140,8 @@ static bool alloc_tokens(mr_model *model, const needs *n) {
     b->logits = alloc_rows(MR_LOGITS_ROWS, h->n_vocab);
     b->kv = calloc(h->n_layer, sizeof *b->kv);
     bool ok = b->x && b->q && b->k && b->v && b->attn && b->h && b->logits && b->kv;
+    ok = alloc_recurrent(model) && ok;
+    if (h->arch->gated_attention) ok = (b->q_gates = alloc_rows(T, 2 * (size_t)h->n_head * d.head_dim_k)) && ok;
     if (n->h_up) ok = (b->h_up = alloc_rows(1, hidden_values)) && ok;
     if (n->block) ok = (b->block = alloc_rows(n_slots + T, h->n_embd)) && ok;
     for (int i = 0; i < MR_N_ROPES; i++) {
@@ -164,6 +187,7 @@ static size_t head_acts_bytes(const mr_hparams *h, mr_acts_kind kind) {
 static size_t attention_scratch(const mr_model *model) {
     size_t most = 0, offset;
     for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+        if (model->layers[il].dims.n_head_kv == 0) continue;
         mr_kv_layout layout = mr_layer_kv_layout(model, MR_KV_F32, il, &offset);
         size_t n = mr_attention_scratch(&layout, model->hparams.n_head / model->layers[il].dims.n_head_kv);
         if (n > most) most = n;
@@ -180,6 +204,8 @@ static bool alloc_acts(mr_model *model, const needs *n) {
     b->private_norm = 0;
     size_t n_norm = (size_t)h->n_layer * h->n_embd_per_layer; /* the most floats that private_norm takes up */
     if (n_norm < (size_t)h->n_stream * h->n_embd) n_norm = (size_t)h->n_stream * h->n_embd;
+    size_t n_mixer = 2 * (size_t)h->dim_k_mix + h->dim_v_mix;
+    if (n_norm < n_mixer) n_norm = n_mixer;
     size_t at = ((widest > n_norm ? widest : n_norm) * sizeof(float) + 63) / 64 * 64;
     for (int kind = 0; kind < MR_N_ACTS_KINDS; kind++) {
         if (!n->kinds[kind]) continue;
@@ -212,6 +238,10 @@ mr_status mr_forward_buffers_init(mr_model *model, mr_error *err) {
 void mr_forward_buffers_free(mr_model *model) {
     mr_forward_buffers *b = &model->buffers;
     float *floats[] = {b->per_layer,
+                       b->q_gates,
+                       b->mix,
+                       b->conv,
+                       b->mixed,
                        b->own,
                        b->q_latent,
                        b->q_heads,

@@ -11,7 +11,8 @@ enum {
     MAX_HEAD_DIM = 4096,
     MAX_CONTEXT = 1 << 28,
     MAX_EXPERTS = 4096,
-    MAX_EXPERTS_USED = 64
+    MAX_EXPERTS_USED = 64,
+    MAX_CONV_WIDTH = 16
 };
 
 /* Reads metadata of one model under the prefix of its architecture. */
@@ -156,6 +157,8 @@ static void read_rope(key_reader *r, mr_hparams *h) {
     h->n_rot_local = get_u32(r, "rope.dimension_count_swa", 0, MAX_HEAD_DIM);
     h->rope_freq_base = get_f32(r, "rope.freq_base", 10000.0f);
     h->rope_neox = h->arch->rope_neox;
+    h->rotates = !h->arch->no_rope && !h->arch->rope_only_if_said;
+    if (h->arch->rope_only_if_said) mr_gguf_bool(r->gguf, full_key(r, "rope.scaling.finetuned", key), &h->rotates);
     mr_gguf_bool(r->gguf, full_key(r, "rope.halves", key), &h->rope_neox);
     float local = h->arch->local_rope_freq_base;
     if (local == 0.0f && h->arch->local_rope_unscaled) local = h->rope_freq_base;
@@ -254,9 +257,46 @@ static void read_mla(key_reader *r, mr_hparams *h) {
     h->head_dim_v = h->rot_from = h->kv_lora_rank;
 }
 
+/* What mixes the tokens of each layer: attention where there are key-value heads. */
+static void find_mixers(key_reader *r, mr_hparams *h) {
+    uint32_t period = h->arch->attention_period;
+    if (h->arch->mixer == MR_MIXER_ATTENTION) return;
+    if (period != 0) period = get_u32(r, "full_attention_interval", period, MR_MAX_LAYERS);
+    for (uint32_t il = 0; il < h->n_layer; il++) {
+        if (h->n_head_kv_of[il] == 0) period = 0; /* the metadata says which */
+    }
+    for (uint32_t il = 0; il < h->n_layer; il++) {
+        if (period != 0 && (il + 1) % period != 0) h->n_head_kv_of[il] = 0;
+        bool ffn_alone = h->arch->one_block_layers && h->n_ff_of[il] != 0;
+        if (h->n_head_kv_of[il] == 0) h->mixer_of[il] = ffn_alone ? MR_MIXER_NONE : h->arch->mixer;
+    }
+}
+
+/* Sizes of layers with a recurrent state. */
+static void read_mixers(key_reader *r, mr_hparams *h) {
+    find_mixers(r, h);
+    if (h->arch->mixer == MR_MIXER_ATTENTION) return;
+    bool conv = h->arch->mixer == MR_MIXER_CONV, mamba = h->arch->mixer == MR_MIXER_MAMBA2;
+    h->conv_width = need_u32(r, conv ? "shortconv.l_cache" : "ssm.conv_kernel", MAX_CONV_WIDTH);
+    if (conv) return;
+    uint32_t n_inner = need_u32(r, "ssm.inner_size", MAX_WIDTH);
+    h->n_head_mix = need_u32(r, "ssm.time_step_rank", MAX_HEADS);
+    h->n_group_mix = need_u32(r, "ssm.group_count", MAX_HEADS);
+    h->dim_k_mix = need_u32(r, "ssm.state_size", MAX_HEAD_DIM);
+    if (r->status != MR_OK) return;
+    h->dim_v_mix = n_inner / h->n_head_mix;
+    if (h->dim_v_mix == 0 || h->dim_v_mix > MAX_HEAD_DIM || h->dim_v_mix * h->n_head_mix != n_inner ||
+        h->n_head_mix % h->n_group_mix != 0 || (size_t)h->n_group_mix * h->dim_k_mix > MAX_WIDTH) {
+        r->status = mr_fail(
+            r->err, MR_ERR_INVALID, "the model's %s of %u values cannot be %u heads in %u groups with states of %u",
+            mamba ? "state space layers" : "delta nets", n_inner, h->n_head_mix, h->n_group_mix, h->dim_k_mix);
+    }
+}
+
 static mr_status check_heads(const mr_hparams *h, mr_error *err) {
     for (uint32_t il = 0; il < h->n_layer; il++) {
         uint32_t n_head_kv = h->n_head_kv_of[il];
+        if (h->mixer_of[il] != MR_MIXER_ATTENTION) continue;
         if (n_head_kv == 0 || h->n_head % n_head_kv != 0) {
             return mr_fail(err, MR_ERR_INVALID, "the model has %u heads, no multiple of its %u key-value heads",
                            h->n_head, n_head_kv);
@@ -264,6 +304,10 @@ static mr_status check_heads(const mr_hparams *h, mr_error *err) {
         mr_layer_dims dims = mr_layer_dims_of(h, il);
         bool local = mr_layer_has_window(h, il) && h->n_rot_local > 0;
         uint32_t n_rot = local ? h->n_rot_local : h->n_rot;
+        if (h->arch->gated_attention && dims.head_dim_k != dims.head_dim_v)
+            return mr_fail(err, MR_ERR_INVALID,
+                           "the model's heads have keys of %u and values of %u; they must be equal", dims.head_dim_k,
+                           dims.head_dim_v);
         if (n_rot % 2 != 0 || n_rot > dims.head_dim_k - h->rot_from) {
             return mr_fail(err, MR_ERR_INVALID,
                            "the model rotates %u values of heads of %u; it must be an even number within the head",
@@ -322,6 +366,7 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     h->head_dim_v_local = get_u32(&r, "attention.value_length_swa", 0, MAX_HEAD_DIM);
     h->norm_eps = get_norm_eps(&r, h->arch->norm);
     read_mla(&r, h);
+    read_mixers(&r, h);
     mr_gguf_u32(gguf, full_key(&r, "embedding_length_per_layer_input", key), &h->n_embd_per_layer);
     uint32_t n_shared = 0;
     mr_gguf_u32(gguf, full_key(&r, "attention.shared_kv_layers", key), &n_shared);
@@ -373,6 +418,7 @@ bool mr_layer_has_experts(const mr_hparams *h, uint32_t il) {
 }
 
 bool mr_layer_has_rope(const mr_hparams *h, uint32_t il) {
+    if (!h->rotates) return false;
     if (h->arch->no_rope_period != 0 && (il + 1) % h->arch->no_rope_period == 0) return false;
     return !(h->arch->full_layers_no_rope && h->window != 0 && !mr_layer_has_window(h, il));
 }

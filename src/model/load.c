@@ -63,6 +63,12 @@ mr_status mr_load_vector(mr_loader *l, const char *name, size_t n, float **vecto
     return mr_load_floats(l, name, 1, n, vector);
 }
 
+mr_status mr_load_flat(mr_loader *l, const char *name, size_t n, float **values) {
+    const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, name);
+    size_t n_row = tensor != NULL && n % tensor->shape[0] == 0 ? (size_t)tensor->shape[0] : n;
+    return mr_load_floats(l, name, n / n_row, n_row, values);
+}
+
 /* Rows of a float matrix on their way into a quantized one. */
 typedef struct quantizing {
     const mr_dtype_info *from, *to;

@@ -22,6 +22,9 @@ bool mr_load_has(const mr_loader *l, const char *name);
 /* A required vector of n floats, whatever its stored type; the caller frees it with free(). */
 mr_status mr_load_vector(mr_loader *l, const char *name, size_t n, float **vector);
 
+/* The same of a tensor of n values in any shape. */
+mr_status mr_load_flat(mr_loader *l, const char *name, size_t n, float **values);
+
 /* The same of a tensor of n_rows rows of n. */
 mr_status mr_load_floats(mr_loader *l, const char *name, size_t n_rows, size_t n, float **values);
 
@@ -48,6 +51,10 @@ void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert);
 /* Attention of a layer with compressed keys and values. */
 mr_status mr_load_mla(mr_loader *l, uint32_t il, mr_layer *layer);
 void mr_free_mla(mr_mla *mla, uint32_t n_head);
+
+/* A layer with a recurrent state; places its state behind those of the layers before. */
+mr_status mr_load_recurrent(mr_loader *l, uint32_t il, mr_layer *layer);
+void mr_free_recurrent(mr_recurrent *recurrent);
 
 /* The experts of a layer in place of its FFN. */
 mr_status mr_load_experts(mr_loader *l, uint32_t il, mr_layer *layer);

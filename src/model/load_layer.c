@@ -22,8 +22,11 @@ static bool layer_has(const mr_loader *l, uint32_t il, const char *name) {
 static mr_status load_attention(mr_loader *l, uint32_t il, mr_layer *layer) {
     const mr_hparams *h = &l->model->hparams;
     const mr_layer_dims *d = &layer->dims;
+    if (h->mixer_of[il] == MR_MIXER_NONE) return MR_OK;
+    if (h->mixer_of[il] != MR_MIXER_ATTENTION) return mr_load_recurrent(l, il, layer);
     if (h->kv_lora_rank > 0) return mr_load_mla(l, il, layer);
-    size_t n_q = (size_t)h->n_head * d->head_dim_k, n_k = (size_t)d->n_head_kv * d->head_dim_k;
+    size_t n_q = (size_t)h->n_head * d->head_dim_k * (h->arch->gated_attention ? 2 : 1),
+           n_k = (size_t)d->n_head_kv * d->head_dim_k;
     size_t n_v = (size_t)d->n_head_kv * d->head_dim_v, n_attn = (size_t)h->n_head * d->head_dim_v,
            n_qkv = n_q + n_k + n_v;
     char name[NAME_BYTES];
@@ -68,11 +71,14 @@ static mr_status load_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
     bool ffn_norm_there = layer_has(l, il, "ffn_norm.weight");
     bool post_is_ffn = h->arch->post_attention_norm_is_ffn_norm;
     bool behind = layer_has(l, il, "post_attention_norm.weight") && !post_is_ffn;
+    bool one_block = h->arch->one_block_layers;
+    if (h->mixer_of[il] == MR_MIXER_NONE) /* the layer's norm is that of its only block */
+        return mr_load_norm(l, in_layer(il, "attn_norm", name), h->n_embd, true, &layer->ffn_norm);
     mr_status status = mr_load_norm(l, in_layer(il, "attn_norm", name), h->n_embd, !behind, &layer->attn_norm);
     if (status == MR_OK && behind) {
         status = mr_load_norm(l, in_layer(il, "post_attention_norm", name), h->n_embd, true, &layer->attn_post_norm);
     }
-    bool needs_ffn_norm = !behind && !h->arch->ffn_parallel;
+    bool needs_ffn_norm = !behind && !h->arch->ffn_parallel && !one_block;
     const char *ffn_norm = post_is_ffn && !ffn_norm_there ? "post_attention_norm" : "ffn_norm";
     if (status == MR_OK)
         status = mr_load_norm(l, in_layer(il, ffn_norm, name), h->n_embd, needs_ffn_norm, &layer->ffn_norm);
@@ -203,7 +209,9 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
     layer->rope = !mr_layer_has_rope(h, il) ? -1 : local ? MR_ROPE_LOCAL : MR_ROPE_MAIN;
     mr_status status = load_norms(l, il, layer);
     if (status == MR_OK) status = load_attention(l, il, layer);
-    if (status == MR_OK) status = mr_layer_has_experts(h, il) ? mr_load_experts(l, il, layer) : load_ffn(l, il, layer);
+    bool has_ffn = !h->arch->one_block_layers || h->mixer_of[il] == MR_MIXER_NONE;
+    if (status == MR_OK && has_ffn)
+        status = mr_layer_has_experts(h, il) ? mr_load_experts(l, il, layer) : load_ffn(l, il, layer);
     if (status == MR_OK) status = load_tail(l, il, layer);
     if (status == MR_OK && h->arch->altup) status = load_altup(l, il, &layer->altup);
     return status;
@@ -211,6 +219,7 @@ mr_status mr_load_layer(mr_loader *l, uint32_t il) {
 
 void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert) {
     mr_free_mla(layer->mla, n_head);
+    mr_free_recurrent(layer->recurrent);
     mr_linear *linears[] = {&layer->q,  &layer->k,    &layer->v,        &layer->o,     &layer->gate,
                             &layer->up, &layer->down, &layer->own.gate, &layer->own.up};
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) mr_free_linear(linears[i]);

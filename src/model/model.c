@@ -81,7 +81,9 @@ static mr_status load_streams(mr_loader *l) {
 static mr_status load_output(mr_loader *l) {
     mr_model *model = l->model;
     const mr_hparams *h = &model->hparams;
-    mr_status status = mr_load_norm(l, "output_norm", h->n_embd, true, &model->output_norm);
+    /* Files of LFM2 have it under a name that elsewhere is that of a norm of the embeddings. */
+    bool odd = h->arch->mixer == MR_MIXER_CONV && !mr_load_has(l, "output_norm.weight");
+    mr_status status = mr_load_norm(l, odd ? "token_embd_norm" : "output_norm", h->n_embd, true, &model->output_norm);
     if (status != MR_OK) return status;
     if (mr_load_has(l, "output.weight")) return mr_load_linear(l, "output", h->n_vocab, h->n_embd, &model->output);
     uint64_t n_params = model->info.n_params;
@@ -261,7 +263,12 @@ mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type) {
         if (model->layers[il].kv_source == il)
             all.block_bytes += mr_layer_kv_layout(model, type, il, &offset).block_bytes;
     }
+    if (all.block_bytes == 0) all.block_bytes = 64; /* no layer attends; the administration still counts in blocks */
     return all;
+}
+
+size_t mr_model_state_bytes(const mr_model *model) {
+    return model->n_state_floats * sizeof(float);
 }
 
 mr_team *mr_model_team(mr_model *model) {

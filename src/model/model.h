@@ -46,6 +46,10 @@ void mr_model_free(mr_model *model);
 const mr_model_info *mr_model_get_info(const mr_model *model);
 mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type);
 
+/* Bytes of the recurrent state that a sequence has beside its keys and values: 0 for models whose layers are all
+ * attention. */
+size_t mr_model_state_bytes(const mr_model *model);
+
 /* Consecutive tokens of one sequence in a batch. */
 typedef struct mr_batch_run {
     const int32_t *tokens; /* [n_tokens] */
@@ -54,6 +58,12 @@ typedef struct mr_batch_run {
     const int32_t *blocks; /* block table, covers positions 0 .. pos0+n_tokens-1 */
     uint32_t n_logits;     /* logits are wanted for the last n_logits tokens of the run (0 .. n_tokens) */
     float *logits;         /* [n_logits, n_vocab], filled; NULL when n_logits is 0 */
+
+    /* Models with a recurrent state only, mr_model_state_bytes() each, aligned to 64: */
+    const float *state; /* behind the positions before pos0; not read when pos0 is 0 */
+    float *state_out;   /* filled: behind the run. May be `state`, which is then undefined after an error */
+    uint32_t n_mid;     /* when not 0, the state behind the run's first n_mid tokens is wanted, too ... */
+    float *state_mid;   /* ... and goes here; apart from the others */
 } mr_batch_run;
 
 /* Most tokens (over all runs) in one forward pass. */
@@ -61,9 +71,9 @@ enum { MR_BATCH_MAX = 512 };
 
 /* One forward pass over the runs on the model's own thread team; writes K and V of every token to the pool. Not
  * re-entrant: one caller at a time. When `abort_flag` (may be NULL) becomes set inside, the pass stops within a
- * fraction of a layer and returns MR_ERR_CANCELLED; KV of the batch's positions is then undefined, everything else is
- * untouched, and the same pass can be made again. Errors besides: MR_ERR_INVALID (a token id out of range, too many
- * tokens), MR_ERR_NOMEM. */
+ * fraction of a layer and returns MR_ERR_CANCELLED; KV of the batch's positions and the states that were to be filled
+ * are then undefined, everything else is untouched, and the same pass can be made again. Errors besides: MR_ERR_INVALID
+ * (a token id out of range, too many tokens), MR_ERR_NOMEM. */
 mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_batch_run *runs, size_t n_runs,
                            const mr_cancel *abort_flag, mr_error *err);
 

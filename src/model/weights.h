@@ -58,6 +58,26 @@ typedef struct mr_mla {
     mr_matrix **v_up;       /* [n_head] [mla_dim_v, kv_lora_rank] */
 } mr_mla;
 
+/* A layer with a recurrent state. The projections of a token lie one behind the other in a row of n_in values:
+ *   short convolution: input gate, output gate, input, [n_embd] each; the convolution is of input * input gate
+ *   Mamba-2: z [inner], then what the convolution takes: x [inner], B, C [groups, dim_k] each; then dt [heads]
+ *   delta net: what the convolution takes: q, k [groups, dim_k] each, v [inner]; then z [inner], beta, alpha [heads]
+ * with inner = heads * dim_v. The state of a sequence is the convolution's last width-1 inputs, [width - 1, n_conv],
+ * and a matrix [dim_k, dim_v] for each head. */
+typedef struct mr_recurrent {
+    mr_mixer kind;
+    uint32_t n_in, n_conv, n_inner;
+    mr_linear in[4], out;     /* projections in order, those behind the last w NULL; [n_embd, n_inner] */
+    size_t conv_from, z_from; /* where these begin in a row */
+    bool betas_by_group;      /* a group's betas, then its alphas, and so on, instead of all betas first */
+    float *conv_weight;       /* [width, n_conv], oldest first */
+    float *conv_bias;         /* [n_conv] or NULL */
+    float *dt_bias, *a;       /* [heads] a < 0: decay is e^(a * softplus(dt + dt_bias)) */
+    float *d;                 /* [heads] what y takes of x directly; Mamba-2 only */
+    float *norm;              /* [inner] by groups (Mamba-2), [dim_v] by heads (delta net) */
+    size_t conv_at, heads_at; /* where its parts of a sequence's state begin, in floats */
+} mr_recurrent;
+
 enum { MR_N_KV_TYPES = MR_KV_F32 + 1 };
 
 /* Alternating updates (Baykal et al., arXiv:2301.13310) and the learned augmented residual layer (LAuReL,
@@ -80,8 +100,9 @@ typedef struct mr_layer {
     int rope;                        /* index of the rotation, -1 = none */
     mr_norm_weights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
     mr_linear q, k, v, o;
-    mr_mla *mla;  /* in place of q (but for models without q_lora_rank), k and v, or NULL */
-    float *sinks; /* [n_head] logits in the softmax's sum only (Xiao et al., arXiv:2309.17453), or NULL */
+    mr_recurrent *recurrent; /* in place of attention, or NULL */
+    mr_mla *mla;             /* in place of q (but for models without q_lora_rank), k and v, or NULL */
+    float *sinks;            /* [n_head] logits in the softmax's sum only (Xiao et al., arXiv:2309.17453), or NULL */
     mr_head_norm q_norm, k_norm;
     mr_linear gate, up, down;
     struct {
@@ -115,6 +136,8 @@ typedef struct mr_forward_buffers {
     float *attn;                         /* [tokens, n_head * head_dim_v] */
     float *q_latent, *q_heads, *v_heads; /* [tokens, q_lora_rank], [tokens, n_head * (n_nope + n_rot)],
                                             [tokens, n_head * mla_dim_v]; compressed keys and values only */
+    float *q_gates;                      /* [tokens, n_head, 2 * head_dim_k] queries with gates, as projected */
+    float *mix, *conv, *mixed;           /* [tokens, n_in], [tokens, n_conv], [tokens, n_inner]; of recurrent layers */
     float *h;                            /* [ffn rows, widest FFN] */
     float *h_up;                         /* the same; only where gate and up can't be fused */
     float *block; /* [ffn rows, n_embd] output of a block before it is normed or scaled; only where that happens */
@@ -165,7 +188,8 @@ struct mr_model {
     /* Maps of the first residual stream to the others, and of those back at the end; [n_embd, n_embd] each. */
     mr_linear streams_in[MR_MAX_STREAMS - 1], streams_out[MR_MAX_STREAMS - 1];
 
-    mr_layer *layers; /* [n_layer] */
+    mr_layer *layers;      /* [n_layer] */
+    size_t n_state_floats; /* of the recurrent state of a sequence */
     mr_norm_weights output_norm;
     mr_linear output;
     mr_rope ropes[MR_N_ROPES];

@@ -29,11 +29,16 @@ static void forward_once(mr_model *model) {
     mr_kv_pool pool;
     mr_error err;
     mr_kv_layout layout = mr_model_kv_layout(model, MR_KV_F16);
-    if (layout.block_bytes > (size_t)64 << 20 || mr_kv_pool_init(&pool, &layout, 1, &err) != MR_OK) return;
+    size_t state_bytes = mr_model_state_bytes(model);
+    if (layout.block_bytes > (size_t)64 << 20 || state_bytes > (size_t)64 << 20 ||
+        mr_kv_pool_init(&pool, &layout, 1, &err) != MR_OK)
+        return;
     int32_t block = 0, tokens[] = {0, 1, 2};
     float *logits = malloc(mr_model_get_info(model)->n_vocab * sizeof *logits);
     mr_batch_run run = {.tokens = tokens, .n_tokens = 3, .blocks = &block, .n_logits = 1, .logits = logits};
-    if (logits != NULL) mr_model_forward(model, &pool, &run, 1, NULL, &err);
+    run.state_out = malloc(state_bytes + 1);
+    if (logits != NULL && run.state_out != NULL) mr_model_forward(model, &pool, &run, 1, NULL, &err);
+    free(run.state_out);
     free(logits);
     mr_kv_pool_free(&pool);
 }

@@ -72,12 +72,30 @@ static bool pass_gate(mr_model *model, const mr_cancel *abort_flag) {
     return !mr_cancel_is_set(abort_flag);
 }
 
+/* Bytes of the model's recurrent state, 0 = it has none. The state is the hash from which the logits come. */
+static size_t fake_state_bytes;
+
+size_t mr_model_state_bytes(const mr_model *model) {
+    (void)model;
+    return fake_state_bytes;
+}
+
+/* The state that a run begins with must be that of the tokens before it. */
+static void check_state(mr_model *model, const mr_batch_run *run, uint64_t hash) {
+    uint64_t stored = 0;
+    if (run->pos0 > 0) memcpy(&stored, run->state, sizeof stored);
+    if (stored != hash) model->n_errors++;
+    if (run->n_mid >= run->n_tokens || (run->n_mid > 0 && (run->pos0 + run->n_mid) % MR_KV_BLOCK != 0))
+        model->n_errors++;
+}
+
 static mr_status compute_run(mr_model *model, const mr_kv_pool *pool, const mr_batch_run *run) {
     uint64_t hash = 0;
     for (size_t pos = 0; pos < run->pos0; pos++) { /* everything before must be there, in one chain */
         uint64_t here = *slot(pool, run->blocks, pos);
         hash = mix(hash, here);
     }
+    if (fake_state_bytes > 0) check_state(model, run, hash);
     for (size_t i = 0; i < run->n_tokens; i++) {
         size_t pos = run->pos0 + i;
         uint64_t before = pos == 0 ? 0 : *slot(pool, run->blocks, pos - 1);
@@ -85,7 +103,9 @@ static mr_status compute_run(mr_model *model, const mr_kv_pool *pool, const mr_b
         hash = mix(hash, *slot(pool, run->blocks, pos));
         if (i + run->n_logits >= run->n_tokens)
             fake_logits(hash, run->logits + (i + run->n_logits - run->n_tokens) * N_VOCAB);
+        if (fake_state_bytes > 0 && i + 1 == run->n_mid) memcpy(run->state_mid, &hash, sizeof hash);
     }
+    if (fake_state_bytes > 0) memcpy(run->state_out, &hash, sizeof hash);
     model->n_computed += run->n_tokens;
     return MR_OK;
 }
@@ -113,6 +133,8 @@ mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_bat
     if (n_prefill > 0 && !pass_gate(model, abort_flag)) {
         for (size_t r = 0; r < n_runs; r++) { /* what is left behind is undefined */
             for (size_t i = 0; i < runs[r].n_tokens; i++) *slot(pool, runs[r].blocks, runs[r].pos0 + i) = 0xDEADBEEF;
+            if (fake_state_bytes > 0) memset(runs[r].state_out, 0xEF, fake_state_bytes);
+            if (runs[r].n_mid > 0) memset(runs[r].state_mid, 0xEF, fake_state_bytes);
         }
         return mr_fail(err, MR_ERR_CANCELLED, "aborted");
     }
@@ -307,6 +329,41 @@ static void a_prefix_is_computed_once(void **state) {
     assert_int_equal(run_and_check(engine, prompt, 2100, 1, &sampling).n_prompt_cached, 2000 + n - 1);
     assert_int_equal(model->n_computed - before, 2100 - (2000 + n - 1));
     assert_int_equal(mr_engine_get_stats(engine).n_blocks_used, 0);
+    mr_engine_free(engine);
+    free_model(model);
+}
+
+/* A recurrent state is there only where a snapshot was made: at the last end of a block of a prompt and at those of an
+ * answer; then, from the second one on, where texts part. */
+static void a_recurrent_state_goes_on_from_snapshots(void **state) {
+    (void)state;
+    mr_model *model = new_model(4096);
+    mr_engine *engine = new_engine(model, (mr_engine_config){0});
+    mr_sampling sampling = greedy();
+    int32_t prompt[3000], answer[128];
+    for (int i = 0; i < 3000; i++) prompt[i] = i % 97;
+    assert_int_equal(run_and_check(engine, prompt, 500, 100, &sampling).n_prompt_cached, 0);
+    assert_int_equal(run_and_check(engine, prompt, 500, 20, &sampling).n_prompt_cached, 480);
+    size_t n = expected_text(prompt, 500, &sampling, 100, -1, answer);
+    memcpy(prompt + 500, answer, n * sizeof *answer);
+    assert_int_equal(run_and_check(engine, prompt, 620, 1, &sampling).n_prompt_cached, 576);
+    prompt[300] = 98; /* two others part from these at 288 */
+    assert_int_equal(run_and_check(engine, prompt, 450, 1, &sampling).n_prompt_cached, 0);
+    prompt[301] = 98;
+    uint64_t before = model->n_computed;
+    assert_int_equal(run_and_check(engine, prompt, 450, 1, &sampling).n_prompt_cached, 288);
+    assert_int_equal(model->n_computed - before, 450 - 288);
+    assert_int_equal(mr_engine_get_stats(engine).n_blocks_used, 0);
+    mr_engine_free(engine);
+    /* One snapshot alone is the latest. */
+    engine = new_engine(model, (mr_engine_config){.n_snapshots = 1, .max_concurrent = 1});
+    assert_int_equal(mr_engine_get_stats(engine).n_states, 4);
+    assert_int_equal(mr_engine_get_stats(engine).state_bytes, 4 * fake_state_bytes);
+    run_and_check(engine, prompt, 500, 1, &sampling);
+    assert_int_equal(run_and_check(engine, prompt, 500, 1, &sampling).n_prompt_cached, 480);
+    for (int i = 0; i < 4; i++) prompt[0] = 50 + i, run_and_check(engine, prompt, 500, 1, &sampling);
+    prompt[0] = 0;
+    assert_int_equal(run_and_check(engine, prompt, 500, 1, &sampling).n_prompt_cached, 0);
     mr_engine_free(engine);
     free_model(model);
 }
@@ -751,5 +808,16 @@ int main(void) {
         cmocka_unit_test(a_long_prompt_does_not_stop_the_others),
         cmocka_unit_test(sizes_follow_the_configuration),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest with_state[] = {
+        cmocka_unit_test(text_is_the_same_for_any_chunking_and_caching),
+        cmocka_unit_test(texts_do_not_depend_on_company),
+        cmocka_unit_test(requests_that_cannot_fit_are_refused),
+        cmocka_unit_test(an_error_hits_only_its_cause),
+        cmocka_unit_test(cancelling_ends_a_wait_and_a_pass),
+        cmocka_unit_test(a_recurrent_state_goes_on_from_snapshots),
+        cmocka_unit_test(equal_prompts_at_once_share_their_computation),
+    };
+    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
+    fake_state_bytes = 64;
+    return n_failed + cmocka_run_group_tests(with_state, NULL, NULL);
 }

@@ -47,6 +47,7 @@ static void check_folder(const char *name) {
     assert_int_equal(mr_kv_pool_init(&pool, &layout, sizeof blocks / sizeof blocks[0], &err), MR_OK);
     float *ours = calloc((size_t)n * n_vocab, sizeof *ours), worst = 0.0f;
     mr_batch_run run = {.tokens = ids, .n_tokens = n, .blocks = blocks, .n_logits = n, .logits = ours};
+    run.state_out = calloc(1, mr_model_state_bytes(model) + 1);
     if (mr_model_forward(model, &pool, &run, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
     for (size_t i = 0; i < (size_t)n * n_vocab; i++) {
         float expected;
@@ -58,6 +59,7 @@ static void check_folder(const char *name) {
     /* 16-bit weights are multiplied by inputs rounded to 16 bits. */
     float tolerance = strstr(name, "bf16") != NULL ? 0.1f : 2e-3f;
     if (!(worst <= tolerance)) fail_msg("%s: logits differ by %g", name, (double)worst);
+    free(run.state_out);
     free(ours);
     mr_kv_pool_free(&pool);
     mr_safetensors_close(golden);

@@ -63,6 +63,9 @@ static float *run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk) {
     int32_t blocks[MAX_BLOCKS];
     for (int i = 0; i < MAX_BLOCKS; i++) blocks[i] = MAX_BLOCKS - 1 - i; /* any order will do */
     float *logits = calloc(n_tokens * g->n_vocab, sizeof *logits);
+    /* Not in place, so that a kernel that reads the state again after writing it is noticed. */
+    size_t n_state = mr_model_state_bytes(g->model) / sizeof(float);
+    float *states = calloc(3 * n_state + 1, sizeof *states), *state = states, *next = states + n_state;
     for (uint32_t at = 0; at < n_tokens; at += chunk) {
         uint32_t n = (uint32_t)n_tokens - at < chunk ? (uint32_t)n_tokens - at : chunk;
         mr_batch_run batch = {.tokens = g->tokens + at,
@@ -70,9 +73,17 @@ static float *run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk) {
                               .pos0 = at,
                               .blocks = blocks,
                               .n_logits = n,
-                              .logits = logits + at * g->n_vocab};
+                              .logits = logits + at * g->n_vocab,
+                              .state = state,
+                              .state_out = next,
+                              .n_mid = n_state > 0 ? n / 2 : 0,
+                              .state_mid = states + 2 * n_state};
         if (mr_model_forward(g->model, &pool, &batch, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
+        float *swap = state;
+        state = next;
+        next = swap;
     }
+    free(states);
     mr_kv_pool_free(&pool);
     return logits;
 }

@@ -1,0 +1,88 @@
+#define _DEFAULT_SOURCE
+#include "engine/states.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+typedef struct slot {
+    mr_kv_id id; /* what it is a snapshot behind; MR_KV_ROOT: nothing */
+    uint32_t n_refs;
+    uint64_t used; /* when it was, in calls */
+} slot;
+
+/* Slots are few (a handful for each sequence and at most some hundreds of snapshots) beside what a pass costs, so they
+ * are searched one by one. */
+struct mr_states {
+    slot *slots;
+    size_t n_slots, state_bytes;
+    uint64_t now;
+    uint8_t *data;
+};
+
+mr_status mr_states_new(mr_states **states, size_t n_slots, size_t state_bytes, mr_error *err) {
+    *states = NULL;
+    if (n_slots == 0 || n_slots > INT32_MAX || state_bytes == 0 || n_slots > SIZE_MAX / state_bytes) {
+        return mr_fail(err, MR_ERR_INVALID, "%zu recurrent states of %zu bytes are not possible", n_slots, state_bytes);
+    }
+    mr_states *s = calloc(1, sizeof *s);
+    if (s == NULL) return mr_fail_nomem(err, sizeof *s, "the table of recurrent states");
+    s->n_slots = n_slots;
+    s->state_bytes = state_bytes;
+    s->slots = calloc(n_slots, sizeof *s->slots);
+    void *data =
+        mmap(NULL, n_slots * state_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    s->data = data == MAP_FAILED ? NULL : data;
+    if (s->slots == NULL || s->data == NULL) {
+        mr_states_free(s);
+        return mr_fail_nomem(err, n_slots * state_bytes, "the recurrent states; lower max_concurrent");
+    }
+    *states = s;
+    return MR_OK;
+}
+
+void mr_states_free(mr_states *states) {
+    if (states == NULL) return;
+    if (states->data != NULL) munmap(states->data, states->n_slots * states->state_bytes);
+    free(states->slots);
+    free(states);
+}
+
+int32_t mr_states_take(mr_states *states) {
+    slot *best = NULL;
+    for (size_t i = 0; i < states->n_slots; i++) {
+        slot *s = &states->slots[i];
+        if (s->n_refs > 0) continue;
+        bool freer = best == NULL || (best->id != MR_KV_ROOT && (s->id == MR_KV_ROOT || s->used < best->used));
+        if (freer) best = s;
+    }
+    if (best == NULL) return -1;
+    *best = (slot){.n_refs = 1};
+    return (int32_t)(best - states->slots);
+}
+
+void mr_states_hold(mr_states *states, int32_t slot) {
+    states->slots[slot].n_refs++;
+}
+
+void mr_states_give(mr_states *states, int32_t slot) {
+    if (slot >= 0) states->slots[slot].n_refs--;
+}
+
+float *mr_states_data(const mr_states *states, int32_t slot) {
+    return (float *)(void *)(states->data + (size_t)slot * states->state_bytes);
+}
+
+void mr_states_keep(mr_states *states, int32_t slot, mr_kv_id id) {
+    if (id == MR_KV_ROOT || mr_states_find(states, id) >= 0) return;
+    states->slots[slot].id = id;
+    states->slots[slot].used = ++states->now;
+}
+
+int32_t mr_states_find(mr_states *states, mr_kv_id id) {
+    for (size_t i = 0; i < states->n_slots; i++) {
+        if (id == MR_KV_ROOT || states->slots[i].id != id) continue;
+        states->slots[i].used = ++states->now;
+        return (int32_t)i;
+    }
+    return -1;
+}
