@@ -119,8 +119,8 @@ def common_keys(config):
         scaling["yarn_beta_slow"] = as_float(rope.get("beta_slow"))
     keys = {
         "context_length": config.max_position_embeddings, "embedding_length": config.hidden_size,
-        "block_count": config.num_hidden_layers, "feed_forward_length": config.intermediate_size,
-        "attention.head_count": config.num_attention_heads,
+        "block_count": config.num_hidden_layers, "feed_forward_length": getattr(config, "intermediate_size", None),
+        "attention.head_count": getattr(config, "num_attention_heads", None),
         "attention.head_count_kv": getattr(config, "num_key_value_heads", None),
         "attention.key_length": getattr(config, "head_dim", None),
         "attention.value_length": getattr(config, "head_dim", None),
@@ -184,7 +184,7 @@ def gguf_name(case, key):
     if key in case.names:
         return case.names[key]
     parts = key.split(".")
-    if parts[:2] != ["model", "layers"]:
+    if parts[0] not in ("model", "backbone") or parts[1] != "layers":
         raise KeyError(f"{case.name}: no name for {key}")
     rest, suffix = ".".join(parts[3:]), ""
     if rest not in case.names and parts[-1] in ("weight", "bias"):
@@ -194,7 +194,7 @@ def gguf_name(case, key):
     name = case.names[rest]
     if name is None:
         return None
-    suffix = "" if name.endswith((".weight", ".bias", ".scale")) else suffix or ".weight"
+    suffix = "" if name.endswith((".weight", ".bias", ".scale", "ssm_a", "ssm_d")) else suffix or ".weight"
     return "+".join(f"blk.{parts[2]}.{part}{suffix}" for part in name.split("+"))
 
 
