@@ -58,7 +58,8 @@ static uint32_t need_u32(key_reader *r, const char *name, uint32_t max) {
 
 /* A number of each layer, from one for all or a list; returns the largest. Lists may say 0: the layer has no such part.
  */
-static uint32_t need_u32_by_layer(key_reader *r, const char *name, uint32_t max, uint32_t n_layer, uint32_t *by_layer) {
+static uint32_t need_u32_by_layer(key_reader *r, const char *name, uint32_t max, uint32_t n_layer, bool all_may_lack,
+                                  uint32_t *by_layer) {
     char key[128];
     const mr_gguf_value *found = mr_gguf_find(r->gguf, full_key(r, name, key));
     bool listed = found != NULL && found->type == MR_GGUF_ARRAY;
@@ -73,7 +74,7 @@ static uint32_t need_u32_by_layer(key_reader *r, const char *name, uint32_t max,
         by_layer[il] = (uint32_t)value;
         if (by_layer[il] > largest) largest = by_layer[il];
     }
-    if (r->status == MR_OK && largest == 0)
+    if (r->status == MR_OK && largest == 0 && !all_may_lack)
         r->status = mr_fail(r->err, MR_ERR_INVALID, "the model file's %s is 0", key);
     return largest;
 }
@@ -335,7 +336,7 @@ static uint32_t n_prediction_layers(const key_reader *r, uint32_t n_layer) {
 static void read_head_counts(key_reader *r, mr_hparams *h) {
     char key[128];
     if (mr_gguf_find(r->gguf, full_key(r, "attention.head_count_kv", key)) != NULL) {
-        h->n_head_kv = need_u32_by_layer(r, "attention.head_count_kv", MAX_HEADS, h->n_layer, h->n_head_kv_of);
+        h->n_head_kv = need_u32_by_layer(r, "attention.head_count_kv", MAX_HEADS, h->n_layer, false, h->n_head_kv_of);
         return;
     }
     h->n_head_kv = h->n_head;
@@ -356,7 +357,8 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
     h->n_embd = need_u32(&r, "embedding_length", MAX_WIDTH);
     h->n_layer = need_u32(&r, "block_count", MR_MAX_LAYERS);
     h->n_layer -= n_prediction_layers(&r, h->n_layer);
-    h->n_ff = need_u32_by_layer(&r, "feed_forward_length", MAX_WIDTH, h->n_layer, h->n_ff_of);
+    h->n_ff =
+        need_u32_by_layer(&r, "feed_forward_length", MAX_WIDTH, h->n_layer, h->arch->one_block_layers, h->n_ff_of);
     h->n_head = need_u32(&r, "attention.head_count", MAX_HEADS);
     read_head_counts(&r, h);
     uint32_t even_share = h->n_head != 0 ? h->n_embd / h->n_head : 0;
