@@ -117,7 +117,7 @@ def nemotron_keys(config):
 def nemotron(name, **config):
     # Steps are cut at time_step_min by this class, but not by the kernels that the models were trained with, and GGUF
     # files do not hold it.
-    config = dict(dict(time_step_min=0.0, layers_block_type=["mamba", "mlp", "attention", "mlp", "mamba"],
+    config = dict(dict(time_step_min=1e-30, layers_block_type=["mamba", "mlp", "attention", "mlp", "mamba"],
                        num_hidden_layers=5, mamba_num_heads=4, mamba_head_dim=10, n_groups=2, ssm_state_size=8, head_dim=8), **config)
     return Case(name, "nemotron_h", "NemotronH", config, 70, names=NEMOTRON_NAMES, keys=nemotron_keys,
                 tensor=mamba_tensor(config["n_groups"]))
