@@ -454,6 +454,28 @@ def the_trace_goes_along(server):
     equal(sent["metadata"]["traceparent"], sent["headers"]["traceparent"])
 
 
+@test
+def each_call_has_a_span(server):
+    log = os.path.join(SCRATCH, "spans")
+    collector = subprocess.Popen([sys.executable, os.path.join(HERE, "otlp_collector.py"), "--log", log],
+                                 stdout=subprocess.PIPE, text=True)
+    atexit.register(collector.kill)
+    port = collector.stdout.readline().split()[1]
+    r = run("mixed done", TOOLS, server=server, env={"OTLP_ADDR": "http://127.0.0.1:" + port})
+    collector.kill()
+    equal(r.code, 0)
+    with open(log) as file:
+        lines = [json.loads(line) for line in file]
+    spans = {x["span"]: x for x in lines if "span" in x}
+    chat, add, failing = spans["mistralrs.chat"], spans["mistralrs.tool.add"], spans["mistralrs.tool.failing"]
+    equal((add["parent"], add["trace"], add["status"]), (chat["id"], chat["trace"], 0))
+    equal((add["attributes"]["output"], json.loads(add["attributes"]["input"])), ("2", {"a": 1, "b": 1}))
+    equal(failing["status"], 2)
+    holds(failing["message"], "no coffee")
+    sent = [c["headers"]["traceparent"] for c in server.log(call="Call", runner="add")]
+    equal(sent, ["00-%s-%s-01" % (add["trace"], add["id"])])
+
+
 # --- the client runs the calls ---
 
 
