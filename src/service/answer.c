@@ -216,6 +216,8 @@ mr_status mr_answer_generate(const mr_answer_request *request, mr_answer *answer
         .n_prompt = request->n_prompt,
         .max_tokens = request->max_tokens,
         .sampling = request->sampling,
+        .mask = request->constraint != NULL ? mr_constraint_mask : NULL,
+        .mask_ctx = request->constraint,
     };
     mr_tokens keep = {0};
     mr_status status = show_marks(request, &params, &keep, err);

@@ -67,8 +67,9 @@ typedef struct mr_answer_request {
     bool is_chat; /* the prompt is a conversation, and the answer may have its family's marks; else it is plain text */
     /* Tools that the answer may call (the OpenAI array; borrowed), or NULL: calls are not looked for. */
     const json_t *tool_list;
-    bool tools_open;       /* the prompt ends with the mark that begins calls */
-    size_t n_calls_before; /* calls in the conversation so far */
+    bool tools_open;           /* the prompt ends with the mark that begins calls */
+    size_t n_calls_before;     /* calls in the conversation so far */
+    mr_constraint *constraint; /* holds the answer's form; NULL = free. Borrowed */
     mr_cancel *cancel;
     /* May be NULL. Called with each new piece (either part may be empty, not both) before it is added to the answer; an
      * error ends the generation. */

@@ -4,6 +4,7 @@
 #include "chat_args.pb-c.h"
 #include "chat_result.pb-c.h"
 #include "service/conversation.h"
+#include "service/form.h"
 #include "service/messages.h"
 #include "service/pb_wire.h"
 
@@ -163,7 +164,7 @@ static mr_status run(const mr_job *job, const mr_pb_chat_args *args, mr_error *e
         .ctx = (void *)job,
         .keep_records = !stream || job->settings->stream_final_full_text,
     };
-    mr_status status = mr_job_check_json_schema(args->json_schema, err);
+    mr_status status = mr_form_read_schema(args->json_schema, &c.schema, err);
     if (status == MR_OK) status = mr_job_options_check(&c.options, err);
     if (status == MR_OK) status = mr_messages_from_chat(args, &c.messages, err);
     if (status == MR_OK) mr_span_json(job->span, "input", c.messages);

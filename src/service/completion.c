@@ -4,6 +4,7 @@
 #include "completion_args.pb-c.h"
 #include "completion_result.pb-c.h"
 #include "service/conversation.h"
+#include "service/form.h"
 #include "service/pb_wire.h"
 #include "service/prompt.h"
 
@@ -132,7 +133,7 @@ static mr_status run(const mr_job *job, const pb_args *args, mr_error *err) {
         .on_piece = mr_job_is_stream(job) ? send_piece : NULL,
         .ctx = (void *)job,
     };
-    mr_status status = mr_job_check_json_schema(args->json_schema, err);
+    mr_status status = mr_form_read_schema(args->json_schema, &c.schema, err);
     if (status == MR_OK) status = mr_job_options_check(&c.options, err);
     if (status == MR_OK) status = mr_conversation_load_tools(&c, err);
     if (status == MR_OK) status = build_prompt(&c, args, err);

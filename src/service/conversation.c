@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/utf8.h"
+#include "service/form.h"
 #include "service/messages.h"
 #include "service/tool_arguments.h"
 #include "service/tool_force.h"
@@ -178,6 +179,21 @@ static mr_status force_call(mr_conversation *c, size_t n_calls_before, mr_buf *b
     return mr_prompt_text(&c->prompt, c->job->model, begun->data, begun->len, err);
 }
 
+/* What the answer's form is now; *constraint stays NULL where it has none. */
+static mr_status constrain(mr_conversation *c, bool is_chat, bool forced, mr_constraint **constraint, mr_error *err) {
+    bool call = forced && (c->tools.choice == MR_TOOLS_REQUIRED || c->tools.choice == MR_TOOLS_NAMED);
+    mr_form form = {
+        .model = c->job->model,
+        .schema = c->schema,
+        .think_open = is_chat && c->prompt.reasoning_open,
+        .tools = shown_tools(c),
+        .forced = call,
+        .named = call ? forced_tool(&c->tools) : NULL,
+        .parallel = c->tools.parallel,
+    };
+    return mr_form_constraint(&form, constraint, err);
+}
+
 static mr_status answer_prompt(mr_conversation *c, mr_answer_request *request, const mr_buf *begun, mr_answer *answer,
                                mr_error *err) {
     request->prompt = c->prompt.tokens.ids;
@@ -206,7 +222,9 @@ static mr_status generate(mr_conversation *c, json_t *messages, bool forced, boo
     mr_status status = mr_job_options_resolve(&c->options, &recommended, &request.sampling, &request.max_tokens, err);
     if (status == MR_OK) status = render(c, messages, err);
     if (status == MR_OK && forced) status = force_call(c, request.n_calls_before, &begun, err);
+    if (status == MR_OK) status = constrain(c, messages != NULL, forced, &request.constraint, err);
     if (status == MR_OK) status = answer_prompt(c, &request, &begun, answer, err);
+    mr_constraint_free(request.constraint);
     mr_buf_free(&begun);
     return status;
 }
@@ -368,6 +386,7 @@ void mr_conversation_free(mr_conversation *c) {
     }
     free(c->records);
     json_decref(c->messages);
+    json_decref(c->schema);
     json_decref(c->pending);
     mr_answer_free(&c->answer);
     mr_prompt_free(&c->prompt);

@@ -23,6 +23,7 @@ typedef struct mr_conversation {
     const char *method; /* for the log */
     mr_job_options options;
     mr_tool_options tool_options;
+    json_t *schema; /* json_schema: the form of the answer (owned), or NULL */
     /* The messages so far, for the chat template (owned; MR_TO_RUN as messages.h says), or NULL: the prompt, which the
      * caller fills, is continued as it is. With messages, what the prompt holds stands in front of them. */
     json_t *messages;

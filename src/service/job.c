@@ -36,11 +36,6 @@ const char *mr_job_model_name(const mr_job *job) {
     return slash != NULL ? slash + 1 : job->settings->paths[0];
 }
 
-mr_status mr_job_check_json_schema(const char *json_schema, mr_error *err) {
-    if (json_schema == NULL || *json_schema == '\0') return MR_OK;
-    return mr_fail(err, MR_ERR_UNSUPPORTED, "json_schema is not built in yet; leave it out");
-}
-
 static double per_second(uint32_t n, float seconds) {
     return seconds > 0 ? n / (double)seconds : 0;
 }

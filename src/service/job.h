@@ -41,8 +41,6 @@ bool mr_job_is_stream(const mr_job *job);
  * loaded. */
 const char *mr_job_model_name(const mr_job *job);
 
-mr_status mr_job_check_json_schema(const char *json_schema, mr_error *err);
-
 /* Logs sizes and speeds, never text, when the worker asks for it; writes them and the text to the job's span. */
 void mr_job_log(const mr_job *job, const char *method, const mr_answer *answer);
 

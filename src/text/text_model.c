@@ -106,6 +106,7 @@ mr_status mr_text_model_load(mr_text_model **model, const mr_text_model_options 
     *model = NULL;
     mr_text_model *m = calloc(1, sizeof *m);
     if (m == NULL) return mr_fail_nomem(err, sizeof *m, "a model");
+    pthread_mutex_init(&m->lock, NULL);
     mr_status status = open_files(m, options, err);
     if (status == MR_OK) status = load_tokenizer(m, options, err);
     if (status == MR_OK) status = load_chat_template(m, options, err);
@@ -125,6 +126,8 @@ void mr_text_model_free(mr_text_model *model) {
     mr_engine_free(model->engine);
     mr_model_free(model->model);
     mr_chat_template_free(model->chat_template);
+    mr_mask_vocab_free(model->mask_vocab);
+    pthread_mutex_destroy(&model->lock);
     mr_tokenizer_free(model->tokenizer);
     mr_tokens_free(&model->eog);
     mr_gguf_close(model->gguf);
@@ -142,6 +145,14 @@ const mr_chat_template *mr_text_model_chat_template(const mr_text_model *model) 
 
 const mr_text_tools *mr_text_model_tools(const mr_text_model *model) {
     return &model->tools;
+}
+
+const mr_mask_vocab *mr_text_model_mask_vocab(mr_text_model *model) {
+    pthread_mutex_lock(&model->lock);
+    if (model->mask_vocab == NULL) model->mask_vocab = mr_mask_vocab_new(model->tokenizer);
+    const mr_mask_vocab *vocab = model->mask_vocab;
+    pthread_mutex_unlock(&model->lock);
+    return vocab;
 }
 
 mr_engine *mr_text_model_engine(mr_text_model *model) {

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "text/chat_template.h"
 #include "text/reasoning.h"
+#include "text/token_mask.h"
 #include "text/tokenizer.h"
 #include "text/tool_messages.h"
 
@@ -43,6 +44,9 @@ typedef struct mr_text_tools {
 } mr_text_tools;
 
 const mr_text_tools *mr_text_model_tools(const mr_text_model *model);
+
+/* The vocabulary for constraints (token_mask.h); made when it is first asked for. NULL when memory runs out. */
+const mr_mask_vocab *mr_text_model_mask_vocab(mr_text_model *model);
 
 mr_engine *mr_text_model_engine(mr_text_model *model);
 const mr_model_info *mr_text_model_info(const mr_text_model *model);

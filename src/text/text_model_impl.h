@@ -5,6 +5,8 @@
 #include "text/model_path.h"
 #include "text/text_model.h"
 
+#include <pthread.h>
+
 struct mr_text_model {
     mr_gguf *gguf;
     mr_model *model;
@@ -13,6 +15,8 @@ struct mr_text_model {
     char *hf_folder; /* the model's folder when it is one of Hugging Face files, else NULL */
     mr_chat_template *chat_template;
     mr_text_tools tools;
+    pthread_mutex_t lock; /* guards mask_vocab */
+    mr_mask_vocab *mask_vocab;
     mr_sampling sampling;
     mr_tokens eog; /* ids that end a generation */
 };

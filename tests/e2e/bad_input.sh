@@ -74,7 +74,7 @@ bad_job "a temperature that is no number" completion '{"prompt": "x", "options":
 bad_job "an infinite top_p" completion '{"prompt": "x", "options": {"top_p": "Infinity"}}' "top_p"
 bad_job "a repeat_penalty of zero" completion '{"prompt": "x", "options": {"repeat_penalty": 0}}' "repeat_penalty"
 bad_job "a repeat_last_n below -1" completion '{"prompt": "x", "options": {"repeat_last_n": -7}}' "repeat_last_n"
-bad_job "a json_schema" chat '{"messages": [{"role": "USER", "content": {"text": "x"}}], "json_schema": "{}"}' "json_schema"
+bad_job "a json_schema" chat '{"messages": [{"role": "USER", "content": {"text": "x"}}], "json_schema": "{"}' "json_schema"
 bad_job "a context of another model" completion '{"prompt": "x", "context": {"ollama_context": {"data": [123456789]}}}' "123456789"
 long=$(i=0; while [ $i -lt 400 ]; do printf 'house dog '; i=$((i + 1)); done)
 bad_job "a prompt longer than the context" completion "{\"prompt\": \"$long\"}" "128"

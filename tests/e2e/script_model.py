@@ -44,7 +44,8 @@ def byte_letters():
 
 def vocabulary(lines):
     """tokens [(text, type)], which follows which {id: id}, and the id of the end."""
-    tokens = [(letter, NORMAL) for letter in byte_letters()]
+    letters = byte_letters()
+    tokens = [(letter, NORMAL) for letter in letters]
     end = len(tokens)
     tokens.append(("<<<end of answer>>>", CONTROL))
     follows = {len(tokens): end}
@@ -61,7 +62,7 @@ def vocabulary(lines):
                 raise SystemExit("the piece %r stands in two places" % piece)
             ids[piece] = follows[last] = len(tokens)
             last = len(tokens)
-            tokens.append((piece, USER_DEFINED))
+            tokens.append(("".join(letters[byte] for byte in piece.encode()), NORMAL))
         follows[last] = end
     return tokens, follows, end
 

@@ -151,7 +151,7 @@ def test(function):
 
 
 def equal(found, wanted):
-    assert found == wanted, "found %r, not %r" % (found, wanted)
+    assert found == wanted, "found %.500r, not %.500r" % (found, wanted)
 
 
 def holds(text, part):
@@ -615,7 +615,7 @@ def main():
         except Exception as error:  # a test that breaks is a failed one
             failed += 1
             print("not ok %d - %s" % (number, function.__name__.replace("_", " ")))
-            print("\n".join("# " + line for line in (type(error).__name__ + ": " + str(error)).splitlines()), flush=True)
+            print("\n".join("# " + line for line in (type(error).__name__ + ": " + str(error)[:2000]).splitlines()), flush=True)
     print("1..%d" % len(tests))
     sys.exit(failed > 0)
 

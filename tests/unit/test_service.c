@@ -307,7 +307,9 @@ static void test_bad_input_gets_a_sentence(void **state) {
     assert_refused("chat", "{" HELLO ",'options':{'top_p':'Infinity'}}", MR_ERR_INVALID, "top_p");
     assert_refused("chat", "{" HELLO ",'options':{'repeat_penalty':-1}}", MR_ERR_INVALID, "repeat_penalty");
     assert_refused("chat", "{" HELLO ",'options':{'repeat_last_n':-2}}", MR_ERR_INVALID, "repeat_last_n");
-    assert_refused("chat", "{" HELLO ",'json_schema':'{}'}", MR_ERR_UNSUPPORTED, "json_schema");
+    assert_refused("chat", "{" HELLO ",'json_schema':'{'}", MR_ERR_INVALID, "json_schema");
+    assert_refused("chat", "{" HELLO ",'json_schema':'{\\'type\\':7}'}", MR_ERR_INVALID, "json_schema");
+    assert_refused("completion", "{'prompt':'x','json_schema':'{\\'not\\':{}}'}", MR_ERR_UNSUPPORTED, "not");
     assert_refused("completion", "{'prompt':'x','context':{'ollama_context':{'data':[1,99999999]}}}", MR_ERR_INVALID,
                    "token 99999999 at position 1");
     assert_refused("sing", "{}", MR_ERR_NOT_FOUND, "there is no method \"sing\"; the methods are: chat, completion");
@@ -329,6 +331,30 @@ static void test_a_long_prompt_is_refused_with_numbers(void **state) {
     mr_buf_puts(&args, "'}");
     assert_refused("completion", mr_buf_cstr(&args), MR_ERR_LIMIT, "256");
     mr_buf_free(&args);
+}
+
+#define SCHEMA                                                                                                         \
+    "'json_schema':'{\\'type\\':\\'object\\',\\'properties\\':{\\'kind\\':{\\'enum\\':[\\'cat\\',\\'dog\\']},"         \
+    "\\'legs\\':{\\'type\\':\\'integer\\'}},\\'required\\':[\\'kind\\',\\'legs\\'],\\'additionalProperties\\':false}'"
+
+/* Whatever a hot model would like to say, what it says parses and validates. */
+static void test_json_schema(void **state) {
+    (void)state;
+    if (shared_service == NULL) skip();
+    for (int seed = 0; seed < 6; seed++) {
+        char args[1024];
+        snprintf(args, sizeof args, "{%s," SCHEMA ",'options':{'temperature':1.5,'seed':%d,'max_tokens':100}}",
+                 seed % 2 == 0 ? HELLO : "'prompt':'A pet: '", seed);
+        json_t *result = result_of(seed % 2 == 0 ? "chat" : "completion", args);
+        const char *text = text_of(result);
+        json_t *pet = json_loads(text, 0, NULL);
+        if (!json_is_object(pet) || !json_is_integer(json_object_get(pet, "legs")) || json_object_size(pet) != 2)
+            fail_msg("seed %d: %s", seed, text);
+        const char *kind = json_string_value(json_object_get(pet, "kind"));
+        assert_true(kind != NULL && (strcmp(kind, "cat") == 0 || strcmp(kind, "dog") == 0));
+        json_decref(pet);
+        json_decref(result);
+    }
 }
 
 static void test_tools_without_an_endpoint(void **state) {
@@ -408,6 +434,7 @@ int main(void) {
         cmocka_unit_test(test_context_of_a_chat_goes_on),
         cmocka_unit_test(test_bad_input_gets_a_sentence),
         cmocka_unit_test(test_a_long_prompt_is_refused_with_numbers),
+        cmocka_unit_test(test_json_schema),
         cmocka_unit_test(test_tools_without_an_endpoint),
         cmocka_unit_test(test_a_stream_can_end_early),
         cmocka_unit_test(test_loading),
