@@ -37,21 +37,36 @@ static float shrunk(float v, float beta, float threshold) {
     return left <= 0.0f ? 0.0f : copysignf(left, v);
 }
 
-/* One step from zero-point z: returns the mean error and the next zero-point. */
-static float step(const float *x, float s, float inverse, float q_max, float beta, float z, float *next) {
-    float threshold = powf(1.0f / beta, 1.0f / (2.0f - NORM)), sum = 0.0f, error = 0.0f;
-    float e[N];
-    bool any = false;
+/* Sum of N numbers in eight chains. */
+static float sum_of(const float *x) {
+    float part[8] = {0};
+    for (int i = 0; i < N; i += 8)
+        for (int k = 0; k < 8; k++) part[k] += x[i + k];
+    return ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
+}
+
+static float largest_of(const float *x) {
+    float part[8] = {0};
+    for (int i = 0; i < N; i += 8)
+        for (int k = 0; k < 8; k++) part[k] = x[i + k] > part[k] ? x[i + k] : part[k];
+    for (int k = 1; k < 8; k++) part[0] = part[k] > part[0] ? part[k] : part[0];
+    return part[0];
+}
+
+/* One step from zero-point z: returns the mean error and the next zero-point. `scaled` is x / s. */
+static float step(const float *x, const float *scaled, float s, float q_max, float beta, float z, float *next) {
+    float e[N], magnitude[N], zero[N];
     for (int i = 0; i < N; i++) {
-        float q = clamped(nearest(x[i] * inverse + z), 0.0f, q_max);
+        float q = clamped(nearest(scaled[i] + z), 0.0f, q_max);
         e[i] = x[i] - (q - z) * s;
-        error += fabsf(e[i]);
-        any |= fabsf(e[i]) > threshold;
-        sum += q - x[i] * inverse;
+        magnitude[i] = fabsf(e[i]);
+        zero[i] = q - scaled[i];
     }
-    for (int i = 0; any && i < N; i++) sum += shrunk(e[i], beta, threshold) * inverse;
-    *next = sum / N;
-    return error / N;
+    float threshold = powf(1.0f / beta, 1.0f / (2.0f - NORM));
+    if (largest_of(magnitude) > threshold)
+        for (int i = 0; i < N; i++) zero[i] += shrunk(e[i], beta, threshold) / s;
+    *next = sum_of(zero) / N;
+    return sum_of(magnitude) / N;
 }
 
 /* The scale and the zero-point of a group; false when all values are equal. */
@@ -71,8 +86,10 @@ static bool solve(const float *x, float q_max, float *scale, float *zero) {
         *zero = z;
         return true;
     }
+    float scaled[N];
+    for (int i = 0; i < N; i++) scaled[i] = x[i] * inverse;
     for (int i = 0; i < MAX_STEPS; i++, beta *= BETA_GROWTH) {
-        float next, error = step(x, *scale, inverse, q_max, beta, z, &next);
+        float next, error = step(x, scaled, *scale, q_max, beta, z, &next);
         if (!(error < best)) break;
         best = error;
         *zero = z;

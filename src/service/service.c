@@ -62,15 +62,35 @@ void mr_service_unref(mr_service *service) {
     free(service);
 }
 
+/* A load that takes long says in the log how far it is. */
+typedef struct load_progress {
+    const char *name;
+    uint64_t last; /* mr_clock_ns of the last line */
+} load_progress;
+
+static bool log_progress(void *ctx, float fraction) {
+    enum { SECONDS = 3 };
+    load_progress *p = ctx;
+    if (mr_clock_since(p->last) < SECONDS) return true;
+    p->last = mr_clock_ns();
+    MR_INFO("loading %s: %d %%", p->name, (int)(fraction * 100.0f));
+    return true;
+}
+
 static mr_status load_model(void *ctx, mr_cancel *cancel, void **value, mr_error *err) {
     const mr_settings *settings = ctx;
     const char *name = settings->n_paths > 0 ? settings->paths[0] : "the embedded model";
+    load_progress progress = {.name = name, .last = mr_clock_ns()};
     mr_text_model_options options = {
         .paths = settings->paths,
         .n_paths = settings->n_paths,
         .tokenizer_folder = settings->tokenizer_folder,
         .chat_template = settings->chat_template,
-        .model = {.n_threads = (int)settings->threads, .quantize = settings->quantize, .cancel = cancel},
+        .model = {.n_threads = (int)settings->threads,
+                  .quantize = settings->quantize,
+                  .progress = log_progress,
+                  .progress_ctx = &progress,
+                  .cancel = cancel},
         .engine = {.context_size = settings->context_size,
                    .max_concurrent = settings->max_concurrent,
                    .kv_type = settings->kv_type},
