@@ -124,7 +124,8 @@ typedef struct mr_hparams {
     /* Of layers with a recurrent state: positions that the convolution sees; heads, groups of them that share a key,
      * sizes of keys (or states) and values. A short convolution has the first alone. */
     uint32_t conv_width, n_head_mix, n_group_mix, dim_k_mix, dim_v_mix;
-    bool rotates; /* whether any layer does */
+    bool value_heads_tiled; /* as the architecture, unless the metadata's ssm.value_heads_tiled says otherwise */
+    bool rotates;           /* whether any layer does */
 
     uint32_t n_expert, n_expert_used; /* 0 = dense */
     uint32_t n_ff_expert;

@@ -125,7 +125,7 @@ static void delta_token(const mr_model *model, const mr_recurrent *r, size_t hea
                         float *to, float *scratch) {
     const mr_hparams *h = &model->hparams;
     size_t dk = h->dim_k_mix, dv = h->dim_v_mix, n_each = h->n_head_mix / h->n_group_mix;
-    size_t group = h->arch->value_heads_tiled ? head % h->n_group_mix : head / n_each;
+    size_t group = h->value_heads_tiled ? head % h->n_group_mix : head / n_each;
     const float *row = model->buffers.conv + token * r->n_conv, *mix = model->buffers.mix + token * r->n_in;
     const float *q = row + group * dk, *k = q + h->n_group_mix * dk, *v = row + 2 * h->n_group_mix * dk + head * dv;
     const float *betas = mix + r->z_from + r->n_inner;

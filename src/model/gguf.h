@@ -54,8 +54,8 @@ typedef struct mr_gguf_value {
 typedef bool (*mr_gguf_read_rows)(const void *ctx, uint64_t first, size_t n, uint8_t *out);
 
 /* A tensor. `shape[0]` is the fastest dimension (columns, n_in); dims beyond n_dims are 1. `type` is the ggml type id
- * as stored. `data` is in the mapping and has n_bytes; it is NULL where the rows are made by read(read_ctx, …), which only
- * matrices of assembled models have (tensor_rows.h reads both). */
+ * as stored. `data` is in the mapping and has n_bytes; it is NULL where the rows are made by read(read_ctx, …), which
+ * only matrices of assembled models have (tensor_rows.h reads both). */
 typedef struct mr_gguf_tensor {
     const char *name; /* NUL-terminated, owned by the mr_gguf */
     uint32_t n_dims;

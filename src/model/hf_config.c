@@ -1,3 +1,4 @@
+#include "model/arch.h"
 #include "model/hf_model.h"
 
 #include <string.h>
@@ -29,6 +30,15 @@ static const mr_hf_family FAMILIES[] = {
     {.model_type = "hunyuan_v1_dense", .arch = "hunyuan-dense"},
     {.model_type = "ernie4_5", .arch = "ernie4_5"},
     {.model_type = "glm4", .arch = "glm4"},
+    {.model_type = "lfm2", .arch = "lfm2"},
+    {.model_type = "lfm2_moe", .arch = "lfm2moe"},
+    {.model_type = "granitemoehybrid", .arch = "granitehybrid", .rope_halves = true},
+    {.model_type = "nemotron_h", .arch = "nemotron_h"},
+    {.model_type = "qwen3_next", .arch = "qwen3next", .norm_plus_one = true},
+    {.model_type = "qwen3_5", .arch = "qwen35", .norm_plus_one = true},
+    {.model_type = "qwen3_5_text", .arch = "qwen35", .norm_plus_one = true},
+    {.model_type = "qwen3_5_moe", .arch = "qwen35moe", .norm_plus_one = true},
+    {.model_type = "qwen3_5_moe_text", .arch = "qwen35moe", .norm_plus_one = true},
 };
 
 const mr_hf_family *mr_hf_family_find(const char *model_type, mr_error *err) {
@@ -110,7 +120,7 @@ static bool get_number(const json_t *config, const char *const *names, double *v
 #define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* Numbers that are copied as they are. */
-static void copy_numbers(header_writer *w, const json_t *config) {
+static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *arch) {
     static const struct {
         const char *key;
         const char *names[4];
@@ -118,13 +128,10 @@ static void copy_numbers(header_writer *w, const json_t *config) {
     } numbers[] = {
         {"context_length", {"max_position_embeddings", "n_positions"}, false},
         {"embedding_length", {"hidden_size"}, false},
-        {"block_count", {"num_hidden_layers"}, false},
-        {"feed_forward_length", {"intermediate_size"}, false},
         {"attention.head_count", {"num_attention_heads"}, false},
-        {"attention.head_count_kv", {"num_key_value_heads"}, false},
         {"attention.key_length", {"head_dim"}, false},
         {"attention.value_length", {"head_dim"}, false},
-        {"attention.layer_norm_rms_epsilon", {"rms_norm_eps"}, true},
+        {"attention.layer_norm_rms_epsilon", {"rms_norm_eps", "norm_eps"}, true},
         {"attention.layer_norm_epsilon", {"layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"}, true},
         {"attn_logit_softcapping", {"attn_logit_softcapping"}, true},
         {"final_logit_softcapping", {"final_logit_softcapping"}, true},
@@ -135,15 +142,122 @@ static void copy_numbers(header_writer *w, const json_t *config) {
         {"expert_count", {"num_local_experts", "num_experts", "n_routed_experts"}, false},
         {"expert_used_count", {"num_experts_per_tok"}, false},
         {"expert_feed_forward_length", {"moe_intermediate_size"}, false},
+        {"expert_weights_scale", {"routed_scaling_factor"}, true},
+        {"leading_dense_block_count", {"num_dense_layers"}, false},
+        {"full_attention_interval", {"full_attention_interval"}, false},
+        {"shortconv.l_cache", {"conv_L_cache"}, false},
+        {"ssm.conv_kernel", {"mamba_d_conv", "linear_conv_kernel_dim", "conv_kernel"}, false},
+        {"ssm.state_size", {"mamba_d_state", "linear_key_head_dim", "ssm_state_size"}, false},
+        {"ssm.group_count", {"mamba_n_groups", "linear_num_key_heads", "n_groups"}, false},
+        {"ssm.time_step_rank", {"mamba_n_heads", "linear_num_value_heads", "mamba_num_heads"}, false},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         double value;
         if (!get_number(config, numbers[i].names, &value)) continue;
+        /* Nemotron-H's configurations have these numbers whether or not a layer has experts. */
+        if (arch->one_block_layers && strncmp(numbers[i].key, "expert_", 7) == 0) continue;
         if (numbers[i].real)
             put_f32(w, numbers[i].key, value);
         else if (value >= 0)
             put_u32(w, numbers[i].key, (uint64_t)value);
     }
+}
+
+/* What a layer of a hybrid is, in the letters of Nemotron-H's patterns. */
+enum { KIND_ATTENTION = '*', KIND_FFN = '-', KIND_EXPERTS = 'E', KIND_OTHER = 'M' };
+
+/* The kind of layer i by config.json: a list of names, a pattern of letters, or a list of the layers with attention;
+ * attention where it does not say. */
+static int layer_kind(const json_t *config, size_t i) {
+    const json_t *list = json_object_get(config, "layer_types"), *indices = json_object_get(config, "full_attn_idxs");
+    if (!json_is_array(list)) list = json_object_get(config, "layers_block_type");
+    const char *name = json_string_value(json_array_get(list, i));
+    if (name != NULL) {
+        if (strstr(name, "full_attention") != NULL || strcmp(name, "attention") == 0) return KIND_ATTENTION;
+        return strcmp(name, "mlp") == 0 ? KIND_FFN : strcmp(name, "moe") == 0 ? KIND_EXPERTS : KIND_OTHER;
+    }
+    const char *pattern = json_string_value(json_object_get(config, "hybrid_override_pattern"));
+    if (pattern != NULL && i < strlen(pattern)) return pattern[i];
+    if (!json_is_array(indices)) return KIND_ATTENTION;
+    for (size_t k = 0; k < json_array_size(indices); k++) {
+        if (json_integer_value(json_array_get(indices, k)) == (json_int_t)i) return KIND_ATTENTION;
+    }
+    return KIND_OTHER;
+}
+
+static size_t count_layers(const json_t *config) {
+    double value;
+    if (get_number(config, NAMES("num_hidden_layers"), &value)) return value >= 1 && value <= 1e6 ? (size_t)value : 0;
+    const char *pattern = json_string_value(json_object_get(config, "hybrid_override_pattern"));
+    if (pattern != NULL) return strlen(pattern);
+    return json_array_size(json_object_get(config, "layers_block_type"));
+}
+
+/* value for the layers of a kind, 0 for the others. */
+static void put_by_kind(header_writer *w, const char *key, const json_t *config, size_t n, int kind, double value) {
+    put_key(w, key, MR_GGUF_ARRAY);
+    put_le(w->out, MR_GGUF_UINT32, 4);
+    put_le(w->out, n, 8);
+    for (size_t i = 0; i < n; i++)
+        put_le(w->out, layer_kind(config, i) == kind && value >= 0 && value <= 1e9 ? (uint64_t)value : 0, 4);
+}
+
+/* The width of an FFN. LFM2's configurations tell it before two thirds of it are rounded up; Granite's models without
+ * experts have the shared expert alone. */
+static double ffn_width(const json_t *config) {
+    double width = -1.0, shared, factor = 1.0, multiple = 256.0, experts = 1.0;
+    get_number(config, NAMES("intermediate_size", "block_ff_dim"), &width);
+    if (get_number(config, NAMES("num_local_experts"), &experts) && experts == 0.0 &&
+        get_number(config, NAMES("shared_intermediate_size"), &shared))
+        return shared;
+    if (!json_is_true(json_object_get(config, "block_auto_adjust_ff_dim")) || !(width >= 0.0 && width <= 1e9))
+        return width;
+    get_number(config, NAMES("block_ffn_dim_multiplier"), &factor);
+    get_number(config, NAMES("block_multiple_of"), &multiple);
+    if (!(factor > 0.0 && factor <= 16.0 && multiple >= 1.0 && multiple <= 1e6)) return width;
+    uint64_t adjusted = (uint64_t)(factor * (double)((uint64_t)width * 2 / 3)), unit = (uint64_t)multiple;
+    return (double)((adjusted + unit - 1) / unit * unit);
+}
+
+/* Numbers of layers, and those that differ by layer in hybrids. */
+static mr_status put_layers(header_writer *w, const json_t *config, const mr_arch *arch, mr_error *err) {
+    size_t n = count_layers(config);
+    double n_head_kv, width = ffn_width(config);
+    bool hybrid = arch->mixer != MR_MIXER_ATTENTION && n <= MR_MAX_LAYERS;
+    bool listed = json_object_get(config, "full_attention_interval") == NULL ||
+                  json_is_array(json_object_get(config, "layer_types"));
+    put_u32(w, "block_count", n);
+    if (!get_number(config, NAMES("num_key_value_heads"), &n_head_kv)) n_head_kv = -1.0;
+    if (hybrid && listed)
+        put_by_kind(w, "attention.head_count_kv", config, n, KIND_ATTENTION, n_head_kv);
+    else if (n_head_kv >= 0.0)
+        put_u32(w, "attention.head_count_kv", (uint64_t)n_head_kv);
+    if (hybrid && arch->one_block_layers)
+        put_by_kind(w, "feed_forward_length", config, n, KIND_FFN, width);
+    else if (width >= 0.0)
+        put_u32(w, "feed_forward_length", (uint64_t)width);
+    for (size_t i = 0; hybrid && i < n; i++) {
+        if (layer_kind(config, i) == KIND_EXPERTS)
+            return mr_fail(
+                err, MR_ERR_UNSUPPORTED,
+                "config.json says that layer %zu of this %s model holds experts alone, which is not supported", i,
+                w->arch);
+    }
+    return MR_OK;
+}
+
+/* Of layers with a recurrent state. */
+static void put_mixers(header_writer *w, const json_t *config) {
+    double n_head, dim, expand, n_embd;
+    if (!get_number(config, NAMES("mamba_n_heads", "linear_num_value_heads", "mamba_num_heads"), &n_head)) return;
+    bool known = get_number(config, NAMES("mamba_d_head", "linear_value_head_dim", "mamba_head_dim"), &dim);
+    if (!known && get_number(config, NAMES("mamba_expand"), &expand) &&
+        get_number(config, NAMES("hidden_size"), &n_embd))
+        known = n_head >= 1.0, dim = expand * n_embd / n_head;
+    if (known && n_head * dim >= 0.0 && n_head * dim <= 1e9) put_u32(w, "ssm.inner_size", (uint64_t)(n_head * dim));
+    put_bool(w, "ssm.value_heads_tiled", false);
+    const char *position = json_string_value(json_object_get(config, "position_embedding_type"));
+    put_bool(w, "rope.scaling.finetuned", position != NULL && strcmp(position, "rope") == 0);
 }
 
 /* Scaling of the rotation; `rope_parameters` is the newer name of `rope_scaling` and holds the base too. */
@@ -207,10 +321,14 @@ mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const j
     if (json_is_object(text)) config = text; /* a multimodal model's language part */
     mr_buf values = {0};
     header_writer w = {.out = &values, .arch = family->arch};
+    const mr_arch *arch = mr_arch_find(family->arch, strlen(family->arch), err);
+    if (arch == NULL) return MR_ERR_UNSUPPORTED;
     put_string(&w, ".general.architecture", family->arch);
-    copy_numbers(&w, config);
+    copy_numbers(&w, config, arch);
     mr_status status = put_rope(&w, config, err);
     put_special(&w, config);
+    if (status == MR_OK) status = put_layers(&w, config, arch, err);
+    put_mixers(&w, config);
     if (family->rope_halves) put_bool(&w, "rope.halves", true);
     mr_buf_puts(header, "GGUF");
     put_le(header, 3, 4);

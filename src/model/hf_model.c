@@ -78,7 +78,77 @@ static const struct {
     {"post_feedforward_layernorm", "post_ffw_norm"},
     {"post_self_attn_layernorm", "post_attention_norm"},
     {"post_mlp_layernorm", "post_ffw_norm"},
+    {"shared_mlp.input_linear", "ffn_up_shexp"},
+    {"shared_mlp.output_linear", "ffn_down_shexp"},
+    {"norm", "attn_norm"},
+    {"operator_norm", "attn_norm"},
+    {"ffn_norm", "ffn_norm"},
+    {"conv.conv", "shortconv.conv"},
+    {"conv.in_proj", "shortconv.in_proj"},
+    {"conv.out_proj", "shortconv.out_proj"},
+    {"self_attn.out_proj", "attn_output"},
+    {"self_attn.q_layernorm", "attn_q_norm"},
+    {"self_attn.k_layernorm", "attn_k_norm"},
+    {"feed_forward.w1", "ffn_gate"},
+    {"feed_forward.w2", "ffn_down"},
+    {"feed_forward.w3", "ffn_up"},
+    {"feed_forward.gate", "ffn_gate_inp"},
+    {"block_sparse_moe.router.layer", "ffn_gate_inp"},
+    {"block_sparse_moe.input_linear", "ffn_gate_up_exps"},
+    {"block_sparse_moe.output_linear", "ffn_down_exps"},
+    {"mixer.q_proj", "attn_q"},
+    {"mixer.k_proj", "attn_k"},
+    {"mixer.v_proj", "attn_v"},
+    {"mixer.o_proj", "attn_output"},
+    {"mixer.up_proj", "ffn_up"},
+    {"mixer.down_proj", "ffn_down"},
+    {"in_proj", "ssm_in"},
+    {"conv1d", "ssm_conv1d"},
+    {"out_proj", "ssm_out"},
+    {"in_proj_qkvz", "qkvz"},
+    {"in_proj_qkv", "attn_qkv"},
+    {"in_proj_z", "attn_gate"},
+    {"in_proj_ba", "ssm_ba"},
+    {"in_proj_b", "ssm_beta"},
+    {"in_proj_a", "ssm_alpha"},
 };
+
+/* Names below "layers.N." that have no ending; ours have what they need. */
+static const struct {
+    const char *theirs, *ours;
+} WHOLE_NAMES[] = {
+    {"feed_forward.expert_bias", "exp_probs_b.bias"},
+    {"mlp.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
+    {"mlp.experts.down_proj", "ffn_down_exps.weight"},
+    {"feed_forward.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
+    {"feed_forward.experts.down_proj", "ffn_down_exps.weight"},
+    {"block_sparse_moe.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
+    {"block_sparse_moe.experts.down_proj", "ffn_down_exps.weight"},
+    {"block_sparse_moe.router.weight", "ffn_gate_inp.weight"},
+    {"A_log", "ssm_a"},
+    {"D", "ssm_d"},
+    {"dt_bias", "ssm_dt.bias"},
+};
+
+/* The recurrent part of a layer is called by its kind; what is in it is alike. Its norm is the only one whose name
+ * would not tell it from the layer's. */
+static const char *below_mixer(const char *part) {
+    static const char *const mixers[] = {"mamba.", "mixer.", "linear_attn."};
+    for (size_t i = 0; i < sizeof mixers / sizeof mixers[0]; i++) {
+        if (strncmp(part, mixers[i], strlen(mixers[i])) == 0) return part + strlen(mixers[i]);
+    }
+    return NULL;
+}
+
+/* Our name of a whole name, endings included. */
+static const char *map_whole(const char *part) {
+    const char *below = below_mixer(part);
+    for (size_t i = 0; i < sizeof WHOLE_NAMES / sizeof WHOLE_NAMES[0]; i++) {
+        if (strcmp(part, WHOLE_NAMES[i].theirs) == 0) return WHOLE_NAMES[i].ours;
+        if (below != NULL && strcmp(below, WHOLE_NAMES[i].theirs) == 0) return WHOLE_NAMES[i].ours;
+    }
+    return NULL;
+}
 
 static const struct {
     const char *theirs, *ours;
@@ -104,8 +174,14 @@ static bool map_layer_part(const mr_hf_family *family, const char *part, char *o
         snprintf(out, n, "%s", family->norms_behind ? "post_attention_norm" : "ffn_norm");
         return true;
     }
+    const char *below = below_mixer(part);
+    if (below != NULL && strcmp(below, "norm") == 0) {
+        snprintf(out, n, "ssm_norm");
+        return true;
+    }
     for (size_t i = 0; i < sizeof LAYER_NAMES / sizeof LAYER_NAMES[0]; i++) {
-        if (strcmp(part, LAYER_NAMES[i].theirs) != 0) continue;
+        bool same = strcmp(part, LAYER_NAMES[i].theirs) == 0;
+        if (!same && (below == NULL || strcmp(below, LAYER_NAMES[i].theirs) != 0)) continue;
         snprintf(out, n, "%s", LAYER_NAMES[i].ours);
         return true;
     }
@@ -115,7 +191,7 @@ static bool map_layer_part(const mr_hf_family *family, const char *part, char *o
 /* The GGUF name of a safetensors name; false for tensors that the model does not need. */
 static bool map_name(const mr_hf_family *family, const char *name, char out[static NAME_BYTES]) {
     static const char *const prefixes[] = {"model.language_model.", "language_model.model.", "language_model.",
-                                           "model."};
+                                           "model.", "backbone."};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
         size_t n = strlen(prefixes[i]);
         if (strncmp(name, prefixes[i], n) == 0) {
@@ -123,14 +199,19 @@ static bool map_name(const mr_hf_family *family, const char *name, char out[stat
             break;
         }
     }
+    unsigned layer;
+    int used = 0;
+    if (sscanf(name, "layers.%5u.%n", &layer, &used) == 1 && used > 0 && map_whole(name + used) != NULL) {
+        snprintf(out, NAME_BYTES, "blk.%u.%s", layer, map_whole(name + used));
+        return true;
+    }
     const char *dot = strrchr(name, '.');
     if (dot == NULL || (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0) || strlen(name) >= NAME_BYTES)
         return false;
     char stem[NAME_BYTES], part[NAME_BYTES / 2];
     memcpy(stem, name, (size_t)(dot - name));
     stem[dot - name] = '\0';
-    unsigned layer;
-    int used = 0;
+    used = 0;
     if (sscanf(stem, "layers.%5u.%n", &layer, &used) == 1 && used > 0) {
         if (!map_layer_part(family, stem + used, part, sizeof part)) return false;
         snprintf(out, NAME_BYTES, "blk.%u.%s%s", layer, part, dot);
@@ -138,9 +219,8 @@ static bool map_name(const mr_hf_family *family, const char *name, char out[stat
     }
     static const struct {
         const char *theirs, *ours;
-    } globals[] = {{"embed_tokens", "token_embd"},
-                   {"norm", "output_norm"},
-                   {"final_layernorm", "output_norm"},
+    } globals[] = {{"embed_tokens", "token_embd"}, {"norm", "output_norm"},   {"final_layernorm", "output_norm"},
+                   {"embeddings", "token_embd"},   {"norm_f", "output_norm"}, {"embedding_norm", "output_norm"},
                    {"lm_head", "output"}};
     for (size_t i = 0; i < sizeof globals / sizeof globals[0]; i++) {
         if (strcmp(stem, globals[i].theirs) != 0) continue;
@@ -154,6 +234,14 @@ static bool is_tied(const json_t *config) {
     const json_t *tied = json_object_get(config, "tie_word_embeddings"), *text = json_object_get(config, "text_config");
     if (tied == NULL && json_is_object(text)) tied = json_object_get(text, "tie_word_embeddings");
     return json_is_true(tied);
+}
+
+/* A shared expert without others is a plain FFN. */
+static void drop_shared(const json_t *config, char *name) {
+    const json_t *n_experts = json_object_get(config, "num_local_experts");
+    char *mark = strstr(name, "_shexp");
+    if (mark == NULL || !json_is_integer(n_experts) || json_integer_value(n_experts) != 0) return;
+    memmove(mark, mark + strlen("_shexp"), strlen(mark + strlen("_shexp")) + 1);
 }
 
 static mr_gguf_tensor *add_tensor(converter *c, const char *name) {
@@ -220,11 +308,63 @@ static mr_status convert_quantized(converter *c, const mr_st_tensor *source, con
     return copy != NULL ? MR_OK : mr_fail_nomem(c->err, t->n_bytes, name);
 }
 
+/* Logarithms of rates of decay become what they stand for, below zero. */
+static mr_status convert_rates(converter *c, mr_gguf_tensor *t) {
+    mr_status status = copy_tensor(c, t, true, 0.0f);
+    float *values = (float *)(void *)(uintptr_t)t->data; /* the copy */
+    for (size_t i = 0; status == MR_OK && i < t->n_bytes / sizeof *values; i++) values[i] = -expf(values[i]);
+    return status;
+}
+
+/* Rows of a group of heads (its query, key, values and gates) are sorted into one tensor of all queries, keys and
+ * values, and one of all gates. t is the last tensor of the list. */
+static mr_status split_qkvz(converter *c, mr_gguf_tensor *t) {
+    const json_t *config = c->config, *text = json_object_get(config, "text_config");
+    if (json_is_object(text)) config = text;
+    json_int_t n_key = json_integer_value(json_object_get(config, "linear_num_key_heads"));
+    json_int_t n_value = json_integer_value(json_object_get(config, "linear_num_value_heads"));
+    json_int_t dk = json_integer_value(json_object_get(config, "linear_key_head_dim"));
+    json_int_t dv = json_integer_value(json_object_get(config, "linear_value_head_dim"));
+    bool sane = n_key > 0 && n_key <= 4096 && n_value > 0 && n_value <= 4096 && dk > 0 && dk <= 4096 && dv > 0 &&
+                dv <= 4096 && n_value % n_key == 0;
+    size_t n_q = (size_t)dk, n_v = sane ? (size_t)(n_value / n_key * dv) : 0, n_group = 2 * n_q + 2 * n_v;
+    if (!sane || t->n_dims != 2 || t->shape[1] != n_group * (size_t)n_key)
+        return mr_fail(c->err, MR_ERR_INVALID, "tensor %s has not the rows that config.json's linear heads ask for",
+                       t->name);
+    size_t row = t->n_bytes / (size_t)t->shape[1], G = (size_t)n_key, n_qkv = G * (2 * n_q + n_v);
+    uint8_t *copy = mr_arena_alloc(&c->owner->copies, t->n_bytes);
+    if (copy == NULL) return mr_fail_nomem(c->err, t->n_bytes, t->name);
+    for (size_t g = 0; g < G; g++) {
+        const uint8_t *from = t->data + g * n_group * row;
+        memcpy(copy + g * n_q * row, from, n_q * row);
+        memcpy(copy + (G + g) * n_q * row, from + n_q * row, n_q * row);
+        memcpy(copy + (2 * G * n_q + g * n_v) * row, from + 2 * n_q * row, n_v * row);
+        memcpy(copy + (n_qkv + g * n_v) * row, from + (2 * n_q + n_v) * row, n_v * row);
+    }
+    unsigned layer = (unsigned)strtoul(t->name + strlen("blk."), NULL, 10);
+    mr_gguf_tensor both[2] = {*t, *t};
+    c->n_tensors--; /* these two take its place */
+    for (size_t i = 0; i < 2; i++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "blk.%u.%s.weight", layer, i == 0 ? "attn_qkv" : "attn_gate");
+        mr_gguf_tensor *out = add_tensor(c, name);
+        if (out == NULL) return mr_fail_nomem(c->err, sizeof *out, "the tensor list");
+        both[i].name = out->name;
+        both[i].data = copy + (i == 0 ? 0 : n_qkv * row);
+        both[i].shape[1] = i == 0 ? n_qkv : G * n_v;
+        both[i].n_bytes = both[i].shape[1] * row;
+        *out = both[i];
+        c->n_tensors++;
+    }
+    return MR_OK;
+}
+
 static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
     char name[NAME_BYTES], plain[NAME_BYTES];
     plain_name(source->name, plain);
     if (!map_name(c->family, plain, name)) return MR_OK;
     if (strcmp(name, "output.weight") == 0 && is_tied(c->config)) return MR_OK;
+    drop_shared(c->config, name);
     if (mr_hf_is_quantized(source)) return convert_quantized(c, source, name);
     static const struct {
         mr_st_dtype st;
@@ -251,8 +391,11 @@ static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
     }
     c->n_tensors++;
     size_t name_len = strlen(name);
+    if (name_len > 5 && strcmp(name + name_len - 5, "ssm_a") == 0) return convert_rates(c, t);
+    if (strstr(name, ".qkvz.weight") != NULL) return split_qkvz(c, t);
     bool is_norm = name_len > 12 && strcmp(name + name_len - 12, "_norm.weight") == 0;
-    if (is_norm && c->family->norm_plus_one) return copy_tensor(c, t, true, 1.0f);
+    bool is_inner = strstr(name, ".ssm_norm.") != NULL; /* that of a recurrent layer is stored as it is */
+    if (is_norm && !is_inner && c->family->norm_plus_one) return copy_tensor(c, t, true, 1.0f);
     if ((uintptr_t)t->data % type->block_bytes != 0) return copy_tensor(c, t, false, 0.0f);
     return MR_OK;
 }

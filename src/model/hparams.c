@@ -277,6 +277,9 @@ static void find_mixers(key_reader *r, mr_hparams *h) {
 static void read_mixers(key_reader *r, mr_hparams *h) {
     find_mixers(r, h);
     if (h->arch->mixer == MR_MIXER_ATTENTION) return;
+    char key[128];
+    h->value_heads_tiled = h->arch->value_heads_tiled;
+    mr_gguf_bool(r->gguf, full_key(r, "ssm.value_heads_tiled", key), &h->value_heads_tiled);
     bool conv = h->arch->mixer == MR_MIXER_CONV, mamba = h->arch->mixer == MR_MIXER_MAMBA2;
     h->conv_width = need_u32(r, conv ? "shortconv.l_cache" : "ssm.conv_kernel", MAX_CONV_WIDTH);
     if (conv) return;

@@ -65,6 +65,20 @@ static mr_status load_stack_bias(mr_loader *l, uint32_t il, const char *what, si
     return mr_load_floats(l, name, l->model->hparams.n_expert, n, bias);
 }
 
+/* A shared expert whose gate and up are one tensor, gate first. */
+static mr_status load_fused_shared(mr_loader *l, uint32_t il, const mr_gguf_tensor *tensor, mr_experts *e) {
+    size_t n_embd = l->model->hparams.n_embd, n = (size_t)tensor->shape[1] / 2;
+    char name[NAME_BYTES];
+    if (tensor->shape[1] > (uint64_t)1 << 20 || tensor->shape[1] % 2 != 0)
+        return mr_fail(l->err, MR_ERR_INVALID, "tensor %s has an impossible shape", tensor->name);
+    e->n_ff_shared = (uint32_t)n;
+    in_layer(il, "ffn_up_shexp", name);
+    mr_status status = mr_load_linear_rows(l, name, 0, n, 2 * n, n_embd, &e->shared_gate);
+    if (status == MR_OK) status = mr_load_linear_rows(l, name, n, n, 2 * n, n_embd, &e->shared_up);
+    return status == MR_OK ? mr_load_linear(l, in_layer(il, "ffn_down_shexp", name), n_embd, n, &e->shared_down)
+                           : status;
+}
+
 /* The shared expert is a plain FFN where one stands beside the experts. */
 static mr_status load_shared_expert(mr_loader *l, uint32_t il, mr_experts *e) {
     const mr_hparams *h = &l->model->hparams;
@@ -72,6 +86,8 @@ static mr_status load_shared_expert(mr_loader *l, uint32_t il, mr_experts *e) {
     bool plain = mr_load_has(l, in_layer(il, "ffn_gate.weight", name));
     const mr_gguf_tensor *tensor =
         mr_gguf_find_tensor(l->gguf, plain ? name : in_layer(il, "ffn_gate_shexp.weight", name));
+    if (tensor == NULL && layer_has(l, il, "ffn_up_shexp.weight"))
+        return load_fused_shared(l, il, mr_gguf_find_tensor(l->gguf, in_layer(il, "ffn_up_shexp.weight", name)), e);
     if (tensor == NULL) return MR_OK;
     in_layer(il, plain ? "ffn_gate" : "ffn_gate_shexp", gate);
     in_layer(il, plain ? "ffn_up" : "ffn_up_shexp", up);

@@ -23,7 +23,8 @@ const mr_quant_mix *mr_quant_mix_at(size_t i);
 const char *mr_quant_mix_name(const mr_quant_mix *mix);
 mr_dtype mr_quant_mix_base(const mr_quant_mix *mix);
 
-/* Whether GGUF files come in this mix; else it is for quantizing while loading only (Q8_1, Q8_K, HQQ4, HQQ8, F8E4M3). */
+/* Whether GGUF files come in this mix; else it is for quantizing while loading only (Q8_1, Q8_K, HQQ4, HQQ8, F8E4M3).
+ */
 bool mr_quant_mix_in_files(const mr_quant_mix *mix);
 
 /* The number that `general.file_type` has in such a file. */
