@@ -600,6 +600,52 @@ def completion_without_a_service_is_plain(server):
     equal((r.code, r.text), (0, "Hello, world!"))
 
 
+# --- the model that ships ---
+
+TINY = os.path.join(os.path.dirname(HERE), "..", "models", "mistral-runner-tiny.gguf")
+
+
+def fits(name, arguments):
+    if name == "add":
+        return set(arguments) == {"a", "b"} and all(type(x) is int for x in arguments.values())
+    if name == "get_weather":
+        return set(arguments) == {"city"} and type(arguments["city"]) is str
+    return name in ("text___upper", "text___lower") and set(arguments) == {"text"} and type(arguments["text"]) is str
+
+
+@test
+def a_forced_call_always_parses_and_fits(server):
+    named = {"use_function_calling": True, "function_set_name": "demo", "is_auto_calling": False}
+    for seed in range(8):
+        choice = "add" if seed % 2 else "required"
+        r = run("What is the weather in Oslo?", {**named, "tool_choice": choice}, server=server, model=TINY, stream=seed < 4,
+                options={"temperature": 1.5, "seed": seed, "max_tokens": 400})
+        for name, arguments in pending(r):
+            assert fits(name, arguments) and (choice != "add" or name == "add"), r
+
+
+@test
+def forced_calls_run_side_by_side_or_not(server):
+    for parallel in ("true", "false"):
+        server.clear()
+        r = run("What is 2 plus 40?", {"use_function_calling": True, "function_set_name": "one", "tool_choice": "add"},
+                server=server, model=TINY, env={"MISTRAL_PARALLEL_TOOLS": parallel}, options={"max_tokens": 200})
+        calls = server.log(call="Call")
+        assert calls and all(fits("add", json.loads(c["args"])) for c in calls), r
+        assert r.results and all(x["success"] for x in r.results), r
+        equal(len(r.results), len(r.started))
+
+
+@test
+def a_call_of_its_own_accord_fits_too(server):
+    for seed in range(6):
+        r = run("What is the weather in Oslo?", {"use_function_calling": True, "function_set_name": "demo", "is_auto_calling": False},
+                server=server, model=TINY, options={"temperature": 0.8, "seed": seed, "max_tokens": 300})
+        equal(r.code, 0)
+        if r.last.get("requires_tool_execution"):
+            assert all(fits(name, arguments) for name, arguments in pending(r)), r
+
+
 def main():
     lines = write("lines.json", LINES)
     subprocess.run([sys.executable, os.path.join(HERE, "script_model.py"), os.path.join(SCRATCH, "script.gguf"), lines], check=True)
