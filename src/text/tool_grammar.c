@@ -289,6 +289,14 @@ static mr_grammar_node text_and_mark(builder *b, mr_grammar_node from, mr_gramma
     return nodes[len];
 }
 
+/* Whether the mark can be told from text: a special token, or ASCII (add_ascii). */
+static bool can_tell_mark(const builder *b) {
+    const char *mark = b->f->open[0];
+    bool ascii = true;
+    for (const char *p = mark; *p != '\0'; p++) ascii = ascii && (unsigned char)*p < 0x80;
+    return ascii || is_special(b, mark, strlen(mark));
+}
+
 /* Where the model decides, text may follow the calls, and other calls the text. */
 static mr_grammar_node text_between(builder *b, mr_grammar_node node, mr_grammar_rule rest) {
     mr_grammar_node end = mr_grammar_add_node(b->g);
@@ -303,6 +311,6 @@ mr_grammar_node mr_tool_grammar_calls(mr_grammar *grammar, mr_grammar_node from,
     builder b = {.g = grammar, .o = options, .f = options->format};
     mr_grammar_rule rest = rest_of_call(&b);
     mr_grammar_node node = rest_of_section(&b, first_call(&b, from, rest), rest);
-    bool free_text = options->start == MR_TOOL_FROM_MARK && options->parallel && b.f->parallel;
+    bool free_text = options->start == MR_TOOL_FROM_MARK && options->parallel && b.f->parallel && can_tell_mark(&b);
     return free_text ? text_between(&b, node, rest) : node;
 }
