@@ -11,6 +11,7 @@ int mr_cmd_logits(int argc, char **argv);
 int mr_cmd_render(int argc, char **argv);
 int mr_cmd_inspect(int argc, char **argv);
 int mr_cmd_top(int argc, char **argv);
+int mr_cmd_schema(int argc, char **argv);
 int mr_cmd_quantize(int argc, char **argv);
 
 #endif

@@ -29,6 +29,7 @@ static const command commands[] = {
     {"logits", "print logits as JSON", mr_cmd_logits},
     {"render", "print the prompt that a chat template makes", mr_cmd_render},
     {"inspect", "print metadata, tensors and sizes of a GGUF file", mr_cmd_inspect},
+    {"schema", "say what a JSON Schema holds an answer to", mr_cmd_schema},
     {"top", "show what a running plugin does", mr_cmd_top},
     {"quantize", "write a model as one GGUF file in other tensor types", mr_cmd_quantize},
     {"synth", "write a model of random weights in a real shape", mr_cmd_synth},

@@ -37,6 +37,13 @@ static void set_bit(uint64_t *bits, size_t i) {
     bits[i / 64] |= (uint64_t)1 << (i % 64);
 }
 
+/* Whether an added token's text is a mark such as <tool_call> or [INST]; others (runs of blanks, say) are plain text. */
+static bool is_mark(const char *text, size_t len) {
+    bool bracketed = len > 2 && ((text[0] == '<' && text[len - 1] == '>') || (text[0] == '[' && text[len - 1] == ']'));
+    for (size_t i = 0; i < len && bracketed; i++) bracketed = text[i] > ' ' || (text[i] & 0x80) != 0;
+    return bracketed;
+}
+
 mr_mask_vocab *mr_mask_vocab_new(const mr_tokenizer *tokenizer) {
     mr_mask_vocab *v = calloc(1, sizeof *v);
     if (v == NULL) return NULL;
@@ -56,7 +63,7 @@ mr_mask_vocab *mr_mask_vocab_new(const mr_tokenizer *tokenizer) {
         if (mr_tokenizer_is_eog(tokenizer, (mr_token)id)) set_bit(v->ends, id);
         if (text == NULL || len == 0 || len > MAX_TOKEN) continue;
         bool apart = mr_tokenizer_is_special(tokenizer, (mr_token)id) ||
-                     mr_tokenizer_find_special(tokenizer, text, len) == (mr_token)id;
+                     (is_mark(text, len) && mr_tokenizer_find_special(tokenizer, text, len) == (mr_token)id);
         if (apart)
             v->special[v->n_special++] = (int32_t)id;
         else
