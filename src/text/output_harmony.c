@@ -53,6 +53,7 @@ static bool begin_body(mr_output_parser *p, mr_error *err) {
         mr_tool_call_clear(&p->reader.call);
         mr_buf_append(&p->reader.call.name, name, len);
         p->scan = (mr_json_scan){0};
+        p->looked = 0;
         p->place = MR_HARMONY_CALL;
         return mr_output_started(p, mr_buf_cstr(&p->reader.call.name), err);
     }
@@ -164,14 +165,15 @@ static mr_match find_mark(const char *text, size_t len, const char **mark) {
 }
 
 /* The bytes in front of the next mark, or of what may become one. */
-static size_t find_text(const mr_output_parser *p, bool end, const char **mark) {
-    size_t n = 0;
+static size_t find_text(mr_output_parser *p, bool end, const char **mark) {
+    size_t n = p->place == MR_HARMONY_CALL ? p->looked : 0;
     *mark = NULL;
     for (; n < p->held.len; n++) {
         if (p->held.data[n] != '<') continue;
         mr_match found = find_mark(p->held.data + n, p->held.len - n, mark);
         if (found == MR_MATCH_FULL || (found == MR_MATCH_MAYBE && !end)) break;
     }
+    p->looked = n;
     return n;
 }
 

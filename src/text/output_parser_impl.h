@@ -53,6 +53,7 @@ struct mr_output_parser {
     mr_harmony_place place;
     mr_buf header;
     mr_json_scan scan;
+    size_t looked; /* bytes of held that hold no mark */
     bool has_thought, has_content; /* a message of the kind came before */
 };
 

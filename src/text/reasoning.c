@@ -135,11 +135,16 @@ static void take_mark(mr_reasoning *state, const char *mark, mr_buf *content, mr
 
 /* Handles the start of held: blanks and then a tag, or other text. Returns false when more text is needed. */
 static bool step(mr_reasoning *state, mr_buf *content, mr_buf *reasoning) {
+    enum { MAX_BLANKS = 256 };
     if (state->skip_blanks) {
         drop(state, count_blanks(state->held.data, state->held.len));
         if (state->held.len == 0) return false;
     }
     size_t n_blanks = count_blanks(state->held.data, state->held.len);
+    if (n_blanks >= MAX_BLANKS) { /* these surely belong to the text, and need not be counted again */
+        emit(state, MAX_BLANKS, content, reasoning);
+        return true;
+    }
     if (n_blanks == state->held.len) return false; /* blanks that may stand before a tag */
     match found = NO_MATCH;
     const char *mark = NULL;

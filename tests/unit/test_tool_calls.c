@@ -366,6 +366,37 @@ static void test_reasoning(void **state) {
                 "<think>\na\n</think>", "", NOW);
 }
 
+/* Long answers byte by byte: what was seen once is not looked at again for each byte. */
+static void test_long_answers(void **state) {
+    (void)state;
+    static const struct {
+        const char *family, *head, *unit, *tail;
+        size_t n_calls;
+    } cases[] = {
+        {"hermes", "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":\"", "x <y ", "\"}}</tool_call>", 1},
+        {"hermes", "", "<tool_call>{\"a\":\"", "", 0},
+        {"hermes", "<tool_call>{\"name\":\"now\"}</tool_call>", "     ", "", 1},
+        {"qwen3 coder", "<function=f>\n<parameter=a>\n", "</para", "\n</parameter>\n</function>", 1},
+        {"glm 4", "<tool_call>now", "\n\n\n\n", "</tool_call>", 1},
+        {"gpt-oss", "<|channel|>commentary to=functions.python<|message|>", "< x< ", "<|call|>", 1},
+        {"lfm2", "<|tool_call_start|>[f(a=[", "1, 2,", "])]", 1},
+        {"llama 3", "<|python_tag|>", "x+<|e", "<|eom_id|>", 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mr_buf text = {0};
+        mr_buf_puts(&text, cases[i].head);
+        while (text.len < 400000) mr_buf_puts(&text, cases[i].unit);
+        mr_buf_puts(&text, cases[i].tail);
+        mr_output_options options = options_for(cases[i].family);
+        result r = {0};
+        parse(&options, text.data, text.len, 1, false, &r);
+        assert_int_equal(r.n_calls, cases[i].n_calls);
+        if (r.n_calls == 0) assert_int_equal(r.content.len, text.len);
+        free_result(&r);
+        mr_buf_free(&text);
+    }
+}
+
 static int set_up(void **state) {
     (void)state;
     tool_list = json_loads(TOOLS, 0, NULL);
@@ -380,9 +411,10 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hermes), cmocka_unit_test(test_repairs), cmocka_unit_test(test_what_is_no_call),
-        cmocka_unit_test(test_llama),  cmocka_unit_test(test_mistral), cmocka_unit_test(test_others),
-        cmocka_unit_test(test_tags),   cmocka_unit_test(test_harmony), cmocka_unit_test(test_reasoning),
+        cmocka_unit_test(test_hermes),       cmocka_unit_test(test_repairs), cmocka_unit_test(test_what_is_no_call),
+        cmocka_unit_test(test_llama),        cmocka_unit_test(test_mistral), cmocka_unit_test(test_others),
+        cmocka_unit_test(test_tags),         cmocka_unit_test(test_harmony), cmocka_unit_test(test_reasoning),
+        cmocka_unit_test(test_long_answers),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
