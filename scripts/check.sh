@@ -60,6 +60,19 @@ if [ -d tests/conformance/rust-host ]; then
     fi
 fi
 
+# The kernels of the other processor, under emulation. Elsewhere than on x86-64 there is nothing to emulate.
+if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
+    if scripts/cross.sh "$build-aarch64"; then
+        for test in "$build-aarch64"/test_*; do
+            [ -x "$test" ] && run "$(basename "$test") (aarch64, neon)" qemu-aarch64 "$test"
+        done
+    else
+        failed=$((failed + 1))
+    fi
+else
+    skip "kernels for aarch64" "no aarch64-linux-gnu-gcc or no qemu-aarch64; scripts/bootstrap.sh check"
+fi
+
 must_build "$build-asan" -DMR_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo
 for test in "$build-asan"/tests/test_*; do
     [ -x "$test" ] && [ -f "$test" ] && run "$(basename "$test") (asan, ubsan)" "$test"
