@@ -51,13 +51,29 @@ static int hex_digit(char c) {
     return -1;
 }
 
-static bool read_code_point(reader *r, int n_digits, mr_buf *text) {
-    uint32_t code = 0;
+/* The hexadecimal digits at r->at; false when there are fewer. */
+static bool read_hex(reader *r, int n_digits, uint32_t *code) {
+    *code = 0;
     if (r->end - r->at < n_digits) return false;
     for (int i = 0; i < n_digits; i++) {
         int digit = hex_digit(*r->at++);
         if (digit < 0) return false;
-        code = code * 16 + (uint32_t)digit;
+        *code = *code * 16 + (uint32_t)digit;
+    }
+    return true;
+}
+
+/* Models write surrogate pairs here as well, which Python would not put together. */
+static bool read_code_point(reader *r, int n_digits, mr_buf *text) {
+    uint32_t code, low;
+    if (!read_hex(r, n_digits, &code)) return false;
+    if (n_digits == 4 && code >> 10 == 0xD800 >> 10 && r->end - r->at >= 6 && r->at[0] == '\\' && r->at[1] == 'u') {
+        reader ahead = *r;
+        ahead.at += 2;
+        if (read_hex(&ahead, 4, &low) && low >> 10 == 0xDC00 >> 10) {
+            code = 0x10000 + ((code & 0x3FF) << 10) + (low & 0x3FF);
+            r->at = ahead.at;
+        }
     }
     char bytes[4];
     return mr_buf_append(text, bytes, mr_utf8_encode(code, bytes));

@@ -268,6 +268,8 @@ static void test_others(void **state) {
            W NOW);
     expect("lfm2", "<|tool_call_start|>[f(a=[1, 'x\\'y'], b={'k': True}, c=None, d=-1.5e3, e=(1,))]<|tool_call_end|>",
            "", "f({\"a\":[1,\"x'y\"],\"b\":{\"k\":true},\"c\":null,\"d\":-1.5e3,\"e\":[1]});");
+    expect("lfm2", "<|tool_call_start|>[f(a='\\ud83d\\ude00\\u00e9\\n\\x41\\q', b=\"\\ud83d\")]<|tool_call_end|>", "",
+           "f({\"a\":\"😀é\\nA\\\\q\",\"b\":\"\uFFFD\"});");
     expect("apertus", "<|tools_prefix|>[{\"get_weather\": {\"city\": \"Paris\"}}, {\"now\": {}}]<|tools_suffix|>", "",
            W NOW);
     expect("minimax m2",
