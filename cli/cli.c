@@ -236,8 +236,38 @@ void mr_cli_bar_wipe(mr_cli_bar *bar) {
     bar->drawn = 0;
 }
 
+mr_status mr_cli_fetch(const mr_hub_request *request, mr_hub_result *result, mr_error *err) {
+    mr_buf what = {0};
+    mr_buf_printf(&what, "downloading %s", request->id);
+    mr_cli_bar bar = {.what = mr_buf_cstr(&what)};
+    mr_hub_request with_bar = *request;
+    with_bar.progress = mr_cli_bar_draw;
+    with_bar.progress_ctx = &bar;
+    mr_status status = mr_hub_fetch(&with_bar, result, err);
+    mr_cli_bar_wipe(&bar);
+    mr_buf_free(&what);
+    return status;
+}
+
+mr_status mr_cli_find_model(const char **path, mr_cancel *cancel, mr_error *err) {
+    static char *kept;
+    if (*path == NULL || mr_path_is_file(*path) || mr_path_is_dir(*path) || !mr_hub_id_plausible(*path)) return MR_OK;
+    mr_hub_request request = {.id = *path, .want = MR_HUB_MODEL, .cancel = cancel};
+    mr_hub_result found;
+    mr_status status = mr_cli_fetch(&request, &found, err);
+    if (status == MR_ERR_CANCELLED) return status;
+    if (status != MR_OK) return mr_fail_prefix(err, "\"%.200s\" is no path here; on the hub", *path);
+    free(kept);
+    kept = mr_path_join(found.n_files > 0 ? found.folder : "", found.n_files > 0 ? found.files[0] : found.folder);
+    mr_hub_result_free(&found);
+    *path = kept;
+    return kept != NULL ? MR_OK : mr_fail_nomem(err, 0, "a path");
+}
+
 mr_status mr_cli_load(mr_cli_model *o, mr_cancel *cancel, mr_text_model **model, mr_error *err) {
     mr_cli_bar bar = {.what = "loading the model"};
+    mr_status status = mr_cli_find_model(&o->path, cancel, err);
+    if (status != MR_OK) return status;
     mr_text_model_options options = {
         .paths = &o->path,
         .n_paths = o->path != NULL ? 1 : 0,
@@ -245,7 +275,7 @@ mr_status mr_cli_load(mr_cli_model *o, mr_cancel *cancel, mr_text_model **model,
         .model = {.n_threads = (int)o->n_threads, .progress = mr_cli_bar_draw, .progress_ctx = &bar, .cancel = cancel},
         .engine = {.context_size = (uint32_t)o->context_size, .max_concurrent = 1, .kv_type = o->kv_type},
     };
-    mr_status status = mr_text_model_load(model, &options, err);
+    status = mr_text_model_load(model, &options, err);
     mr_cli_bar_wipe(&bar);
     if (status != MR_OK) return status;
     resolve_sampling(o, *model);

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/cancel.h"
 #include "base/error.h"
+#include "model/hub.h"
 #include "text/text_model.h"
 
 #include <getopt.h>
@@ -85,7 +86,7 @@ enum {
         "chat-template", required_argument, NULL, MR_OPT_TEMPLATE                                                      \
     }
 #define MR_CLI_MODEL_HELP                                                                                              \
-    "  -m, --model FILE       GGUF model (default: the small model that is built in)\n"                                \
+    "  -m, --model MODEL      GGUF file, model folder or ORG/NAME on the hub (default: the model that is built in)\n"  \
     "  -t, --threads N        threads (default: physical cores)\n"                                                     \
     "      --temp T           temperature; 0 always takes the likeliest token (default: what the model recommends)\n"  \
     "      --top-k N          choose among the N likeliest tokens; 0 = all\n"                                          \
@@ -101,6 +102,13 @@ enum {
 /* Takes one of MR_CLI_MODEL_OPTIONS. Returns 1 when taken, 0 when `option` is none of them, -1 when its value is wrong
  * (told on stderr). */
 int mr_cli_model_option(const char *command, mr_cli_model *model, int option, const char *value);
+
+/* mr_hub_fetch with a progress bar where stderr is a terminal. */
+mr_status mr_cli_fetch(const mr_hub_request *request, mr_hub_result *result, mr_error *err);
+
+/* Replaces a name that is no path here, but can be one on the hub, by the path of the downloaded model, which lives
+ * until the next call. NULL and paths stay as they are. */
+mr_status mr_cli_find_model(const char **path, mr_cancel *cancel, mr_error *err);
 
 /* Loads the model with a progress bar where stderr is a terminal, and resolves the sampling. */
 mr_status mr_cli_load(mr_cli_model *options, mr_cancel *cancel, mr_text_model **model, mr_error *err);

@@ -1,5 +1,6 @@
 /* mistral-runner bench: speed of prompt processing and generation, in the manner of llama-bench. Random tokens;
  * sampling is left out; each test is run once to warm up and then -r times. */
+#include "cli.h"
 #include "cmd_bench.h"
 
 #include "base/clock.h"
@@ -282,7 +283,8 @@ static mr_status prepare(bench *b, mr_error *err) {
     const bench_options *o = b->options;
     const char *paths[] = {o->model_path};
     uint64_t start = mr_clock_ns();
-    mr_status status = mr_gguf_open(&b->gguf, paths, 1, err);
+    mr_status status = mr_cli_find_model(&paths[0], NULL, err);
+    if (status == MR_OK) status = mr_gguf_open(&b->gguf, paths, 1, err);
     mr_model_options options = {.n_threads = o->n_threads};
     if (status == MR_OK) status = mr_model_load(&b->model, b->gguf, &options, err);
     if (status != MR_OK) return status;

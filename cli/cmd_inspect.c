@@ -194,7 +194,8 @@ int mr_cmd_inspect(int argc, char **argv) {
     if (optind < argc) return mr_cli_usage_error(COMMAND, "there is no argument \"%s\"", argv[optind]);
     mr_gguf *gguf;
     mr_error err = {0};
-    mr_status status = open_model(&gguf, path, &err);
+    mr_status status = mr_cli_find_model(&path, NULL, &err);
+    if (status == MR_OK) status = open_model(&gguf, path, &err);
     if (status != MR_OK) return mr_cli_fail(COMMAND, &err);
     if (fit)
         status = mr_inspect_fit(gguf, n_ctx, n_sequences, &err);

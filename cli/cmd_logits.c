@@ -95,7 +95,9 @@ static mr_status parse_tokens(const char *text, mr_tokens *tokens, mr_error *err
 
 static mr_status open_model(const logits_options *o, logits_run *run, mr_error *err) {
     mr_status status = parse_tokens(o->tokens, &run->tokens, err);
-    if (status == MR_OK) status = mr_gguf_open(&run->gguf, &o->model, 1, err);
+    const char *path = o->model;
+    if (status == MR_OK) status = mr_cli_find_model(&path, NULL, err);
+    if (status == MR_OK) status = mr_gguf_open(&run->gguf, &path, 1, err);
     mr_model_options options = {.n_threads = (int)o->n_threads};
     if (status == MR_OK) status = mr_model_load(&run->model, run->gguf, &options, err);
     if (status != MR_OK) return status;

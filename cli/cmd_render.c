@@ -183,7 +183,8 @@ int mr_cmd_render(int argc, char **argv) {
     if (usage != 0) return usage < 0 ? MR_EXIT_OK : usage;
     mr_error err = {0};
     mr_chat_template *chat = NULL;
-    mr_status status = load_template(&options, &chat, &err);
+    mr_status status = mr_cli_find_model(&options.model, NULL, &err);
+    if (status == MR_OK) status = load_template(&options, &chat, &err);
     if (status == MR_OK) status = render(&options, chat, &err);
     mr_chat_template_free(chat);
     return status == MR_OK ? MR_EXIT_OK : mr_cli_fail(COMMAND, &err);

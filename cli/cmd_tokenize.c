@@ -107,7 +107,8 @@ int mr_cmd_tokenize(int argc, char **argv) {
     mr_error err = {0};
     mr_tokenizer *tokenizer = NULL;
     mr_tokens tokens = {0};
-    mr_status status = load_tokenizer(options.model, &tokenizer, &err);
+    mr_status status = mr_cli_find_model(&options.model, NULL, &err);
+    if (status == MR_OK) status = load_tokenizer(options.model, &tokenizer, &err);
     if (status == MR_OK) status = encode(&options, tokenizer, &tokens, &err);
     if (status == MR_OK) {
         for (size_t i = 0; i < tokens.n; i++) printf("%s%d", i > 0 ? " " : "", (int)tokens.ids[i]);

@@ -13,5 +13,6 @@ int mr_cmd_inspect(int argc, char **argv);
 int mr_cmd_top(int argc, char **argv);
 int mr_cmd_schema(int argc, char **argv);
 int mr_cmd_quantize(int argc, char **argv);
+int mr_cmd_download(int argc, char **argv);
 
 #endif

@@ -32,6 +32,7 @@ static const command commands[] = {
     {"schema", "say what a JSON Schema holds an answer to", mr_cmd_schema},
     {"top", "show what a running plugin does", mr_cmd_top},
     {"quantize", "write a model as one GGUF file in other tensor types", mr_cmd_quantize},
+    {"download", "bring a model from the hub into the cache", mr_cmd_download},
     {"synth", "write a model of random weights in a real shape", mr_cmd_synth},
     {"bench", "measure speed, in the manner of llama-bench", mr_cmd_bench},
 };

@@ -4,7 +4,7 @@
 set -eu
 
 packages="gcc make cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev libpcre2-dev \
-libutf8proc-dev libedit-dev libcmocka-dev libgrpc-dev libc6-dev"
+libutf8proc-dev libedit-dev libcurl4-openssl-dev libssl-dev libcmocka-dev libgrpc-dev libc6-dev"
 [ "${1:-}" = check ] && packages="$packages python3-grpcio"
 [ "${1:-}" = check ] && [ "$(uname -m)" = x86_64 ] && packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 [ "${1:-}" = fuzz ] && packages="$packages clang libclang-rt-dev"

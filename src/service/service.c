@@ -152,7 +152,7 @@ mr_status mr_service_load(mr_service *service, const uint8_t *settings, size_t n
     if (fresh == NULL) return mr_fail(err, MR_ERR_NOMEM, "there is no memory to load a model");
     atomic_init(&fresh->n_refs, 1);
     mr_telemetry_acquire();
-    mr_status status = mr_settings_decode(&fresh->settings, settings, n_settings, err);
+    mr_status status = mr_settings_decode(&fresh->settings, settings, n_settings, cancel, err);
     if (status == MR_OK) {
         status = mr_shared_acquire(&fresh->shared, fresh->settings.key, &OPS, &fresh->settings, cancel, err);
     }

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "service/pb_wire.h"
 #include "service/rpc.h"
+#include "service/settings_hub.h"
 #include "settings.pb-c.h"
 #include "text/model_path.h"
 
@@ -69,23 +70,6 @@ static mr_status choose_model(const pb_settings *pb, model_choice *choice, mr_er
     return MR_OK;
 }
 
-/* Whether a name that is no path here can be a model's name on the hub: OWNER/NAME. */
-static bool looks_like_hub_name(const char *name) {
-    const char *slash = strchr(name, '/');
-    return slash != NULL && slash != name && slash[1] != '\0' && strchr(slash + 1, '/') == NULL && name[0] != '.' &&
-           name[0] != '~';
-}
-
-static mr_status no_such_model(const char *name, mr_error *err) {
-    if (looks_like_hub_name(name)) {
-        return mr_fail(err, MR_ERR_UNSUPPORTED,
-                       "model_name_or_path \"%s\" is no folder here, and downloading from the hub is not built in yet; "
-                       "give the path of a local folder",
-                       name);
-    }
-    return mr_fail(err, MR_ERR_NOT_FOUND, "model_name_or_path \"%s\" does not exist; check the path", name);
-}
-
 static mr_status add_path(mr_settings *settings, const char *folder, const char *name, mr_error *err) {
     char *path = mr_path_join(folder, name);
     if (path == NULL) return no_memory(err);
@@ -110,7 +94,7 @@ static mr_status resolve_folder(mr_settings *settings, const char *folder, mr_er
     return status;
 }
 
-static mr_status resolve_gguf(mr_settings *settings, const pb_gguf_model *pb, mr_error *err) {
+static mr_status resolve_gguf(mr_settings *settings, const pb_gguf_model *pb, mr_cancel *cancel, mr_error *err) {
     const char *base = pb->model_name_or_path != NULL ? pb->model_name_or_path : "";
     if (pb->n_gguf_files > MAX_FILES) {
         return mr_fail(err, MR_ERR_LIMIT, "gguf_files has %zu entries; at most %d are read", pb->n_gguf_files,
@@ -125,7 +109,12 @@ static mr_status resolve_gguf(mr_settings *settings, const pb_gguf_model *pb, mr
             "names in gguf_files");
     }
     bool is_dir = *base == '\0' || mr_path_is_dir(base);
-    if (!is_dir && !mr_path_is_file(base)) return no_such_model(base, err);
+    for (size_t i = 0; i < pb->n_gguf_files; i++) {
+        if (!is_given(pb->gguf_files[i])) return mr_fail(err, MR_ERR_INVALID, "gguf_files[%zu] is empty", i);
+    }
+    if (!is_dir && !mr_path_is_file(base)) {
+        return mr_settings_fetch_model(settings, MR_HUB_GGUF, base, pb->gguf_files, pb->n_gguf_files, cancel, err);
+    }
     if (!is_dir && pb->n_gguf_files > 0) {
         return mr_fail(err, MR_ERR_INVALID,
                        "model_name_or_path \"%s\" is a file, so gguf_files must be empty; or name the file's folder",
@@ -134,7 +123,6 @@ static mr_status resolve_gguf(mr_settings *settings, const pb_gguf_model *pb, mr
     if (!is_dir) return add_path(settings, "", base, err);
     if (pb->n_gguf_files == 0) return resolve_folder(settings, base, err);
     for (size_t i = 0; i < pb->n_gguf_files; i++) {
-        if (!is_given(pb->gguf_files[i])) return mr_fail(err, MR_ERR_INVALID, "gguf_files[%zu] is empty", i);
         mr_status status = add_path(settings, base, pb->gguf_files[i], err);
         if (status != MR_OK) return status;
     }
@@ -155,15 +143,19 @@ static mr_status resolve_isq(mr_settings *settings, const pb_text_model *pb, mr_
     return settings->quantize != NULL ? MR_OK : mr_fail(err, MR_ERR_INTERNAL, "the mix %s is missing", name);
 }
 
-static mr_status resolve_text_model(mr_settings *settings, const pb_text_model *pb, mr_error *err) {
+static mr_status resolve_text_model(mr_settings *settings, const pb_text_model *pb, mr_cancel *cancel, mr_error *err) {
     const char *name = pb->model_name_or_path != NULL ? pb->model_name_or_path : "";
     if (*name == '\0') {
         return mr_fail(err, MR_ERR_INVALID, "text_model names no model: set model_name_or_path to a model folder");
     }
-    if (!mr_path_is_dir(name)) return no_such_model(name, err);
-    settings->paths = mr_arena_calloc(&settings->arena, 1, sizeof *settings->paths);
-    if (settings->paths == NULL) return no_memory(err);
-    mr_status status = resolve_folder(settings, name, err);
+    mr_status status;
+    if (!mr_path_is_dir(name)) {
+        status = mr_settings_fetch_model(settings, MR_HUB_MODEL, name, NULL, 0, cancel, err);
+    } else {
+        settings->paths = mr_arena_calloc(&settings->arena, 1, sizeof *settings->paths);
+        if (settings->paths == NULL) return no_memory(err);
+        status = resolve_folder(settings, name, err);
+    }
     return status == MR_OK ? resolve_isq(settings, pb, err) : status;
 }
 
@@ -181,14 +173,16 @@ static mr_status resolve_chat_template(mr_settings *settings, const char *path, 
     return keep(settings, &settings->chat_template, path, err);
 }
 
-static mr_status resolve_tokenizer(mr_settings *settings, const char *name, mr_error *err) {
+/* The GGUF file has a tokenizer too: where the hub does not give the named one, that is used. */
+static mr_status resolve_tokenizer(mr_settings *settings, const char *name, mr_cancel *cancel, mr_error *err) {
     if (!is_given(name)) return MR_OK;
     if (mr_path_is_dir(name)) return keep(settings, &settings->tokenizer_folder, name, err);
-    if (looks_like_hub_name(name)) {
-        MR_WARN("tok_model_id \"%s\" is no folder here; the tokenizer in the GGUF file is used", name);
-        return MR_OK;
-    }
-    return mr_fail(err, MR_ERR_NOT_FOUND, "tok_model_id \"%s\" is no folder; check the path", name);
+    if (!mr_hub_id_plausible(name))
+        return mr_fail(err, MR_ERR_NOT_FOUND, "tok_model_id \"%s\" is no folder; check the path", name);
+    mr_status status = mr_settings_fetch_tokenizer(settings, name, cancel, err);
+    if (status == MR_OK || status == MR_ERR_CANCELLED || status == MR_ERR_NOMEM) return status;
+    MR_WARN("tok_model_id \"%s\": %s; the tokenizer in the GGUF file is used", name, err->text);
+    return MR_OK;
 }
 
 static mr_status bounded(const char *name, bool given, uint32_t value, uint32_t max, uint32_t *out, mr_error *err) {
@@ -298,7 +292,7 @@ static mr_status make_key(mr_settings *settings, mr_error *err) {
     return status;
 }
 
-static mr_status resolve(mr_settings *settings, const pb_settings *pb, mr_error *err) {
+static mr_status resolve(mr_settings *settings, const pb_settings *pb, mr_cancel *cancel, mr_error *err) {
     model_choice choice;
     mr_status status = choose_model(pb, &choice, err);
     if (status != MR_OK) return status;
@@ -306,12 +300,12 @@ static mr_status resolve(mr_settings *settings, const pb_settings *pb, mr_error 
     if (choice.text != NULL) {
         settings->with_logging = choice.text->with_logging;
         chat_template = choice.text->chat_template;
-        status = resolve_text_model(settings, choice.text, err);
+        status = resolve_text_model(settings, choice.text, cancel, err);
     } else if (choice.gguf != NULL) {
         settings->with_logging = choice.gguf->with_logging;
         chat_template = choice.gguf->chat_template;
-        status = resolve_gguf(settings, choice.gguf, err);
-        if (status == MR_OK) status = resolve_tokenizer(settings, choice.gguf->tok_model_id, err);
+        status = resolve_gguf(settings, choice.gguf, cancel, err);
+        if (status == MR_OK) status = resolve_tokenizer(settings, choice.gguf->tok_model_id, cancel, err);
     }
     if (status == MR_OK) status = resolve_chat_template(settings, chat_template, err);
     if (status == MR_OK) status = resolve_engine(settings, pb, err);
@@ -321,7 +315,7 @@ static mr_status resolve(mr_settings *settings, const pb_settings *pb, mr_error 
     return status;
 }
 
-mr_status mr_settings_decode(mr_settings *settings, const uint8_t *bytes, size_t n, mr_error *err) {
+mr_status mr_settings_decode(mr_settings *settings, const uint8_t *bytes, size_t n, mr_cancel *cancel, mr_error *err) {
     *settings = (mr_settings){0};
     mr_arena arena = {0};
     ProtobufCMessage *message;
@@ -330,7 +324,7 @@ mr_status mr_settings_decode(mr_settings *settings, const uint8_t *bytes, size_t
     if (status != MR_OK)
         mr_fail_prefix(err, "the settings cannot be decoded");
     else
-        status = resolve(settings, (const pb_settings *)message, err);
+        status = resolve(settings, (const pb_settings *)message, cancel, err);
     mr_arena_free(&arena);
     if (status != MR_OK) mr_settings_free(settings);
     return status;

@@ -3,6 +3,7 @@
 #define MR_SERVICE_SETTINGS_H
 
 #include "base/arena.h"
+#include "base/cancel.h"
 #include "base/error.h"
 #include "compute/kv.h"
 #include "service/environment.h"
@@ -30,9 +31,10 @@ typedef struct mr_settings {
     const char *key;
 } mr_settings;
 
-/* Decodes an encoded LocalRunnerSettings and resolves it against the file system and the environment. Errors say which
- * setting is wrong and what to write instead; *settings then needs no freeing. */
-mr_status mr_settings_decode(mr_settings *settings, const uint8_t *bytes, size_t n, mr_error *err);
+/* Decodes an encoded LocalRunnerSettings and resolves it against the file system and the environment; a model that is
+ * named by a repository of the hub is downloaded, which `cancel` (may be NULL) breaks off. Errors say which setting is
+ * wrong and what to write instead; *settings then needs no freeing. */
+mr_status mr_settings_decode(mr_settings *settings, const uint8_t *bytes, size_t n, mr_cancel *cancel, mr_error *err);
 void mr_settings_free(mr_settings *settings);
 
 #endif

@@ -27,7 +27,7 @@ bad_settings "a missing file" '{"gguf_model": {"model_name_or_path": "/nowhere/m
 bad_settings "a missing file of a folder" '{"gguf_model": {"model_name_or_path": ".", "gguf_files": ["m.gguf"]}}' "m.gguf"
 bad_settings "two models" "{\"gguf_model\": {\"model_name_or_path\": \"$model\"}, \"model_settings\": {\"gguf_model\": {\"model_name_or_path\": \"$model\"}}}" "twice"
 bad_settings "no name of a model" '{"gguf_model": {}}' "names no model"
-bad_settings "a model of another kind" '{"text_model": {"model_name_or_path": "owner/name"}}' "not built in yet"
+bad_settings "a model of another kind" '{"text_model": {"model_name_or_path": "owner/name"}}' "HF_HUB_OFFLINE is set"
 bad_settings "a folder without models" '{"gguf_model": {"model_name_or_path": "/etc"}}' "no .gguf file"
 : >empty.gguf
 bad_settings "an empty file" '{"gguf_model": {"model_name_or_path": "empty.gguf"}}' "empty.gguf"

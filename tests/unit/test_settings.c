@@ -40,6 +40,8 @@ static void make_dir(const char *name) {
 static int set_up(void **state) {
     (void)state;
     if (mkdtemp(dir) == NULL) return -1;
+    setenv("HF_HUB_OFFLINE", "1", 1); /* no test asks the network */
+    setenv("HF_HUB_CACHE", dir, 1);
     make_dir("a");
     make_dir("two");
     make_dir("split");
@@ -81,7 +83,7 @@ static mr_status decode(const char *json_text, mr_settings *settings, mr_error *
     json_decref(json);
     mr_arena_free(&arena);
     mr_buf_free(&text);
-    status = mr_settings_decode(settings, (uint8_t *)bytes.data, bytes.len, err);
+    status = mr_settings_decode(settings, (uint8_t *)bytes.data, bytes.len, NULL, err);
     mr_buf_free(&bytes);
     return status;
 }
@@ -143,9 +145,9 @@ static void test_refusals_say_what_to_do(void **state) {
                    "is a file");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/two'}}", MR_ERR_INVALID, "x.gguf, y.gguf");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/none'}}", MR_ERR_NOT_FOUND, "no .gguf file");
-    assert_refused("{'gguf_model':{'model_name_or_path':'owner/model'}}", MR_ERR_UNSUPPORTED, "hub");
-    assert_refused("{'text_model':{'model_name_or_path':'mistralai/Mistral-7B-v0.1'}}", MR_ERR_UNSUPPORTED,
-                   "not built in yet");
+    assert_refused("{'gguf_model':{'model_name_or_path':'owner/model'}}", MR_ERR_NOT_FOUND, "HF_HUB_OFFLINE");
+    assert_refused("{'text_model':{'model_name_or_path':'mistralai/Mistral-7B-v0.1'}}", MR_ERR_NOT_FOUND,
+                   "the cache");
     assert_refused("{'text_model':{}}", MR_ERR_INVALID, "names no model");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/a','chat_template':'@/t.txt'}}", MR_ERR_INVALID, "t.txt");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/a','chat_template':'@/u.jinja'}}", MR_ERR_NOT_FOUND,
@@ -159,7 +161,7 @@ static void test_refusals_say_what_to_do(void **state) {
     assert_refused("{'context_size':4000000000}", MR_ERR_INVALID, "context_size");
     mr_settings settings;
     mr_error err = {0};
-    assert_int_equal(mr_settings_decode(&settings, (const uint8_t *)"\x12\x7f", 2, &err), MR_ERR_INVALID);
+    assert_int_equal(mr_settings_decode(&settings, (const uint8_t *)"\x12\x7f", 2, NULL, &err), MR_ERR_INVALID);
     assert_non_null(strstr(err.text, "gguf_model"));
 }
 
