@@ -2,7 +2,7 @@
 
 usage: hub_server.py FOLDER LOG
 
-FOLDER/ORG/NAME/... are the repositories' files; the name says how the server behaves (see MOODS). Prints the two ports.
+FOLDER/ORG/NAME/... are the repositories' files; the name says how the server behaves. Prints the two ports.
 LOG gets a line for each request: "hub|cdn METHOD PATH range=RANGE token=TOKEN". Files over 64 KiB are "large": named by
 their SHA-256 and redirected to the other port, as the hub does with LFS files.
 """
@@ -152,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             first += 1
         last = min(last, len(data) - 1)
         body = data[first:last + 1]
-        if mood == "corrupt" or (mood == "corruptonce" and count("corruptonce") <= 1):
+        if mood == "corrupt":
             body = body[:-1] + bytes([body[-1] ^ 1])
         headers = [("Content-Length", len(body))]
         if status == 206:
@@ -161,17 +161,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send(mood, body)
 
     def send(self, mood, body):
-        step = {"slow": 8192}.get(mood, 65536)
+        step = 16384 if mood == "slow" else 65536
         for at in range(0, len(body), step):
-            if mood == "torn" and at >= 3 * step or mood == "dead" and at >= step:
+            if mood == "torn" and at >= 3 * step:
                 self.close_connection = True
                 return
-            if mood == "stall" and at >= step and count(("stall", self.path)) <= 3:
-                time.sleep(4)
+            if mood == "stall" and at >= step and count("stall") <= 3:
+                time.sleep(3)
                 self.close_connection = True
                 return
             if mood == "slow":
-                time.sleep(0.1)
+                time.sleep(0.05)
             self.wfile.write(body[at:at + step])
 
 

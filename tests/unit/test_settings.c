@@ -146,8 +146,7 @@ static void test_refusals_say_what_to_do(void **state) {
     assert_refused("{'gguf_model':{'model_name_or_path':'@/two'}}", MR_ERR_INVALID, "x.gguf, y.gguf");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/none'}}", MR_ERR_NOT_FOUND, "no .gguf file");
     assert_refused("{'gguf_model':{'model_name_or_path':'owner/model'}}", MR_ERR_NOT_FOUND, "HF_HUB_OFFLINE");
-    assert_refused("{'text_model':{'model_name_or_path':'mistralai/Mistral-7B-v0.1'}}", MR_ERR_NOT_FOUND,
-                   "the cache");
+    assert_refused("{'text_model':{'model_name_or_path':'mistralai/Mistral-7B-v0.1'}}", MR_ERR_NOT_FOUND, "the cache");
     assert_refused("{'text_model':{}}", MR_ERR_INVALID, "names no model");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/a','chat_template':'@/t.txt'}}", MR_ERR_INVALID, "t.txt");
     assert_refused("{'gguf_model':{'model_name_or_path':'@/a','chat_template':'@/u.jinja'}}", MR_ERR_NOT_FOUND,
