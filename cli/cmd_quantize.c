@@ -91,7 +91,9 @@ static int parse_options(int argc, char **argv, quantize_options *o) {
 }
 
 static mr_status open_source(source *s, mr_error *err) {
-    mr_status status = mr_model_path_find(s->options->in, &s->path, err);
+    const char *in = s->options->in;
+    mr_status status = mr_cli_find_model(&in, NULL, err);
+    if (status == MR_OK) status = mr_model_path_find(in, &s->path, err);
     if (status != MR_OK) return status;
     if (!mr_path_is_dir(s->path)) return mr_gguf_open(&s->gguf, (const char *const *)&s->path, 1, err);
     status = mr_hf_open(&s->gguf, s->path, err);

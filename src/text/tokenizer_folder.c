@@ -79,7 +79,7 @@ static void set_special(const folder *f, mr_tokenizer *t) {
     set_numbered(f, t, "pad_token_id", &t->pad);
 }
 
-/* Every id in generation_config.json's eos_token_id ends a generation. */
+/* Every id in the eos_token_id of generation_config.json (else config.json) ends a generation. */
 static void mark_eog(const folder *f, mr_tokenizer *t) {
     const mr_json_value *json = member(&f->generation, "eos_token_id");
     bool list = mr_json_is(json, MR_JSON_ARRAY);
@@ -170,6 +170,8 @@ static mr_status load(folder *f, mr_tokenizer *t, const char *path, bool json) {
     mr_status status = read_config(f, "tokenizer_config.json", &f->tokenizer);
     if (status == MR_OK) status = read_config(f, "special_tokens_map.json", &f->special);
     if (status == MR_OK) status = read_config(f, "generation_config.json", &f->generation);
+    /* Without that file, transformers takes the ids from the model's own configuration. */
+    if (status == MR_OK && f->generation.json.n == 0) status = read_config(f, "config.json", &f->generation);
     if (status == MR_OK) status = mr_file_read(&bytes, path, MAX_FILE, f->err);
     if (status == MR_OK && json) status = mr_tokenizer_read_json(t, bytes.data, bytes.len, f->err);
     if (status == MR_OK && !json) {

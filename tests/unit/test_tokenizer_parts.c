@@ -331,12 +331,21 @@ static void test_folder(void **state) {
     assert_false(mr_tokenizer_add_eos(t));
     assert_true(mr_tokenizer_is_eog(t, 7));
     mr_tokenizer_free(t);
+    /* config.json counts where there is no generation_config.json, and only there. */
+    write_file(folder, "config.json", "{\"eos_token_id\":[8,10],\"bos_token_id\":null}");
+    if (mr_tokenizer_from_folder(&t, folder, &err) != MR_OK) fail_msg("%s", err.text);
+    assert_true(mr_tokenizer_is_eog(t, 7) && !mr_tokenizer_is_eog(t, 8));
+    mr_tokenizer_free(t);
+    remove_file(folder, "generation_config.json");
+    if (mr_tokenizer_from_folder(&t, folder, &err) != MR_OK) fail_msg("%s", err.text);
+    assert_true(mr_tokenizer_is_eog(t, 8) && mr_tokenizer_is_eog(t, 10) && !mr_tokenizer_is_eog(t, 7));
+    mr_tokenizer_free(t);
+    remove_file(folder, "config.json");
     write_file(folder, "tokenizer_config.json", "{\"bos_token\":");
     assert_int_equal(mr_tokenizer_from_folder(&t, folder, &err), MR_ERR_INVALID);
     assert_non_null(strstr(err.text, "tokenizer_config.json"));
     remove_file(folder, "tokenizer.json");
     remove_file(folder, "tokenizer_config.json");
-    remove_file(folder, "generation_config.json");
     rmdir(folder);
 }
 
