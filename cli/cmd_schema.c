@@ -25,8 +25,8 @@ static void help(void) {
           "\n"
           "      --samples N        answers to generate\n"
           "  -p, --prompt TEXT      what they follow (default: \"JSON:\")\n"
-          "  -n, --n-predict N      most tokens of an answer (default 400); a line that was cut ends with a blank and …\n"
-          MR_CLI_MODEL_HELP,
+          "  -n, --n-predict N      most tokens of an answer (default 400); a line that was cut ends with a blank and "
+          "…\n" MR_CLI_MODEL_HELP,
           stdout);
 }
 
@@ -115,8 +115,7 @@ static mr_status sample(mr_text_model *model, const schema_options *o, mr_constr
     params.prompt = prompt.ids;
     params.n_prompt = prompt.n;
     if (status == MR_OK) status = mr_generation_start(&generation, model, &params, err);
-    for (bool done = false; status == MR_OK && !done;)
-        status = mr_generation_next(generation, NULL, &text, &done, err);
+    for (bool done = false; status == MR_OK && !done;) status = mr_generation_next(generation, NULL, &text, &done, err);
     if (status == MR_OK) {
         for (size_t i = 0; i < text.len; i++) putchar(text.data[i] == '\n' ? ' ' : text.data[i]);
         puts(mr_generation_finish(generation) == MR_FINISH_LENGTH ? " …" : "");

@@ -118,7 +118,7 @@ mr_grammar_rule mr_schema_any(mr_schema_build *b) {
 /* ---- strings ---- */
 
 static const char *format_pattern(const char *format) {
-#define YEAR "[0-9]{4}"
+#define YEAR "[12][0-9]{3}"
 #define DATE                                                                                                           \
     "(?:" YEAR "-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|"              \
     "02-(?:0[1-9]|1[0-9]|2[0-8])))"

@@ -183,6 +183,16 @@ static json_t *merge_keyword(mr_schema_build *b, const char *name, const json_t 
     return NULL;
 }
 
+/* Likewise `items` speaks of what its own prefixItems leave. */
+static bool check_items(mr_schema_build *b, const json_t *x, const json_t *y) {
+    bool apart = json_object_get(x, "prefixItems") != NULL && json_object_get(y, "items") != NULL;
+    if (apart && json_object_get(y, "prefixItems") == NULL) {
+        mr_schema_fail(b, MR_ERR_UNSUPPORTED, "items", "beside prefixItems of another part of allOf is not supported");
+        return false;
+    }
+    return true;
+}
+
 /* additionalProperties speaks of the properties beside it only: with another part's properties it would mean something
  * else after merging. */
 static bool check_additional(mr_schema_build *b, const json_t *x, const json_t *y) {
@@ -207,7 +217,7 @@ static json_t *merge_two(mr_schema_build *b, const json_t *x, const json_t *y) {
     if (json_is_false(x) || json_is_false(y)) return json_false();
     if (json_is_true(x)) return json_incref((json_t *)y);
     if (json_is_true(y)) return json_incref((json_t *)x);
-    if (!check_additional(b, x, y)) return NULL;
+    if (!check_additional(b, x, y) || !check_items(b, x, y) || !check_items(b, y, x)) return NULL;
     json_t *out = json_copy((json_t *)x);
     const char *name;
     json_t *value;

@@ -248,15 +248,6 @@ static mr_grammar_node multiple_of(mr_schema_build *b, mr_grammar_node from, con
         }
         return to;
     }
-    if (!limited && k < 1) { /* 0.1, 0.01, …: that many places */
-        for (int places = 1; places <= 9; places++) {
-            if (fabs(k * pow(10, places) - 1) > 1e-9) continue;
-            mr_grammar_node whole = any_number(b, from, true);
-            mr_grammar_skip(b->g, whole, to);
-            mr_grammar_skip(b->g, digits(b->g, mr_grammar_text(b->g, whole, ".", 1), 1, places), to);
-            return to;
-        }
-    }
     mr_schema_fail(b, MR_ERR_UNSUPPORTED, "multipleOf", "of this size, or with these limits, is not supported");
     return MR_GRAMMAR_NONE;
 }
