@@ -1,6 +1,7 @@
 #include "inspect_fit.h"
 
 #include "base/memory.h"
+#include "engine/sequence.h"
 #include "model/footprint.h"
 
 #include <stdio.h>
@@ -59,11 +60,13 @@ mr_status mr_inspect_fit(const mr_gguf *gguf, long n_ctx, long n_sequences, mr_e
     printf("keys and values: %zu bytes for a token (f16); q8_0 %.0f %%, f32 %.0f %% of that\n\n", per_token,
            100.0 * (double)mr_footprint_kv(h, MR_KV_Q8_0, 4096) / (double)mr_footprint_kv(h, MR_KV_F16, 4096),
            100.0 * (double)mr_footprint_kv(h, MR_KV_F32, 4096) / (double)mr_footprint_kv(h, MR_KV_F16, 4096));
+    size_t states = mr_footprint_state(h) * MR_SLOTS_OF_SEQUENCE;
+    if (states > 0) printf("recurrent state: %zu bytes for a sequence\n\n", states);
     printf("GiB for the weights, and with keys and values (f16) of %ld sequence%s of so many tokens;\n"
            "\"-\" does not fit here\n\n%-12s %9s",
            n_sequences, n_sequences == 1 ? "" : "s", "", "weights");
     for (int i = 0; i < n; i++) {
-        kv[i] = mr_footprint_kv(h, MR_KV_F16, contexts[i]) * (size_t)n_sequences;
+        kv[i] = (mr_footprint_kv(h, MR_KV_F16, contexts[i]) + states) * (size_t)n_sequences;
         printf(" %11llu ", (unsigned long long)contexts[i]);
     }
     putchar('\n');

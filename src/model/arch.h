@@ -146,6 +146,10 @@ mr_layer_dims mr_layer_dims_of(const mr_hparams *hparams, uint32_t il);
 bool mr_layer_has_window(const mr_hparams *hparams, uint32_t il);
 bool mr_layer_has_rope(const mr_hparams *hparams, uint32_t il);
 
+/* Floats that layer il's recurrent state takes: the past of its convolution and a matrix for each head, each part
+ * rounded up to 16. */
+size_t mr_layer_state_floats(const mr_hparams *hparams, uint32_t il);
+
 /* The layer whose keys and values layer il attends to: itself, or the last one of its kind that has any. */
 uint32_t mr_layer_kv_source(const mr_hparams *hparams, uint32_t il);
 

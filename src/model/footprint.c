@@ -61,6 +61,12 @@ size_t mr_footprint_kv(const mr_hparams *hparams, mr_kv_type type, uint64_t n_to
     return (size_t)((n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK) * block;
 }
 
+size_t mr_footprint_state(const mr_hparams *hparams) {
+    size_t n = 0;
+    for (uint32_t il = 0; il < hparams->n_layer; il++) n += mr_layer_state_floats(hparams, il);
+    return n * sizeof(float);
+}
+
 const mr_quant_mix *mr_footprint_best_mix(const mr_gguf *gguf, const mr_hparams *hparams, size_t n_bytes,
                                           size_t *weight_bytes) {
     const mr_quant_mix *best = NULL, *mix;

@@ -15,6 +15,9 @@ size_t mr_footprint_weights(const mr_gguf *gguf, const mr_hparams *hparams, cons
 /* Bytes of keys and values that n_tokens positions of one sequence take, in whole blocks. */
 size_t mr_footprint_kv(const mr_hparams *hparams, mr_kv_type type, uint64_t n_tokens);
 
+/* Bytes of one recurrent state of a sequence, 0 for models whose layers are all attention. */
+size_t mr_footprint_state(const mr_hparams *hparams);
+
 /* The mix of most bits whose weights take at most n_bytes, NULL when none does; *weight_bytes is what they take. */
 const mr_quant_mix *mr_footprint_best_mix(const mr_gguf *gguf, const mr_hparams *hparams, size_t n_bytes,
                                           size_t *weight_bytes);

@@ -410,6 +410,15 @@ bool mr_layer_has_window(const mr_hparams *h, uint32_t il) {
     return h->window != 0 && !h->layer_is_full[il];
 }
 
+size_t mr_layer_state_floats(const mr_hparams *h, uint32_t il) {
+    bool conv = h->mixer_of[il] == MR_MIXER_CONV;
+    if (h->mixer_of[il] == MR_MIXER_ATTENTION || h->mixer_of[il] == MR_MIXER_NONE) return 0;
+    size_t n_head = conv ? 0 : h->n_head_mix, n_group = conv ? 0 : h->n_group_mix;
+    size_t n_conv = conv ? h->n_embd : n_head * h->dim_v_mix + 2 * n_group * h->dim_k_mix;
+    size_t n_past = (h->conv_width - 1) * n_conv, n_heads = n_head * h->dim_k_mix * h->dim_v_mix;
+    return (n_past + 15) / 16 * 16 + (n_heads + 15) / 16 * 16;
+}
+
 uint32_t mr_layer_kv_source(const mr_hparams *h, uint32_t il) {
     if (il < h->n_layer_kv) return il;
     for (uint32_t source = h->n_layer_kv; source-- > 0;) {

@@ -96,11 +96,10 @@ mr_status mr_load_recurrent(mr_loader *l, uint32_t il, mr_layer *layer) {
                        : r->kind == MR_MIXER_MAMBA2 ? load_mamba2(l, il, r)
                                                     : load_delta(l, il, r);
     if (status != MR_OK) return status;
-    size_t n_past = (size_t)(h->conv_width - 1) * r->n_conv, n_heads = 0;
-    if (r->kind != MR_MIXER_CONV) n_heads = (size_t)h->n_head_mix * h->dim_k_mix * h->dim_v_mix;
+    size_t n_past = (size_t)(h->conv_width - 1) * r->n_conv;
     r->conv_at = model->n_state_floats;
     r->heads_at = r->conv_at + (n_past + 15) / 16 * 16;
-    model->n_state_floats = r->heads_at + (n_heads + 15) / 16 * 16;
+    model->n_state_floats += mr_layer_state_floats(h, il);
     return MR_OK;
 }
 

@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,6 +186,58 @@ static void aborts_leave_the_neighbours_alone(void **state) {
     unload(&l);
 }
 
+/* A golden model whose sequences have a recurrent state. */
+static loaded load_hybrid(const char *name, int n_threads) {
+    loaded l = {0};
+    char path[512];
+    mr_error err = {0};
+    snprintf(path, sizeof path, MR_SOURCE_DIR "/tests/conformance/logits/%s.gguf", name);
+    const char *paths[] = {path};
+    mr_model_options options = {.n_threads = n_threads};
+    if (mr_gguf_open(&l.gguf, paths, 1, &err) != MR_OK || mr_model_load(&l.model, l.gguf, &options, &err) != MR_OK)
+        fail_msg("%s", err.text);
+    assert_true(mr_model_state_bytes(l.model) > 0);
+    return l;
+}
+
+static void check_engine(mr_model *model, mr_engine_config config, int32_t want[][N_GENERATE], uint64_t n_cached) {
+    config.context_size = 512;
+    mr_engine *engine = new_engine(model, config);
+    expect(engine, want, true);
+    expect(engine, want, false);
+    expect(engine, want, true);
+    assert_true(mr_engine_get_stats(engine).n_prompt_cached >= n_cached);
+    mr_engine_free(engine);
+}
+
+static void check_hybrid(const char *name) {
+    int32_t want[N_PROMPTS][N_GENERATE];
+    for (int n_threads = 1; n_threads <= 2; n_threads++) {
+        loaded l = load_hybrid(name, n_threads);
+        make_prompts(mr_model_get_info(l.model)->n_vocab);
+        mr_engine *engine = new_engine(l.model, (mr_engine_config){.context_size = 512, .no_prefix_cache = true});
+        for (size_t p = 0; n_threads == 1 && p < N_PROMPTS; p++) collect(submit(engine, p), want[p]);
+        expect(engine, want, true);
+        mr_engine_free(engine);
+        size_t block_bytes = mr_model_kv_layout(l.model, MR_KV_F16).block_bytes;
+        check_engine(l.model, (mr_engine_config){0}, want, 900);
+        if (n_threads > 1) {
+            unload(&l);
+            break;
+        }
+        check_engine(l.model, (mr_engine_config){.prefill_chunk = 7}, want, 0);
+        check_engine(l.model, (mr_engine_config){.n_snapshots = 1}, want, 0);
+        check_engine(l.model, (mr_engine_config){.kv_bytes = 17 * block_bytes}, want, 0);
+        unload(&l);
+    }
+}
+
+static void text_is_the_same_with_recurrent_states(void **state) {
+    (void)state;
+    static const char *const names[] = {"lfm2", "granitehybrid-moe", "nemotron_h", "qwen3next"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) check_hybrid(names[i]);
+}
+
 int main(void) {
     mr_log_set_filter("error");
     const struct CMUnitTest tests[] = {
@@ -192,6 +245,7 @@ int main(void) {
         cmocka_unit_test(text_is_the_same_with_q8),
         cmocka_unit_test(text_is_the_same_with_f32),
         cmocka_unit_test(aborts_leave_the_neighbours_alone),
+        cmocka_unit_test(text_is_the_same_with_recurrent_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

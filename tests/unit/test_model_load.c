@@ -203,6 +203,33 @@ static void test_short_list_of_windows(void **state) {
     expect(&im, MR_ERR_INVALID, "olmo2.attention.sliding_window_pattern has no entry for each of its 5 layers");
 }
 
+/* Sizes of recurrent layers that do not go together, or would take more memory than there is. */
+static void test_impossible_recurrent_layers(void **state) {
+    (void)state;
+    static const struct {
+        const char *model, *key, *says;
+        uint32_t value;
+    } cases[] = {
+        {"lfm2.gguf", "lfm2.shortconv.l_cache", "1 to 16 are possible", 17},
+        {"lfm2.gguf", "lfm2.shortconv.l_cache", "1 to 16 are possible", 0},
+        {"lfm2.gguf", "lfm2.shortconv.l_cache", "shape", 4},
+        {"nemotron_h.gguf", "nemotron_h.ssm.inner_size", "heads", 41},
+        {"nemotron_h.gguf", "nemotron_h.ssm.inner_size", "are possible", 0xFFFFFFFF},
+        {"nemotron_h.gguf", "nemotron_h.ssm.group_count", "groups", 3},
+        {"nemotron_h.gguf", "nemotron_h.ssm.state_size", "are possible", 1u << 31},
+        {"nemotron_h.gguf", "nemotron_h.ssm.state_size", "shape", 4096},
+        {"nemotron_h.gguf", "nemotron_h.ssm.time_step_rank", "are possible", 0},
+        {"qwen3next.gguf", "qwen3next.ssm.group_count", "shape", 4},
+        {"qwen3next.gguf", "qwen3next.full_attention_interval", "tensor", 3},
+        {"granitehybrid.gguf", "granitehybrid.ssm.conv_kernel", "shape", 5},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        image im = read_golden(cases[i].model);
+        set_u32(&im, cases[i].key, cases[i].value);
+        expect(&im, MR_ERR_INVALID, cases[i].says);
+    }
+}
+
 int main(void) {
     setenv("RUST_LOG", "warn", 0);
     const struct CMUnitTest tests[] = {
@@ -213,6 +240,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_shapes),
         cmocka_unit_test(test_impossible_numbers),
         cmocka_unit_test(test_short_list_of_windows),
+        cmocka_unit_test(test_impossible_recurrent_layers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
