@@ -246,6 +246,7 @@ static void finish(mr_http *http, mr_http_transfer *t, CURLcode code) {
     if (code != CURLE_OK) {
         const char *text = t->error[0] != '\0' ? t->error : curl_easy_strerror(code);
         copy_text(a->failure, sizeof a->failure, text, strlen(text));
+        a->forbidden = code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_TOO_MANY_REDIRECTS;
         a->no_connection = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
                            code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_PEER_FAILED_VERIFICATION ||
                            code == CURLE_SSL_CONNECT_ERROR;
@@ -331,6 +332,7 @@ mr_status mr_http_get(mr_http *http, const char *url, size_t max_bytes, mr_buf *
 }
 
 bool mr_http_is_passing(const mr_http_answer *a) {
+    if (a->forbidden) return false;
     if (a->failure[0] != '\0' && a->status / 100 != 4) return !a->no_connection;
     return a->status == 429 || a->status == 408 || a->status / 100 == 5;
 }

@@ -28,6 +28,7 @@ typedef struct mr_http_answer {
     bool linked_etag, linked_size;        /* the hub's own headers were there */
     char failure[256];                    /* why the exchange did not come to its end, or "" */
     bool no_connection;                   /* the failure: nobody could be reached */
+    bool forbidden;                       /* the failure: a redirect led to where downloads must not come from */
 } mr_http_answer;
 
 typedef struct mr_http_request {

@@ -41,6 +41,10 @@ mr_status mr_hub_refused(const mr_hub_env *env, const mr_hub_id *id, const char 
         return mr_fail(err, MR_ERR_UNAVAILABLE, "%s allows no more requests for now (HTTP 429); try again later%s",
                        env->endpoint, env->token == NULL ? ", or set HF_TOKEN" : "");
     }
+    if (a->forbidden) {
+        return mr_fail(err, MR_ERR_UNAVAILABLE, "%s redirects in a way that is not followed: %s", env->endpoint,
+                       a->failure);
+    }
     if (a->status >= 300) {
         return mr_fail(err, MR_ERR_UNAVAILABLE, "%s answers HTTP %ld%s%s", env->endpoint, a->status,
                        a->error_text[0] != '\0' ? ": " : "", a->error_text);
