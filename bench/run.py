@@ -1,8 +1,12 @@
 """Measures mistral-runner, beside a peer's llama-bench where PEER names one, and records a table and a plot.
 
 Ours and the peer run in turns, one repetition at a time; a row's figure is the median, its ratio the median of the ratios of
-neighbouring runs. A peer that knows run-time repacking (-rtr) is measured with and without it and counted with the better of
-the two. See run.sh for the settings.
+neighbouring runs. A peer that knows run-time repacking (-rtr) is tried once with and once without it for each row, and
+measured with the better of the two. When the time (BUDGET) is short, later rows get fewer runs. See run.sh for the settings.
+
+Tests: ppN a prompt of N tokens; tgN or tgN@D generating N tokens (behind D others); xN N requests at once; load the seconds
+of a process that loads the model and computes one token; mem its largest resident memory; prefix the seconds to the first
+token of a prompt of 2,000 tokens and of a second one that shares them.
 """
 
 import datetime
@@ -12,22 +16,42 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 
 BUILD = sys.argv[1]
 OURS = os.path.join(BUILD, "mistral-runner")
 PEER = os.environ.get("PEER", "")
 PEER_BATCHED = os.environ.get("PEER_BATCHED", "")
+if PEER and not PEER_BATCHED and os.path.exists(os.path.join(os.path.dirname(PEER), "llama-batched-bench")):
+    PEER_BATCHED = os.path.join(os.path.dirname(PEER), "llama-batched-bench")
 RUNS = int(os.environ.get("RUNS", "5"))
 THREADS = os.environ.get("THREADS", "2")
+BUDGET = float(os.environ.get("BUDGET", "840"))
 TYPES = os.environ.get("TYPES", "Q4_K_M Q8_0 Q4_0 Q6_K BF16").split()
-TESTS = os.environ.get("TESTS", "pp128 pp512 pp2048 tg64 tg64@1000 tg64@4000 x1 x4 x8").split()
+TESTS = os.environ.get("TESTS", "pp512 tg64").split()
+MORE = os.environ.get("MORE", "x8 pp3500 tg32@4000 load mem prefix").split()  # of the first type only
 MODELS = os.environ.get("MODELS", os.path.join(BUILD, "bench-models"))
-RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
-CONCURRENT_PROMPT, CONCURRENT_GEN = 128, 64
+RESULTS = os.environ.get("RESULTS", os.path.join(os.path.dirname(os.path.abspath(__file__)), "results"))
+CONCURRENT_PROMPT, CONCURRENT_GEN, PREFIX = 128, 64, 2000
+START = time.monotonic()
 
 
 def output(command):
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True).stdout
+
+
+def process(command):
+    """-> (seconds, most resident MiB) of a whole process"""
+    with tempfile.TemporaryFile() as sink:
+        begin = time.monotonic()
+        child = subprocess.Popen(command, stdout=sink, stderr=sink)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.monotonic() - begin
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
+    return seconds, usage.ru_maxrss / 1024
 
 
 def parse(test):
@@ -40,8 +64,14 @@ def parse(test):
 
 
 def ours(model, test):
-    p, n, d, c = parse(test)
     command = [OURS, "bench", "-m", model, "-t", THREADS, "-r", "1", "-o", "json"]
+    if test in ("load", "mem"):
+        seconds, memory = process(command + ["-p", "1", "-n", "0"] if test == "load" else command + ["-p", "512", "-n", "16"])
+        return seconds if test == "load" else memory
+    if test == "prefix":
+        row = json.loads(output(command + ["-p", "0", "-n", "0", "-x", str(PREFIX)]))[-1]
+        return row["again_sec"] / row["first_token_sec"]
+    p, n, d, c = parse(test)
     if test[0] == "x":
         command += ["-p", str(p), "-n", str(n), "-c", str(c)]
         return json.loads(output(command))[-1]["avg_ts"]
@@ -49,36 +79,49 @@ def ours(model, test):
 
 
 def peer(model, test, repack):
-    p, n, d, c = parse(test)
     if test[0] == "x":
+        p, n, d, c = parse(test)
         command = [PEER_BATCHED, "-m", model, "-t", THREADS, "-c", str(c * (p + n + 32)), "-b", "2048", "-ub", "512", "-npp",
                    str(p), "-ntg", str(n), "-npl", str(c)] + (["-rtr"] if repack else [])
         rows = [line.split("|") for line in output(command).splitlines() if line.startswith("|")]
         return float(rows[-1][-2])  # S t/s, all tokens over all time
-    command = [PEER, "-m", model, "-t", THREADS, "-r", "1", "-o", "json"]
+    command = [PEER, "-m", model, "-t", THREADS, "-r", "1", "-o", "json"] + (["-rtr", "1"] if repack else [])
+    if test in ("load", "mem"):
+        seconds, memory = process(command + ["-p", "1", "-n", "0"] if test == "load" else command + ["-p", "512", "-n", "16"])
+        return seconds if test == "load" else memory
+    p, n, d, c = parse(test)
     if d > 0 and n > 0:
         command += ["-p", "0", "-n", "0", "-gp", f"{d},{n}"]
     else:
-        command += ["-p", str(p), "-n", str(n)]
-    if repack:
-        command += ["-rtr", "1"]
+        command += ["-p", str(p), "-n", str(n)] + (["-w", "0"] if p > 1024 else [])
     return json.loads(output(command))[-1]["avg_ts"]
 
 
-def measure(model, test):
-    """-> our median, peer's median or None, ratio or None, samples"""
-    mine, theirs = [], {False: [], True: []}
-    has_peer = bool(PEER_BATCHED if test[0] == "x" else PEER)
+def less_is_better(test):
+    return test in ("load", "mem", "prefix")
+
+
+def measure(model, test, until):
+    """-> row with our median, the peer's median or None, the ratio or None, and the samples"""
+    has_peer = test != "prefix" and bool(PEER_BATCHED if test[0] == "x" else PEER)
     modes = [m for m in (False, True) if has_peer and (not m or knows_repack())]
-    for _ in range(RUNS):
-        for mode in modes:
-            theirs[mode].append(peer(model, test, mode))
+    mode = False
+    if len(modes) == 2:
+        tried = {m: peer(model, test, m) for m in modes}
+        mode = min(modes, key=tried.get) if less_is_better(test) else max(modes, key=tried.get)
+    mine, theirs = [], []
+    for run in range(RUNS):
+        if run > 0 and time.monotonic() > until:
+            break
+        if has_peer:
+            theirs.append(peer(model, test, mode))
         mine.append(ours(model, test))
-    if not modes:
-        return statistics.median(mine), None, None, {"ours": mine}
-    best = max(modes, key=lambda m: statistics.median(theirs[m]))
-    ratio = statistics.median(a / b for a, b in zip(mine, theirs[best]))
-    return statistics.median(mine), statistics.median(theirs[best]), ratio, {"ours": mine, "peer": theirs[best]}
+    row = {"test": test, "ours": statistics.median(mine), "peer": None, "ratio": None, "repack": mode, "samples": {"ours": mine}}
+    if has_peer:
+        row["peer"] = statistics.median(theirs)
+        row["ratio"] = statistics.median(a / b for a, b in zip(mine, theirs))
+        row["samples"]["peer"] = theirs
+    return row
 
 
 def knows_repack():
@@ -98,49 +141,74 @@ def machine():
     return f"{name}, {os.cpu_count()} cores, Linux {platform.release()}"
 
 
+def unit(test):
+    return {"load": "s", "mem": "MiB", "prefix": "second / first"}.get(test, "tok/s")
+
+
+def figure(row, value):
+    return f"{value:.3f}" if row["test"] in ("load", "prefix") else f"{value:.1f}"
+
+
 def svg(rows, path):
     """Bars of every test: ours over the peer's, scaled to the larger of the two."""
     width, bar, gap, left = 760, 12, 14, 190
     parts, y = [], 20
     for row in rows:
         most = max(row["ours"], row["peer"] or 0.0)
-        parts.append(f'<text x="{left - 8}" y="{y + bar}" text-anchor="end">{row["type"]} {row["test"]}</text>')
+        parts.append(f'<text x="{left - 8}" y="{y + bar}" text-anchor="end">{row["type"]} {row["test"]}, {unit(row["test"])}</text>')
         for key, colour in (("ours", "#2563eb"), ("peer", "#9ca3af")):
             if row[key]:
                 w = (width - left - 90) * row[key] / most
                 parts.append(f'<rect x="{left}" y="{y}" width="{w:.1f}" height="{bar}" fill="{colour}"/>')
-                parts.append(f'<text x="{left + w + 6:.1f}" y="{y + bar - 2}">{row[key]:.1f}</text>')
+                parts.append(f'<text x="{left + w + 6:.1f}" y="{y + bar - 2}">{figure(row, row[key])}</text>')
                 y += bar + 2
         y += gap
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{y}" font-family="sans-serif" font-size="11">'
-    note = f'<text x="{left}" y="12">tokens/s: blue mistral-runner, grey peer</text>'
+    note = f'<text x="{left}" y="12">blue mistral-runner, grey peer; load, mem and prefix: less is better</text>'
     with open(path, "w", encoding="utf-8") as f:
         f.write("\n".join([head, note, *parts, "</svg>\n"]))
 
 
-def main():
-    os.makedirs(MODELS, exist_ok=True)
-    os.makedirs(RESULTS, exist_ok=True)
-    rows = []
-    for kind in TYPES:
-        model = os.path.join(MODELS, f"1b-{kind}.gguf")
-        if not os.path.exists(model):
-            subprocess.run([OURS, "synth", "--arch", "llama", "--preset", "1b", "--type", kind, "-o", model], check=True)
-        for test in TESTS:
-            mine, theirs, ratio, samples = measure(model, test)
-            rows.append({"type": kind, "test": test, "ours": mine, "peer": theirs, "ratio": ratio, "samples": samples})
-            print(f"{kind:8} {test:12} ours {mine:8.2f}" + (f"  peer {theirs:8.2f}  ratio {ratio:.2f}" if theirs else ""), flush=True)
+def record(rows):
     commit = output(["git", "rev-parse", "--short", "HEAD"]).strip()
     stem = os.path.join(RESULTS, f"{datetime.date.today().isoformat()}-{commit}")
+    facts = {"machine": machine(), "commit": commit, "threads": THREADS, "runs": RUNS, "peer": os.path.basename(PEER), "load_average": os.getloadavg(), "rows": rows}
     with open(stem + ".json", "w", encoding="utf-8") as f:
-        json.dump({"machine": machine(), "commit": commit, "threads": THREADS, "runs": RUNS, "peer": os.path.basename(PEER), "rows": rows}, f, indent=1)
+        json.dump(facts, f, indent=1)
     with open(stem + ".md", "w", encoding="utf-8") as f:
-        f.write(f"# {commit}, {datetime.date.today().isoformat()}\n\n{machine()}, {THREADS} threads, median of {RUNS} runs in turns, tokens/s.\n\n")
-        f.write("| type | test | ours | peer | ratio |\n| --- | --- | ---: | ---: | ---: |\n")
+        f.write(f"# {commit}, {datetime.date.today().isoformat()}\n\n{machine()}, {THREADS} threads, medians of {RUNS} runs in turns"
+                f" (fewer where the samples in the JSON file say so). The last rows (load, mem, prefix): less is better.\n\n")
+        f.write("| type | test | unit | ours | peer | ratio |\n| --- | --- | --- | ---: | ---: | ---: |\n")
         for r in rows:
-            f.write(f"| {r['type']} | {r['test']} | {r['ours']:.1f} | " + (f"{r['peer']:.1f} | {r['ratio']:.2f} |\n" if r["peer"] else "– | – |\n"))
+            f.write(f"| {r['type']} | {r['test']} | {unit(r['test'])} | {figure(r, r['ours'])} | "
+                    + (f"{figure(r, r['peer'])}{' (rtr)' if r['repack'] else ''} | {r['ratio']:.2f} |\n" if r["peer"] else "– | – |\n"))
     svg(rows, stem + ".svg")
-    print(f"wrote {stem}.md, .json and .svg")
+    return stem
+
+
+def main():
+    global START
+    os.makedirs(MODELS, exist_ok=True)
+    os.makedirs(RESULTS, exist_ok=True)
+    models = {}
+    for kind in TYPES:
+        models[kind] = os.path.join(MODELS, f"1b-{kind}.gguf")
+        if not os.path.exists(models[kind]):
+            subprocess.run([OURS, "synth", "--arch", "llama", "--preset", "1b", "--type", kind, "-o", models[kind]], check=True)
+    START = time.monotonic()
+    plan = [(TYPES[0], t) for t in TESTS + MORE] + [(kind, t) for kind in TYPES[1:] for t in TESTS]
+    rows = []
+    for i, (kind, test) in enumerate(plan):
+        # What is left, shared by the rows that are left; long ones may take three shares.
+        left = START + BUDGET - time.monotonic()
+        share = left / (len(plan) - i) * (3 if test in ("pp3500", "tg32@4000", "x8") else 1)
+        row = {"type": kind, **measure(models[kind], test, time.monotonic() + share)}
+        rows.append(row)
+        print(f"{kind:8} {test:10} ours {figure(row, row['ours']):>9}"
+              + (f"  peer {figure(row, row['peer']):>9}  ratio {row['ratio']:.2f}" if row["peer"] else "")
+              + f"  {unit(test)}, {len(row['samples']['ours'])} runs", flush=True)
+        record(rows)
+    print(f"wrote {record(rows)}.md, .json and .svg in {time.monotonic() - START:.0f} s")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 #
 #   make bench                                   ours alone
 #   PEER=/path/to/llama-bench make bench         beside llama.cpp's or ik_llama.cpp's llama-bench
-#   PEER_BATCHED=/path/to/llama-batched-bench    the peer for concurrent requests
-#   TYPES="Q4_K_M Q8_0" TESTS="pp512 tg64" RUNS=5 THREADS=2 choose less or more
+#   PEER_BATCHED=/path/to/llama-batched-bench    the peer for concurrent requests (default: beside PEER)
+#   TYPES="Q4_K_M Q8_0" TESTS="pp512 tg64" MORE="x8 pp3500" RUNS=5 THREADS=2   choose less or more; MORE is of the
+#                                                first type only
+#   MODELS=FOLDER RESULTS=FOLDER BUDGET=840      models are kept there; records go there; seconds in all
 set -eu
 cd "$(dirname "$0")/.."
 command -v python3 >/dev/null || scripts/bootstrap.sh bench

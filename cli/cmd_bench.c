@@ -27,7 +27,7 @@ typedef struct int_list {
 
 typedef struct bench_options {
     const char *model_path;
-    int_list prompt, generate, depth, concurrent;
+    int_list prompt, generate, depth, concurrent, prefix;
     int n_threads;
     int n_runs;
     bool json;
@@ -57,6 +57,7 @@ static void usage(FILE *out) {
           "  -n, --n-gen LIST       tokens to generate (default 128; 0 = none)\n"
           "  -d, --n-depth LIST     tokens already in the context (default 0)\n"
           "  -c, --concurrent LIST  also: so many requests at once through the scheduler, each with -p and -n\n"
+          "  -x, --prefix LIST      also: time to the first token of two requests that share so many tokens\n"
           "  -t, --threads N        threads (default: physical cores)\n"
           "  -r, --repetitions N    runs of each test (default 5)\n"
           "      --kv-cache-type T  f16, q8_0 or f32 (default f16)\n"
@@ -97,6 +98,7 @@ static int parse_options(int argc, char **argv, bench_options *o) {
                                           {"n-gen", required_argument, NULL, 'n'},
                                           {"n-depth", required_argument, NULL, 'd'},
                                           {"concurrent", required_argument, NULL, 'c'},
+                                          {"prefix", required_argument, NULL, 'x'},
                                           {"threads", required_argument, NULL, 't'},
                                           {"repetitions", required_argument, NULL, 'r'},
                                           {"output", required_argument, NULL, 'o'},
@@ -106,7 +108,7 @@ static int parse_options(int argc, char **argv, bench_options *o) {
     *o = (bench_options){.prompt = {{512}, 1}, .generate = {{128}, 1}, .depth = {{0}, 1}, .n_runs = 5};
     bool ok = true;
     optind = 1;
-    for (int c; ok && (c = getopt_long(argc, argv, "m:p:n:d:c:t:r:o:h", longs, NULL)) != -1;) {
+    for (int c; ok && (c = getopt_long(argc, argv, "m:p:n:d:c:x:t:r:o:h", longs, NULL)) != -1;) {
         switch (c) {
         case 'm':
             o->model_path = optarg;
@@ -122,6 +124,9 @@ static int parse_options(int argc, char **argv, bench_options *o) {
             break;
         case 'c':
             ok = parse_list(optarg, &o->concurrent);
+            break;
+        case 'x':
+            ok = parse_list(optarg, &o->prefix);
             break;
         case 't':
             o->n_threads = atoi(optarg);
@@ -210,13 +215,22 @@ static void add_row(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t n_dept
     fflush(stdout);
 }
 
+/* What is computed to warm up. */
+enum { WARM_PROMPT = 512, WARM_GEN = 16 };
+
+static uint32_t at_most(uint32_t n, uint32_t most) {
+    return n < most ? n : most;
+}
+
 static mr_status test_single(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t n_depth, mr_error *err) {
     double speeds[MAX_RUNS];
     for (int run = -1; run < b->options->n_runs; run++) {
         mr_status status = run < 0 ? advance(b, 0, n_depth, MR_BATCH_MAX, err) : MR_OK;
         uint64_t start = mr_clock_ns();
-        if (status == MR_OK) status = advance(b, n_depth, n_prompt, MR_BATCH_MAX, err);
-        if (status == MR_OK) status = advance(b, n_depth + n_prompt, n_gen, 1, err);
+        uint32_t n_p = run < 0 ? at_most(n_prompt, WARM_PROMPT) : n_prompt;
+        uint32_t n_g = run < 0 ? at_most(n_gen, WARM_GEN) : n_gen;
+        if (status == MR_OK) status = advance(b, n_depth, n_p, MR_BATCH_MAX, err);
+        if (status == MR_OK) status = advance(b, n_depth + n_p, n_g, 1, err);
         if (status != MR_OK) return status;
         if (run >= 0) speeds[run] = (n_prompt + n_gen) / mr_clock_since(start);
     }
@@ -261,6 +275,52 @@ static mr_status test_concurrent(bench *b, uint32_t n_prompt, uint32_t n_gen, ui
     return status;
 }
 
+/* Seconds to the first token of a request whose prompt is `prompt`. */
+static mr_status first_token(mr_engine *engine, const int32_t *prompt, size_t n_prompt, double *seconds,
+                             mr_error *err) {
+    mr_request_params params = {
+        .prompt = prompt, .n_prompt = n_prompt, .max_tokens = 1, .sampling = mr_sampling_default()};
+    params.sampling.temperature = 0.0f;
+    mr_request *request;
+    mr_finish finish;
+    int32_t token;
+    uint64_t start = mr_clock_ns();
+    mr_status status = mr_engine_submit(engine, &params, &request, err);
+    if (status != MR_OK) return status;
+    status = mr_request_next(request, NULL, &token, &finish, err);
+    *seconds = mr_clock_since(start);
+    mr_request_free(request);
+    return status;
+}
+
+/* Two requests, whose prompts differ in their last PREFIX_TAIL tokens only, one after the other. */
+enum { PREFIX_TAIL = 16 };
+static mr_status test_prefix(bench *b, uint32_t n, mr_error *err) {
+    size_t n_prompt = (size_t)n + PREFIX_TAIL;
+    mr_engine_config config = {
+        .context_size = (uint32_t)n_prompt + MR_KV_BLOCK, .max_concurrent = 2, .kv_type = b->options->kv_type};
+    int32_t *prompt = malloc(n_prompt * sizeof *prompt);
+    if (prompt == NULL) return mr_fail_nomem(err, n_prompt * sizeof *prompt, "a prompt");
+    memcpy(prompt, b->tokens, n_prompt * sizeof *prompt);
+    mr_engine *engine;
+    mr_status status = mr_engine_new(&engine, b->model, &config, err);
+    double first = 0.0, again = 0.0;
+    if (status == MR_OK) {
+        status = first_token(engine, prompt, n_prompt, &first, err);
+        for (size_t i = n; i < n_prompt; i++) prompt[i] = prompt[i] > 0 ? prompt[i] - 1 : 1;
+        if (status == MR_OK) status = first_token(engine, prompt, n_prompt, &again, err);
+        mr_engine_free(engine);
+    }
+    free(prompt);
+    if (status != MR_OK) return status;
+    json_array_append_new(b->rows, json_pack("{s:s, s:i, s:f, s:f}", "model_filename", b->options->model_path,
+                                             "n_prefix", (int)n, "first_token_sec", first, "again_sec", again));
+    if (!b->options->json)
+        printf("first token of a prompt of %zu: %.3f s; of a second one that shares %u: %.3f s\n", n_prompt, first, n,
+               again);
+    return MR_OK;
+}
+
 static mr_status run_tests(bench *b, mr_error *err) {
     const bench_options *o = b->options;
     mr_status status = MR_OK;
@@ -275,6 +335,9 @@ static mr_status run_tests(bench *b, mr_error *err) {
     for (size_t c = 0; c < o->concurrent.n && status == MR_OK; c++) {
         if (o->concurrent.values[c] == 0) continue;
         status = test_concurrent(b, o->prompt.values[0], o->generate.values[0], o->concurrent.values[c], err);
+    }
+    for (size_t i = 0; i < o->prefix.n && status == MR_OK; i++) {
+        if (o->prefix.values[i] > 0) status = test_prefix(b, o->prefix.values[i], err);
     }
     return status;
 }
@@ -291,6 +354,7 @@ static mr_status prepare(bench *b, mr_error *err) {
     b->load_sec = mr_clock_since(start);
     uint32_t longest = max_of(&o->prompt) > max_of(&o->generate) ? max_of(&o->prompt) : max_of(&o->generate);
     size_t n_tokens = (size_t)longest + max_of(&o->depth) + max_of(&o->concurrent) + 1;
+    if (n_tokens < (size_t)max_of(&o->prefix) + PREFIX_TAIL) n_tokens = (size_t)max_of(&o->prefix) + PREFIX_TAIL;
     size_t n_blocks = n_tokens / MR_KV_BLOCK + 1, n_vocab = mr_model_get_info(b->model)->n_vocab;
     mr_kv_layout layout = mr_model_kv_layout(b->model, o->kv_type);
     status = mr_kv_pool_init(&b->pool, &layout, n_blocks, err);

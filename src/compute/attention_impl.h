@@ -368,10 +368,8 @@ static void f32_block(const mr_attention_args *args, const scratch *s, block_vie
 static void any_block(const mr_attention_args *args, const scratch *s, const uint8_t *piece, const uint8_t *next,
                       uint32_t block, uint32_t token0, size_t n_rows) {
     const mr_kv_layout *layout = &args->pool->layout;
-    block_view b = {.keys = piece,
-                    .values = piece + layout->value_offset,
-                    .dk = layout->head_dim_k,
-                    .dv = layout->head_dim_v};
+    block_view b = {
+        .keys = piece, .values = piece + layout->value_offset, .dk = layout->head_dim_k, .dv = layout->head_dim_v};
     /* Few rows use each value once or so: they read it as it is stored. */
     bool direct = layout->head_dim_v % (2 * LANES) == 0 && (n_rows <= TILE_MAX || layout->type == MR_KV_F32);
     if (!direct) {

@@ -15,7 +15,8 @@ struct CMUnitTest {
 
 static jmp_buf cross_end; /* out of a test: 1 failed, 2 skipped */
 
-#define cross_stop(how, ...) (printf("# %s:%d: ", __FILE__, __LINE__), printf(__VA_ARGS__), puts(""), longjmp(cross_end, how))
+#define cross_stop(how, ...)                                                                                           \
+    (printf("# %s:%d: ", __FILE__, __LINE__), printf(__VA_ARGS__), puts(""), longjmp(cross_end, how))
 #define cross_check(c, ...) ((c) ? (void)0 : (void)cross_stop(1, __VA_ARGS__))
 
 #define fail_msg(...) cross_stop(1, __VA_ARGS__)
