@@ -271,13 +271,14 @@ static void test_not_finite(void **state) {
     const mr_gguf_tensor *tensor = mr_gguf_find_tensor(gguf, "blk.0.ffn_up.weight");
     const mr_gguf_tensor *last = mr_gguf_tensor_at(gguf, mr_gguf_n_tensors(gguf) - 1);
     /* Tensors lie in their order at the end of the file. */
-    long from_end = (long)(last->data + last->n_bytes - tensor->data);
+    size_t n_last = last->n_bytes;
+    long from_end = (long)(last->data + n_last - tensor->data);
     mr_gguf_close(gguf);
     static const uint8_t nan[4] = {0, 0, 0xC0, 0x7F};
     FILE *file = fopen(in_folder("in.gguf"), "r+b");
     assert_non_null(file);
     fseek(file, 0, SEEK_END);
-    long end = ftell(file), pad = (long)(((size_t)last->n_bytes % 32) != 0 ? 32 - last->n_bytes % 32 : 0);
+    long end = ftell(file), pad = (long)((32 - n_last % 32) % 32);
     fseek(file, end - pad - from_end, SEEK_SET);
     fwrite(nan, 1, 4, file);
     fclose(file);
