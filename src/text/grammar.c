@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NODES = 400000, MAX_EDGES = 2000000, MAX_RULES = 50000, MAX_ROUNDS = 500 };
+enum { MAX_NODES = 400000, MAX_EDGES = 2000000, MAX_RULES = 50000 };
 
 void mr_grammar_fail(mr_grammar *g, const mr_error *error) {
     if (g->error.status == MR_OK) g->error = *error;
@@ -204,34 +204,58 @@ static void free_reverse(reverse *r) {
     free(r->from);
 }
 
-/* Marks the nodes from which an exit can be reached, round by round until no rule becomes productive any more. The work
- * list holds nodes that are marked and not yet followed. */
-static void mark_ends(mr_grammar *g, const reverse *r, uint8_t *ends, uint8_t *productive, uint32_t *work) {
-    int rounds = 0;
-    for (bool more = true; more;) {
-        if (++rounds > MAX_ROUNDS) {
-            fail(g, MR_ERR_LIMIT, "the form of the text is nested too deeply");
-            return;
+/* Calls by the rule that they call, and the rule that a node is the entry of (MR_GRAMMAR_NONE: of none). */
+typedef struct calls {
+    uint32_t *first; /* [n_rules] */
+    uint32_t *next;  /* [n_edges] */
+    uint32_t *rule;  /* [n_nodes] */
+} calls;
+
+static bool make_calls(const mr_grammar *g, calls *c) {
+    c->first = malloc((g->n_rules + 1) * sizeof *c->first);
+    c->next = malloc((g->n_edges + 1) * sizeof *c->next);
+    c->rule = malloc((g->n_nodes + 1) * sizeof *c->rule);
+    if (c->first == NULL || c->next == NULL || c->rule == NULL) return false;
+    memset(c->first, 0xFF, g->n_rules * sizeof *c->first);
+    memset(c->rule, 0xFF, g->n_nodes * sizeof *c->rule);
+    for (uint32_t i = 0; i < g->n_rules; i++) c->rule[g->rules[i].entry] = i;
+    for (uint32_t e = 0; e < g->n_edges; e++) {
+        if (g->edges[e].kind != MR_EDGE_CALL) continue;
+        c->next[e] = c->first[g->edges[e].what];
+        c->first[g->edges[e].what] = e;
+    }
+    return true;
+}
+
+static void free_calls(calls *c) {
+    free(c->first);
+    free(c->next);
+    free(c->rule);
+}
+
+/* Marks the nodes from which an exit can be reached, and the rules that can come to an end. The work list holds nodes
+ * that are marked and not yet followed; a call is passed once both its rule is productive and what is behind it ends.
+ */
+static void mark_ends(const mr_grammar *g, const reverse *r, const calls *c, uint8_t *ends, uint8_t *productive,
+                      uint32_t *work) {
+    size_t n = 0;
+    for (size_t i = 0; i < g->n_rules; i++) {
+        ends[g->rules[i].exit] = 1;
+        work[n++] = g->rules[i].exit;
+    }
+    while (n > 0) {
+        uint32_t node = work[--n], rule = c->rule[node];
+        for (uint32_t e = r->first[node]; e != MR_GRAMMAR_NONE; e = r->next[e]) {
+            if (ends[r->from[e]] || !passable(&g->edges[e], productive)) continue;
+            ends[r->from[e]] = 1;
+            work[n++] = r->from[e];
         }
-        size_t n = 0;
-        more = false;
-        memset(ends, 0, g->n_nodes);
-        for (size_t i = 0; i < g->n_rules; i++) {
-            ends[g->rules[i].exit] = 1;
-            work[n++] = g->rules[i].exit;
-        }
-        while (n > 0) {
-            uint32_t node = work[--n];
-            for (uint32_t e = r->first[node]; e != MR_GRAMMAR_NONE; e = r->next[e]) {
-                if (ends[r->from[e]] || !passable(&g->edges[e], productive)) continue;
-                ends[r->from[e]] = 1;
-                work[n++] = r->from[e];
-            }
-        }
-        for (size_t i = 0; i < g->n_rules; i++) {
-            if (productive[i] || !ends[g->rules[i].entry]) continue;
-            productive[i] = 1;
-            more = true;
+        if (rule == MR_GRAMMAR_NONE) continue;
+        productive[rule] = 1;
+        for (uint32_t e = c->first[rule]; e != MR_GRAMMAR_NONE; e = c->next[e]) {
+            if (ends[r->from[e]] || !ends[g->edges[e].to]) continue;
+            ends[r->from[e]] = 1;
+            work[n++] = r->from[e];
         }
     }
 }
@@ -245,6 +269,31 @@ static void take_out(mr_grammar *g, const uint8_t *ends, const uint8_t *producti
                 link = &edge->next;
             else
                 *link = edge->next;
+        }
+    }
+}
+
+/* The node that a node only skips to, or MR_GRAMMAR_NONE. */
+static uint32_t only_skip(const mr_grammar *g, uint32_t node) {
+    uint32_t e = g->first[node];
+    bool only = e != MR_GRAMMAR_NONE && g->edges[e].next == MR_GRAMMAR_NONE && g->edges[e].kind == MR_EDGE_SKIP;
+    return only && !g->is_exit[node] ? g->edges[e].to : MR_GRAMMAR_NONE;
+}
+
+/* Leads edges past nodes that only skip on. `target` [n_nodes] is scratch. No such chain is a ring: each node that is
+ * left reaches an exit. */
+static void shorten(mr_grammar *g, uint32_t *target) {
+    for (uint32_t i = 0; i < g->n_nodes; i++) target[i] = MR_GRAMMAR_NONE;
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        for (uint32_t e = g->first[i]; e != MR_GRAMMAR_NONE; e = g->edges[e].next) {
+            uint32_t begin = g->edges[e].to, end = begin, next;
+            while (target[end] == MR_GRAMMAR_NONE && (next = only_skip(g, end)) != MR_GRAMMAR_NONE) end = next;
+            if (target[end] != MR_GRAMMAR_NONE) end = target[end];
+            for (uint32_t at = begin; at != end && target[at] == MR_GRAMMAR_NONE; at = next) {
+                next = only_skip(g, at);
+                target[at] = end;
+            }
+            g->edges[e].to = end;
         }
     }
 }
@@ -328,14 +377,16 @@ static bool calls_itself_first(const mr_grammar *g, bool *no_memory) {
 
 mr_status mr_grammar_finish(mr_grammar *g, mr_error *err) {
     reverse r = {0};
+    calls c = {0};
     uint8_t *ends = calloc(g->n_nodes + 1, 1), *productive = calloc(g->n_rules + 1, 1);
     uint32_t *work = malloc((g->n_nodes + g->n_rules + 1) * sizeof *work);
     bool no_memory = false;
-    if (ends == NULL || productive == NULL || work == NULL || !make_reverse(g, &r)) {
+    if (ends == NULL || productive == NULL || work == NULL || !make_reverse(g, &r) || !make_calls(g, &c)) {
         fail(g, MR_ERR_NOMEM, "there is no memory for the form of the text");
     } else if (!mr_grammar_failed(g)) {
-        mark_ends(g, &r, ends, productive, work);
+        mark_ends(g, &r, &c, ends, productive, work);
         take_out(g, ends, productive);
+        shorten(g, work);
         if (!mr_grammar_failed(g) && !productive[0])
             fail(g, MR_ERR_INVALID, "no text can have the form that is asked for");
         if (!mr_grammar_failed(g) && calls_itself_first(g, &no_memory))
@@ -343,6 +394,7 @@ mr_status mr_grammar_finish(mr_grammar *g, mr_error *err) {
         if (no_memory) fail(g, MR_ERR_NOMEM, "there is no memory for the form of the text");
     }
     free_reverse(&r);
+    free_calls(&c);
     free(ends);
     free(productive);
     free(work);

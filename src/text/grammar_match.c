@@ -199,7 +199,7 @@ static mr_match_state end_closure(mr_matcher *m) {
             if (edge->kind == MR_EDGE_SKIP) add(m, edge->to, c.stack);
             if (edge->kind == MR_EDGE_CALL) {
                 /* Behind the call nothing but the rule's own end: return there at once (a tail call). */
-                bool tail = g->first[edge->to] == MR_GRAMMAR_NONE && g->is_exit[edge->to] && c.stack != 0;
+                bool tail = g->first[edge->to] == MR_GRAMMAR_NONE && g->is_exit[edge->to];
                 add(m, g->rules[edge->what].entry, tail ? c.stack : push(m, edge->to, c.stack));
             }
         }

@@ -4,6 +4,7 @@
 #include "text/char_pattern.h"
 #include "text/grammar_impl.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,16 @@ void mr_schema_fail(mr_schema_build *b, mr_status status, const char *keyword, c
     mr_fail(&err, status, "the JSON Schema at #%s: %s%s%s", b->pointer, keyword != NULL ? keyword : "",
             keyword != NULL ? " " : "", what);
     mr_grammar_fail(b->g, &err);
+}
+
+bool mr_schema_spend(mr_schema_build *b, size_t n_steps) {
+    if (n_steps <= MR_SCHEMA_MAX_STEPS - b->n_steps) {
+        b->n_steps += n_steps;
+        return true;
+    }
+    b->n_steps = MR_SCHEMA_MAX_STEPS;
+    mr_schema_fail(b, MR_ERR_LIMIT, NULL, "its allOf, oneOf and $ref multiply to too many combinations");
+    return false;
 }
 
 /* ---- pieces that every schema needs ---- */
@@ -205,7 +216,7 @@ static unsigned type_of(const json_t *value) {
     case JSON_INTEGER:
         return MR_TYPE_INTEGER;
     default:
-        return json_real_value(value) == (double)(int64_t)json_real_value(value) ? MR_TYPE_INTEGER : MR_TYPE_NUMBER;
+        return json_real_value(value) == trunc(json_real_value(value)) ? MR_TYPE_INTEGER : MR_TYPE_NUMBER;
     }
 }
 

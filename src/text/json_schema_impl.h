@@ -4,7 +4,12 @@
 
 #include "text/json_schema.h"
 
-enum { MR_SCHEMA_MAX_DEPTH = 64, MR_SCHEMA_MAX_SCHEMAS = 20000, MR_SCHEMA_MAX_POINTER = 200 };
+enum {
+    MR_SCHEMA_MAX_DEPTH = 64,
+    MR_SCHEMA_MAX_SCHEMAS = 20000,
+    MR_SCHEMA_MAX_POINTER = 200,
+    MR_SCHEMA_MAX_STEPS = 3000000
+};
 
 /* A rule that was made for a schema. */
 typedef struct mr_schema_rule {
@@ -19,12 +24,16 @@ typedef struct mr_schema_build {
     size_t n_rules, cap_rules;
     json_t *made; /* array that keeps merged schemas alive */
     int depth;
+    size_t n_steps;                      /* of merging and comparing, see mr_schema_spend */
     char pointer[MR_SCHEMA_MAX_POINTER]; /* where the schema at hand stands */
     mr_grammar_rule space, any, any_string, any_object, any_array, any_number, any_integer; /* 0 = not made */
 } mr_schema_build;
 
 /* Notes an error about a keyword of the schema at hand. */
 void mr_schema_fail(mr_schema_build *b, mr_status status, const char *keyword, const char *what);
+
+/* Counts steps of work whose number a schema could multiply; false, with an error, when there were too many. */
+bool mr_schema_spend(mr_schema_build *b, size_t n_steps);
 
 /* The rule of a schema's values; made when it is first asked for. `key` (may be NULL) is appended to the pointer. */
 mr_grammar_rule mr_schema_rule_of(mr_schema_build *b, const json_t *schema, const char *key);

@@ -103,12 +103,41 @@ static bool check_keywords(mr_schema_build *b, const json_t *schema) {
 
 static json_t *merge_two(mr_schema_build *b, const json_t *x, const json_t *y);
 
-/* Both of two schemas for the same place. */
-static json_t *both(const json_t *x, const json_t *y) {
-    return json_equal(x, y) ? json_incref((json_t *)x) : json_pack("{s:[O, O]}", "allOf", x, y);
+/* Counts the values of a tree as steps. */
+static bool spend_tree(mr_schema_build *b, const json_t *value) {
+    if (!mr_schema_spend(b, 1)) return false;
+    const char *name;
+    size_t i;
+    json_t *item;
+    json_object_foreach((json_t *)value, name, item) {
+        if (!spend_tree(b, item)) return false;
+    }
+    json_array_foreach((json_t *)value, i, item) {
+        if (!spend_tree(b, item)) return false;
+    }
+    return true;
 }
 
-static json_t *merge_types(const json_t *x, const json_t *y) {
+/* Whether two values are equal; also false, with an error, when too much was compared. */
+static bool equal(mr_schema_build *b, const json_t *x, const json_t *y) {
+    if (x == y) return true;
+    if (json_typeof(x) != json_typeof(y)) return mr_schema_spend(b, 1) && json_equal(x, y);
+    return spend_tree(b, x) && json_equal(x, y);
+}
+
+/* Both of two schemas for the same place. Lists of parts stay flat, however many come together. */
+static json_t *both(mr_schema_build *b, const json_t *x, const json_t *y) {
+    if (equal(b, x, y)) return json_incref((json_t *)x);
+    const json_t *parts = json_object_size(x) == 1 ? json_object_get(x, "allOf") : NULL;
+    if (!json_is_array(parts)) return json_pack("{s:[O, O]}", "allOf", x, y);
+    if (!mr_schema_spend(b, json_array_size(parts))) return NULL;
+    json_t *all = json_copy((json_t *)parts);
+    json_array_append(all, (json_t *)y);
+    return json_pack("{s:o}", "allOf", all);
+}
+
+static json_t *merge_types(mr_schema_build *b, const json_t *x, const json_t *y) {
+    if (!mr_schema_spend(b, (1 + json_array_size(x)) * (1 + json_array_size(y)))) return NULL;
     json_t *xs = json_is_array(x) ? json_copy((json_t *)x) : json_pack("[O]", x);
     json_t *ys = json_is_array(y) ? json_copy((json_t *)y) : json_pack("[O]", y), *out = json_array();
     size_t i, k;
@@ -128,33 +157,36 @@ static json_t *merge_types(const json_t *x, const json_t *y) {
     return out;
 }
 
-static json_t *merge_enums(const json_t *x, const json_t *y) {
+static json_t *merge_enums(mr_schema_build *b, const json_t *x, const json_t *y) {
     json_t *out = json_array();
     size_t i, k;
     json_t *a, *c;
     json_array_foreach((json_t *)x, i, a) {
         json_array_foreach((json_t *)y, k, c) {
-            if (json_equal(a, c)) json_array_append(out, a);
+            if (equal(b, a, c)) json_array_append(out, a);
+            if (mr_grammar_failed(b->g)) return out;
         }
     }
     return out;
 }
 
-static json_t *merge_objects(const json_t *x, const json_t *y) {
+static json_t *merge_objects(mr_schema_build *b, const json_t *x, const json_t *y) {
+    if (!mr_schema_spend(b, json_object_size(x) + json_object_size(y))) return NULL;
     json_t *out = json_copy((json_t *)x);
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)y, name, value) {
         const json_t *known = json_object_get(x, name);
         if (known != NULL)
-            json_object_set_new(out, name, both(known, value));
+            json_object_set_new(out, name, both(b, known, value));
         else
             json_object_set(out, name, value);
     }
     return out;
 }
 
-static json_t *merge_lists(const json_t *x, const json_t *y) {
+static json_t *merge_lists(mr_schema_build *b, const json_t *x, const json_t *y) {
+    if (!mr_schema_spend(b, json_array_size(x) + json_array_size(y))) return NULL;
     json_t *out = json_copy((json_t *)x);
     json_array_extend(out, (json_t *)y);
     return out;
@@ -172,13 +204,13 @@ static json_t *merge_keyword(mr_schema_build *b, const char *name, const json_t 
     static const char *const bounds[] = {"minProperties",    "maxProperties", "minItems", "maxItems",
                                          "minLength",        "maxLength",     "minimum",  "exclusiveMinimum",
                                          "exclusiveMaximum", "maximum",       NULL};
-    if (json_equal(x, y) || listed(annotations, name)) return json_incref((json_t *)x);
-    if (strcmp(name, "type") == 0) return merge_types(x, y);
-    if (strcmp(name, "enum") == 0) return merge_enums(x, y);
-    if (strcmp(name, "properties") == 0 && json_is_object(x) && json_is_object(y)) return merge_objects(x, y);
-    if (strcmp(name, "required") == 0) return merge_lists(x, y);
+    if (listed(annotations, name) || equal(b, x, y)) return json_incref((json_t *)x);
+    if (strcmp(name, "type") == 0) return merge_types(b, x, y);
+    if (strcmp(name, "enum") == 0) return merge_enums(b, x, y);
+    if (strcmp(name, "properties") == 0 && json_is_object(x) && json_is_object(y)) return merge_objects(b, x, y);
+    if (strcmp(name, "required") == 0) return merge_lists(b, x, y);
     if (listed(bounds, name)) return merge_bounds(name, x, y);
-    if (strcmp(name, "items") == 0) return both(x, y);
+    if (strcmp(name, "items") == 0) return both(b, x, y);
     mr_schema_fail(b, MR_ERR_UNSUPPORTED, name, "in several parts of allOf is not supported");
     return NULL;
 }
@@ -200,6 +232,7 @@ static bool check_additional(mr_schema_build *b, const json_t *x, const json_t *
     for (int i = 0; i < 2; i++) {
         const json_t *own = json_object_get(sides[i], "additionalProperties");
         if (own == NULL || json_is_true(own)) continue;
+        if (!mr_schema_spend(b, json_object_size(json_object_get(sides[1 - i], "properties")))) return false;
         const char *name;
         json_t *value;
         json_object_foreach(json_object_get(sides[1 - i], "properties"), name, value) {
@@ -217,6 +250,7 @@ static json_t *merge_two(mr_schema_build *b, const json_t *x, const json_t *y) {
     if (json_is_false(x) || json_is_false(y)) return json_false();
     if (json_is_true(x)) return json_incref((json_t *)y);
     if (json_is_true(y)) return json_incref((json_t *)x);
+    if (!mr_schema_spend(b, 1 + json_object_size(x) + json_object_size(y))) return NULL;
     if (!check_additional(b, x, y) || !check_items(b, x, y) || !check_items(b, y, x)) return NULL;
     json_t *out = json_copy((json_t *)x);
     const char *name;
@@ -242,7 +276,7 @@ static json_t *merged(mr_schema_build *b, const json_t *schema, int depth) {
         if (!json_is_boolean(schema)) mr_schema_fail(b, MR_ERR_INVALID, NULL, "a schema is an object, true or false");
         return json_is_boolean(schema) ? json_incref((json_t *)schema) : NULL;
     }
-    if (!check_keywords(b, schema)) return NULL;
+    if (!mr_schema_spend(b, 1 + json_object_size(schema)) || !check_keywords(b, schema)) return NULL;
     const char *ref = json_string_value(json_object_get(schema, "$ref"));
     const json_t *parts = json_object_get(schema, "allOf");
     json_t *out = json_copy((json_t *)schema);
@@ -273,7 +307,8 @@ const json_t *mr_schema_merged(mr_schema_build *b, const json_t *schema) {
     if (json_object_get(schema, "$ref") == NULL && json_object_get(schema, "allOf") == NULL)
         return check_keywords(b, schema) ? schema : NULL;
     json_t *out = merged(b, schema, 0);
-    if (out == NULL) {
+    if (out == NULL || mr_grammar_failed(b->g)) {
+        json_decref(out);
         if (!mr_grammar_failed(b->g)) mr_schema_fail(b, MR_ERR_NOMEM, NULL, "there is no memory to merge it");
         return NULL;
     }
@@ -346,10 +381,11 @@ unsigned mr_schema_types(mr_schema_build *b, const json_t *schema) {
 /* ---- branches that exclude each other ---- */
 
 /* The constants of a property that the schema requires: an array, or NULL. */
-static json_t *constants_of(const json_t *schema, const char *name) {
+static json_t *constants_of(mr_schema_build *b, const json_t *schema, const char *name) {
     size_t i;
     json_t *item;
     bool required = false;
+    if (!mr_schema_spend(b, 1 + json_array_size(json_object_get(schema, "required")))) return NULL;
     json_array_foreach(json_object_get(schema, "required"), i, item) {
         const char *text = json_string_value(item);
         required = required || (text != NULL && strcmp(text, name) == 0);
@@ -360,8 +396,8 @@ static json_t *constants_of(const json_t *schema, const char *name) {
     return only != NULL ? json_pack("[O]", only) : json_is_array(values) ? json_incref((json_t *)values) : NULL;
 }
 
-static bool share_a_value(const json_t *x, const json_t *y) {
-    json_t *common = merge_enums(x, y);
+static bool share_a_value(mr_schema_build *b, const json_t *x, const json_t *y) {
+    json_t *common = merge_enums(b, x, y);
     bool any = json_array_size(common) > 0;
     json_decref(common);
     return any;
@@ -376,7 +412,7 @@ static bool exclude(mr_schema_build *b, const json_t *x, const json_t *y) {
     if (json_is_false(x) || json_is_false(y)) return true;
     if (!json_is_object(x) || !json_is_object(y)) return false;
     json_t *xs = own_constants(x), *ys = own_constants(y);
-    bool apart = xs != NULL && ys != NULL && !share_a_value(xs, ys);
+    bool apart = xs != NULL && ys != NULL && !share_a_value(b, xs, ys);
     json_decref(xs);
     json_decref(ys);
     if (apart) return true;
@@ -391,11 +427,12 @@ static bool exclude(mr_schema_build *b, const json_t *x, const json_t *y) {
     json_t *value;
     json_object_foreach(json_object_get(x, "properties"), name, value) {
         (void)value;
-        json_t *first = constants_of(x, name), *second = constants_of(y, name);
-        apart = first != NULL && second != NULL && !share_a_value(first, second);
+        json_t *first = constants_of(b, x, name), *second = constants_of(b, y, name);
+        apart = first != NULL && second != NULL && !share_a_value(b, first, second);
         json_decref(first);
         json_decref(second);
         if (apart) return true;
+        if (mr_grammar_failed(b->g)) return false;
     }
     return false;
 }

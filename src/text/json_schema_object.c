@@ -215,6 +215,7 @@ mr_grammar_node mr_schema_object(mr_schema_build *b, mr_grammar_node from, const
     const char *name;
     json_t *value;
     json_object_foreach(properties, name, value) {
+        if (!mr_schema_spend(b, json_array_size(required))) return MR_GRAMMAR_NONE;
         at = next_place(b, at, !is_required(required, name), name, value);
         if (mr_grammar_failed(g)) return MR_GRAMMAR_NONE;
     }
