@@ -126,23 +126,29 @@ static void whole_limits(const limits *l, double scale, int64_t *first, int64_t 
     }
 }
 
-/* Multiples of k: digits with the remainder so far, one node for each; 0 alone, or no leading zero. */
+/* Multiples of k: digits with the remainder so far, one node for each in each place, so that they end; 0 alone, or no
+ * leading zero. The digits get fewer where k is large, which bounds the nodes. */
 static mr_grammar_node multiples(mr_schema_build *b, mr_grammar_node from, int64_t k) {
+    enum { MAX_NODES = 20000 };
     mr_grammar *g = b->g;
     mr_grammar_node to = mr_grammar_add_node(g), minus = mr_grammar_text(g, from, "-", 1);
-    mr_grammar_node rest[MAX_MULTIPLE];
-    for (int64_t r = 0; r < k; r++) rest[r] = mr_grammar_add_node(g);
-    if (mr_grammar_failed(g)) return MR_GRAMMAR_NONE;
+    mr_grammar_node rest[MAX_MULTIPLE], before[MAX_MULTIPLE]; /* behind the digits so far, and behind one less */
+    int n_digits = k * MAX_DIGITS <= MAX_NODES ? MAX_DIGITS : (int)(MAX_NODES / k);
     mr_grammar_byte(g, from, '0', '0', to);
-    for (int d = 0; d <= 9; d++) {
-        for (int64_t r = 0; r < k; r++)
-            mr_grammar_byte(g, rest[r], (uint8_t)('0' + d), (uint8_t)('0' + d), rest[(r * 10 + d) % k]);
-        if (d == 0) continue;
-        mr_grammar_byte(g, from, (uint8_t)('0' + d), (uint8_t)('0' + d), rest[d % k]);
-        mr_grammar_byte(g, minus, (uint8_t)('0' + d), (uint8_t)('0' + d), rest[d % k]);
+    for (int n = 1; n <= n_digits && !mr_grammar_failed(g); n++) {
+        for (int64_t r = 0; r < k; r++) rest[r] = mr_grammar_add_node(g);
+        for (int d = 0; d <= 9; d++) {
+            uint8_t digit = (uint8_t)('0' + d);
+            for (int64_t r = 0; r < k && n > 1; r++)
+                mr_grammar_byte(g, before[r], digit, digit, rest[(r * 10 + d) % k]);
+            if (n > 1 || d == 0) continue;
+            mr_grammar_byte(g, from, digit, digit, rest[d % k]);
+            mr_grammar_byte(g, minus, digit, digit, rest[d % k]);
+        }
+        mr_grammar_skip(g, rest[0], to);
+        memcpy(before, rest, sizeof *rest * (size_t)k);
     }
-    mr_grammar_skip(g, rest[0], to);
-    return to;
+    return mr_grammar_failed(g) ? MR_GRAMMAR_NONE : to;
 }
 
 /* Numbers without limits. */
