@@ -33,6 +33,8 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DO
 install(FILES ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 include(${packaging}/cpack.cmake)
 
-# Not shipped, built on demand: the speed of the matrix products.
+# Not shipped, built on demand: the speed of the matrix products, and of masks.
 add_executable(bench_matrix EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/bench/bench_matrix.c)
 target_link_libraries(bench_matrix PRIVATE mr_compute)
+add_executable(bench_mask EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/bench/bench_mask.c)
+target_link_libraries(bench_mask PRIVATE mr_text)

@@ -550,7 +550,23 @@ static void fill_product(product *x, mr_grammar_node from, uint32_t start, uint3
     }
 }
 
-static void build(mr_grammar *g, const nfa *a, uint32_t start, uint32_t accept, mr_length_bounds bounds,
+/* Where any text will do, only its length counts: what a state lets through at one count it lets through at others, as
+ * long as neither bound is reached. (With a pattern, how much has still to come would matter too.) */
+static void note_alike(product *x) {
+    for (uint32_t state = 0; state < x->a->n; state++) {
+        mr_grammar_node first[2] = {MR_GRAMMAR_NONE, MR_GRAMMAR_NONE}; /* below the minimum, and from it on */
+        for (size_t count = 0; count < x->top; count++) {
+            mr_grammar_node node = x->nodes[state * (x->top + 1) + count];
+            bool enough = (int64_t)count >= x->bounds.min;
+            int64_t end = enough ? x->bounds.max : x->bounds.min;
+            if (node == MR_GRAMMAR_NONE) continue;
+            if (first[enough] == MR_GRAMMAR_NONE) first[enough] = node;
+            mr_grammar_alike(x->g, node, first[enough], (uint32_t)(end - (int64_t)count - 1));
+        }
+    }
+}
+
+static void build(mr_grammar *g, const nfa *a, uint32_t start, uint32_t accept, mr_length_bounds bounds, bool any_text,
                   mr_grammar_node from, mr_grammar_node to) {
     mr_error err = {0};
     int64_t top = bounds.max >= 0 ? bounds.max : bounds.min;
@@ -569,6 +585,7 @@ static void build(mr_grammar *g, const nfa *a, uint32_t start, uint32_t accept, 
     } else {
         memset(x.nodes, 0xFF, n * sizeof *x.nodes);
         fill_product(&x, from, start, accept, to);
+        if (any_text && (bounds.max < 0 || bounds.min <= bounds.max)) note_alike(&x);
     }
     free(x.nodes);
     free(x.work);
@@ -577,14 +594,17 @@ static void build(mr_grammar *g, const nfa *a, uint32_t start, uint32_t accept, 
 mr_grammar_node mr_grammar_string(mr_grammar *g, mr_grammar_node from, const char *pattern, mr_length_bounds bounds) {
     mr_error err = {0};
     nfa a = {0};
-    parser p = {
-        .text = pattern != NULL ? pattern : "", .len = pattern != NULL ? strlen(pattern) : 0, .nfa = &a, .err = &err};
+    parser p = {.text = pattern, .len = pattern != NULL ? strlen(pattern) : 0, .nfa = &a, .err = &err};
     mr_grammar_node to = mr_grammar_add_node(g);
-    uint32_t start = add_state(&p), accept = parse_pattern(&p, start);
+    uint32_t start = add_state(&p), accept = start;
+    if (pattern != NULL)
+        accept = parse_pattern(&p, start);
+    else
+        add_edge(&p, start, 0, LAST, start);
     if (p.status != MR_OK)
         mr_grammar_fail(g, &err);
     else if (!mr_grammar_failed(g))
-        build(g, &a, start, accept, bounds, from, to);
+        build(g, &a, start, accept, bounds, pattern == NULL, from, to);
     free(a.first);
     free(a.edges);
     return mr_grammar_failed(g) ? MR_GRAMMAR_NONE : to;

@@ -45,15 +45,18 @@ mr_grammar_node mr_grammar_add_node(mr_grammar *g) {
     if (!grow(g, (void **)&g->first, &cap, g->n_nodes, sizeof *g->first, MAX_NODES)) return MR_GRAMMAR_NONE;
     if (cap != g->cap_nodes) {
         uint8_t *is_exit = realloc(g->is_exit, cap);
-        if (is_exit == NULL) {
+        if (is_exit != NULL) g->is_exit = is_exit;
+        mr_alike *alike = realloc(g->alike, cap * sizeof *alike);
+        if (alike != NULL) g->alike = alike;
+        if (is_exit == NULL || alike == NULL) {
             fail(g, MR_ERR_NOMEM, "there is no memory for the form of the text");
             return MR_GRAMMAR_NONE;
         }
-        g->is_exit = is_exit;
         g->cap_nodes = cap;
     }
     g->first[g->n_nodes] = MR_GRAMMAR_NONE;
     g->is_exit[g->n_nodes] = 0;
+    g->alike[g->n_nodes] = (mr_alike){(uint32_t)g->n_nodes, 0};
     return (mr_grammar_node)g->n_nodes++;
 }
 
@@ -81,6 +84,7 @@ void mr_grammar_free(mr_grammar *g) {
     free(g->edges);
     free(g->first);
     free(g->is_exit);
+    free(g->alike);
     free(g->rules);
     free(g);
 }
@@ -111,6 +115,11 @@ void mr_grammar_byte(mr_grammar *g, mr_grammar_node from, uint8_t first, uint8_t
 
 void mr_grammar_token(mr_grammar *g, mr_grammar_node from, int32_t id, mr_grammar_node to) {
     add_edge(g, from, (mr_edge){.kind = MR_EDGE_TOKEN, .what = (uint32_t)id, .to = to});
+}
+
+void mr_grammar_alike(mr_grammar *g, mr_grammar_node node, mr_grammar_node other, uint32_t n_bytes) {
+    if (!mr_grammar_failed(g) && node != MR_GRAMMAR_NONE && other != MR_GRAMMAR_NONE)
+        g->alike[node] = (mr_alike){other, n_bytes};
 }
 
 mr_grammar_node mr_grammar_text(mr_grammar *g, mr_grammar_node from, const char *text, size_t len) {

@@ -40,6 +40,10 @@ void mr_grammar_skip(mr_grammar *grammar, mr_grammar_node from, mr_grammar_node 
 void mr_grammar_byte(mr_grammar *grammar, mr_grammar_node from, uint8_t first, uint8_t last, mr_grammar_node to);
 void mr_grammar_token(mr_grammar *grammar, mr_grammar_node from, int32_t id, mr_grammar_node to);
 
+/* Says that texts of up to n_bytes cannot tell `node` from `other`: what follows either of them is the same for that
+ * far. Counts make such nodes; masks are shared between them. */
+void mr_grammar_alike(mr_grammar *grammar, mr_grammar_node node, mr_grammar_node other, uint32_t n_bytes);
+
 /* Pieces: a text, a call, a character of a range of code points as UTF-8 (RFC 3629; surrogates are left out). */
 mr_grammar_node mr_grammar_text(mr_grammar *grammar, mr_grammar_node from, const char *text, size_t len);
 mr_grammar_node mr_grammar_call(mr_grammar *grammar, mr_grammar_node from, mr_grammar_rule rule);

@@ -12,6 +12,11 @@ typedef struct mr_edge {
     uint32_t to, next;         /* next edge of the same node, or MR_GRAMMAR_NONE */
 } mr_edge;
 
+/* A node that texts of up to n_bytes cannot tell from this one. */
+typedef struct mr_alike {
+    uint32_t node, n_bytes;
+} mr_alike;
+
 typedef struct mr_rule {
     uint32_t entry, exit;
 } mr_rule;
@@ -21,6 +26,7 @@ struct mr_grammar {
     size_t n_edges, cap_edges;
     uint32_t *first;  /* [n_nodes], first edge of a node */
     uint8_t *is_exit; /* [n_nodes] */
+    mr_alike *alike;  /* [n_nodes] */
     size_t n_nodes, cap_nodes;
     mr_rule *rules;
     size_t n_rules, cap_rules;

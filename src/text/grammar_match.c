@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UNKNOWN = -2, MAX_CONFIGS = 20000 }; /* configurations of one state */
+/* Configurations of one state, and of all; states. */
+enum { UNKNOWN = -2, MAX_CONFIGS = 20000, MAX_ALL_CONFIGS = 1 << 24, MAX_STATES = 1 << 18 };
 
 /* A stack of return nodes, shared: an item and what is below it. Item 0 is the empty stack. */
 typedef struct frame {
@@ -162,6 +163,7 @@ static uint64_t state_hash(const mr_matcher *m, uint32_t i) {
 static mr_match_state intern(mr_matcher *m, const config *configs, size_t n, bool may_end) {
     table *t = &m->state_table;
     if (n == 0 && !may_end) return MR_MATCH_DEAD;
+    if (m->n_configs + n > MAX_ALL_CONFIGS || m->n_states >= MAX_STATES) m->failed = true;
     if (2 * (t->n + 1) > t->cap && !table_grow(t, state_hash, m)) m->failed = true;
     while (!m->failed && m->n_configs + n > m->cap_configs)
         grow(m, (void **)&m->configs, &m->cap_configs, m->cap_configs, sizeof(config));
@@ -311,6 +313,36 @@ mr_match_state mr_matcher_byte(mr_matcher *m, mr_match_state s, uint8_t byte) {
 
 mr_match_state mr_matcher_token(mr_matcher *m, mr_match_state s, int32_t id) {
     return s < 0 ? MR_MATCH_DEAD : follow(m, s, MR_EDGE_TOKEN, (uint32_t)id);
+}
+
+/* The stack with its uppermost frames' return nodes replaced; deeper ones are left, which bounds the work. */
+static uint32_t stack_alike(mr_matcher *m, uint32_t stack, uint32_t n_bytes, int depth) {
+    frame f = m->frames[stack];
+    const mr_alike *alike = &m->grammar->alike[f.node];
+    if (stack == 0 || depth == 0) return stack;
+    uint32_t below = stack_alike(m, f.below, n_bytes, depth - 1);
+    uint32_t node = alike->n_bytes >= n_bytes ? alike->node : f.node;
+    return node == f.node && below == f.below ? stack : push(m, node, below);
+}
+
+mr_match_state mr_matcher_alike(mr_matcher *m, mr_match_state s, uint32_t n_bytes) {
+    enum { MAX_FRAMES = 6 };
+    if (s < 0) return s;
+    uint32_t first = m->states[s].first, n = m->states[s].n;
+    bool other = false;
+    config *configs = malloc((n + 1) * sizeof *configs);
+    if (configs == NULL) return s;
+    for (uint32_t i = 0; i < n; i++) {
+        config c = m->configs[first + i];
+        const mr_alike *alike = &m->grammar->alike[c.node];
+        configs[i].node = alike->n_bytes >= n_bytes ? alike->node : c.node;
+        configs[i].stack = stack_alike(m, c.stack, n_bytes, MAX_FRAMES);
+        other = other || configs[i].node != c.node || configs[i].stack != c.stack;
+    }
+    qsort(configs, n, sizeof *configs, compare_configs);
+    mr_match_state found = other && !m->failed ? intern(m, configs, n, m->states[s].may_end) : s;
+    free(configs);
+    return found < 0 ? s : found;
 }
 
 size_t mr_matcher_tokens(const mr_matcher *m, mr_match_state s, int32_t *ids, size_t n) {

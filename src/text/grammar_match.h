@@ -20,9 +20,13 @@ void mr_matcher_free(mr_matcher *matcher);
 
 mr_match_state mr_matcher_start(const mr_matcher *matcher);
 
-/* The state behind one more byte, or one special token. Dead also when memory runs out (mr_matcher_failed). */
+/* The state behind one more byte, or one special token. Dead also when memory runs out or the
+ * states are too many to be kept (mr_matcher_failed). */
 mr_match_state mr_matcher_byte(mr_matcher *matcher, mr_match_state state, uint8_t byte);
 mr_match_state mr_matcher_token(mr_matcher *matcher, mr_match_state state, int32_t id);
+
+/* A state that texts of up to n_bytes cannot tell from this one, the same for many such states; often itself. */
+mr_match_state mr_matcher_alike(mr_matcher *matcher, mr_match_state state, uint32_t n_bytes);
 
 /* Whether the text may end here. */
 bool mr_matcher_may_end(const mr_matcher *matcher, mr_match_state state);

@@ -5,19 +5,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TOKEN = 255, MAX_STATES = 20000, MAX_MASKS = 256 };
+enum { MAX_TOKEN = 255, SHORT_TOKEN = 16, MAX_STATES = 20000, MAX_MASKS = 256 };
 
 typedef struct entry {
     const char *text;
     uint32_t id;
+    uint32_t up;         /* the next entry that shares less */
     uint8_t len, shared; /* bytes in common with the entry before */
 } entry;
+
+/* Plain tokens in the order of their bytes. */
+typedef struct list {
+    entry *entries;
+    size_t n;
+} list;
+
+/* Tokens of up to SHORT_TOKEN bytes, and longer ones. */
+enum { SHORT, LONG };
 
 struct mr_mask_vocab {
     const mr_tokenizer *tokenizer;
     size_t n_vocab;
-    entry *entries; /* plain tokens by their bytes */
-    size_t n;
+    list lists[2];
     int32_t *special; /* tokens that stand for themselves, with a text */
     size_t n_special;
     uint64_t *ends; /* [words] bits of the tokens that end a generation */
@@ -37,11 +46,26 @@ static void set_bit(uint64_t *bits, size_t i) {
     bits[i / 64] |= (uint64_t)1 << (i % 64);
 }
 
-/* Whether an added token's text is a mark such as <tool_call> or [INST]; others (runs of blanks, say) are plain text. */
+/* Whether an added token's text is a mark such as <tool_call> or [INST]; others (runs of blanks, say) are plain text.
+ */
 static bool is_mark(const char *text, size_t len) {
     bool bracketed = len > 2 && ((text[0] == '<' && text[len - 1] == '>') || (text[0] == '[' && text[len - 1] == ']'));
     for (size_t i = 0; i < len && bracketed; i++) bracketed = text[i] > ' ' || (text[i] & 0x80) != 0;
     return bracketed;
+}
+
+static void sort_list(list *l) {
+    qsort(l->entries, l->n, sizeof *l->entries, compare_entries);
+    for (size_t i = 1; i < l->n; i++) {
+        const entry *a = &l->entries[i - 1];
+        entry *b = &l->entries[i];
+        while (b->shared < a->len && b->shared < b->len && a->text[b->shared] == b->text[b->shared]) b->shared++;
+    }
+    for (size_t i = l->n; i-- > 0;) {
+        size_t up = i + 1;
+        while (up < l->n && l->entries[up].shared >= l->entries[i].shared) up = l->entries[up].up;
+        l->entries[i].up = (uint32_t)up;
+    }
 }
 
 mr_mask_vocab *mr_mask_vocab_new(const mr_tokenizer *tokenizer) {
@@ -50,10 +74,10 @@ mr_mask_vocab *mr_mask_vocab_new(const mr_tokenizer *tokenizer) {
     v->tokenizer = tokenizer;
     v->n_vocab = mr_tokenizer_n_vocab(tokenizer);
     v->n_words = (v->n_vocab + 63) / 64;
-    v->entries = malloc((v->n_vocab + 1) * sizeof *v->entries);
+    for (int i = SHORT; i <= LONG; i++) v->lists[i].entries = malloc((v->n_vocab + 1) * sizeof(entry));
     v->special = malloc((v->n_vocab + 1) * sizeof *v->special);
     v->ends = calloc(v->n_words + 1, sizeof *v->ends);
-    if (v->entries == NULL || v->special == NULL || v->ends == NULL) {
+    if (v->lists[SHORT].entries == NULL || v->lists[LONG].entries == NULL || v->special == NULL || v->ends == NULL) {
         mr_mask_vocab_free(v);
         return NULL;
     }
@@ -64,26 +88,34 @@ mr_mask_vocab *mr_mask_vocab_new(const mr_tokenizer *tokenizer) {
         if (text == NULL || len == 0 || len > MAX_TOKEN) continue;
         bool apart = mr_tokenizer_is_special(tokenizer, (mr_token)id) ||
                      (is_mark(text, len) && mr_tokenizer_find_special(tokenizer, text, len) == (mr_token)id);
+        list *l = &v->lists[len > SHORT_TOKEN ? LONG : SHORT];
         if (apart)
             v->special[v->n_special++] = (int32_t)id;
         else
-            v->entries[v->n++] = (entry){.text = text, .id = (uint32_t)id, .len = (uint8_t)len};
+            l->entries[l->n++] = (entry){.text = text, .id = (uint32_t)id, .len = (uint8_t)len};
     }
-    qsort(v->entries, v->n, sizeof *v->entries, compare_entries);
-    for (size_t i = 1; i < v->n; i++) {
-        const entry *a = &v->entries[i - 1];
-        entry *b = &v->entries[i];
-        while (b->shared < a->len && b->shared < b->len && a->text[b->shared] == b->text[b->shared]) b->shared++;
-    }
+    for (int i = SHORT; i <= LONG; i++) sort_list(&v->lists[i]);
     return v;
 }
 
 void mr_mask_vocab_free(mr_mask_vocab *v) {
     if (v == NULL) return;
-    free(v->entries);
+    for (int i = SHORT; i <= LONG; i++) free(v->lists[i].entries);
     free(v->special);
     free(v->ends);
     free(v);
+}
+
+bool mr_mask_vocab_apart(const mr_mask_vocab *v, int32_t id) {
+    size_t lo = 0, hi = v->n_special; /* ids are in order */
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (v->special[mid] < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < v->n_special && v->special[lo] == id;
 }
 
 mr_grammar_node mr_mask_vocab_text(const mr_mask_vocab *v, mr_grammar *g, mr_grammar_node from, const char *text,
@@ -114,6 +146,7 @@ mr_grammar_node mr_mask_vocab_text(const mr_mask_vocab *v, mr_grammar *g, mr_gra
 
 typedef struct mask {
     mr_match_state state;
+    bool only_short; /* of the short tokens */
     uint64_t *bits;
 } mask;
 
@@ -181,50 +214,64 @@ static void see_free_byte(mr_constraint *c, char byte) {
     c->begun = c->matched == c->n_start;
 }
 
-static bool is_special(const mr_constraint *c, int32_t id) {
-    const mr_mask_vocab *v = c->vocab;
-    size_t lo = 0, hi = v->n_special; /* ids are in order */
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-        if (v->special[mid] < id)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < v->n_special && v->special[lo] == id;
-}
-
 static void see_token(mr_constraint *c, int32_t id) {
     size_t len, i = 0;
     const char *text = mr_tokenizer_piece(c->vocab->tokenizer, id, &len);
     if (text == NULL) return;
     while (!c->begun && i < len) see_free_byte(c, text[i++]);
     if (i == len) return;
-    if (i == 0 && is_special(c, id)) {
+    if (i == 0 && mr_mask_vocab_apart(c->vocab, id)) {
         c->state = mr_matcher_token(c->matcher, c->state, id);
         return;
     }
     for (; i < len; i++) c->state = mr_matcher_byte(c->matcher, c->state, (uint8_t)text[i]);
 }
 
-/* Sets the bits of all plain tokens that the state can take. */
-static void try_tokens(mr_constraint *c, uint64_t *bits) {
-    const mr_mask_vocab *v = c->vocab;
+/* Sets the bits of all tokens of the list that the state can take. */
+static void try_tokens(mr_constraint *c, const list *l, mr_match_state state, uint64_t *bits) {
     mr_match_state states[MAX_TOKEN + 1]; /* behind each byte of the token at hand */
-    states[0] = c->state;
-    size_t alive = 0; /* states[0..alive] are valid and not dead */
-    for (size_t i = 0; i < v->n; i++) {
-        const entry *e = &v->entries[i];
-        if (e->shared > alive) continue; /* the beginning that it shares has failed */
+    states[0] = state;
+    for (size_t i = 0; i < l->n;) {
+        const entry *e = &l->entries[i++];
         size_t n = e->shared;
         mr_match_state s = states[n];
         while (n < e->len && s >= 0) {
             s = mr_matcher_byte(c->matcher, s, (uint8_t)e->text[n]);
             states[++n] = s;
         }
-        alive = s >= 0 ? n : n - 1;
         if (s >= 0) set_bit(bits, e->id);
+        size_t alive = s >= 0 ? n : n - 1; /* states[0..alive] are valid and not dead */
+        while (i < l->n && l->entries[i].shared > alive) i = l->entries[i].up; /* the shared beginning has failed */
     }
+}
+
+static const uint64_t *find_mask(const mr_constraint *c, mr_match_state state, bool only_short) {
+    for (size_t i = 0; i < c->n_masks; i++) {
+        if (c->masks[i].state == state && c->masks[i].only_short == only_short) return c->masks[i].bits;
+    }
+    return NULL;
+}
+
+static void keep_mask(mr_constraint *c, mr_match_state state, bool only_short, const uint64_t *bits) {
+    if (c->n_masks == MAX_MASKS) forget_masks(c);
+    size_t n_bytes = c->vocab->n_words * sizeof *bits;
+    uint64_t *copy = malloc(n_bytes);
+    if (copy == NULL) return;
+    memcpy(copy, bits, n_bytes);
+    c->masks[c->n_masks++] = (mask){state, only_short, copy};
+}
+
+/* The plain tokens that the state can take; the bits are zero before. */
+static void plain_mask(mr_constraint *c, uint64_t *bits) {
+    const mr_mask_vocab *v = c->vocab;
+    mr_match_state alike = mr_matcher_alike(c->matcher, c->state, SHORT_TOKEN);
+    const uint64_t *known = find_mask(c, alike, true);
+    if (known != NULL)
+        memcpy(bits, known, v->n_words * sizeof *bits);
+    else
+        try_tokens(c, &v->lists[SHORT], alike, bits);
+    if (known == NULL && alike != c->state && !mr_matcher_failed(c->matcher)) keep_mask(c, alike, true, bits);
+    try_tokens(c, &v->lists[LONG], c->state, bits);
 }
 
 static void compute_mask(mr_constraint *c, uint64_t *bits) {
@@ -233,7 +280,7 @@ static void compute_mask(mr_constraint *c, uint64_t *bits) {
     int32_t ids[MAX_SPECIAL];
     memset(bits, 0, v->n_words * sizeof *bits);
     if (c->state >= 0) {
-        try_tokens(c, bits);
+        plain_mask(c, bits);
         size_t n = mr_matcher_tokens(c->matcher, c->state, ids, MAX_SPECIAL);
         for (size_t i = 0; i < n && i < MAX_SPECIAL; i++) set_bit(bits, (size_t)ids[i]);
     }
@@ -247,22 +294,6 @@ static void compute_mask(mr_constraint *c, uint64_t *bits) {
     }
 }
 
-static const uint64_t *find_mask(const mr_constraint *c) {
-    for (size_t i = 0; i < c->n_masks; i++) {
-        if (c->masks[i].state == c->state) return c->masks[i].bits;
-    }
-    return NULL;
-}
-
-static void keep_mask(mr_constraint *c, const uint64_t *bits) {
-    if (c->n_masks == MAX_MASKS) forget_masks(c);
-    size_t n_bytes = c->vocab->n_words * sizeof *bits;
-    uint64_t *copy = malloc(n_bytes);
-    if (copy == NULL) return;
-    memcpy(copy, bits, n_bytes);
-    c->masks[c->n_masks++] = (mask){c->state, copy};
-}
-
 bool mr_constraint_mask(void *ctx, const int32_t *generated, size_t n_generated, uint64_t *bits) {
     mr_constraint *c = ctx;
     if (n_generated < c->n_seen) rewind_text(c);
@@ -272,12 +303,12 @@ bool mr_constraint_mask(void *ctx, const int32_t *generated, size_t n_generated,
         forget_masks(c);
         c->state = mr_matcher_shrink(c->matcher, c->state);
     }
-    const uint64_t *known = find_mask(c);
+    const uint64_t *known = find_mask(c, c->state, false);
     if (known != NULL) {
         memcpy(bits, known, c->vocab->n_words * sizeof *bits);
         return true;
     }
     compute_mask(c, bits);
-    keep_mask(c, bits);
+    keep_mask(c, c->state, false, bits);
     return true;
 }
