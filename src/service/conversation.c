@@ -186,6 +186,7 @@ static mr_status constrain(mr_conversation *c, bool is_chat, bool forced, mr_con
         .model = c->job->model,
         .schema = c->schema,
         .think_open = is_chat && c->prompt.reasoning_open,
+        .may_think = is_chat && c->options.extract_reasoning,
         .tools = shown_tools(c),
         .forced = call,
         .named = call ? forced_tool(&c->tools) : NULL,

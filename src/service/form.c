@@ -3,6 +3,8 @@
 #include "text/json_schema.h"
 #include "text/tool_grammar.h"
 
+#include <string.h>
+
 mr_status mr_form_read_schema(const char *json_schema, json_t **schema, mr_error *err) {
     *schema = NULL;
     if (json_schema == NULL || *json_schema == '\0') return MR_OK;
@@ -27,23 +29,45 @@ static bool can_call(const mr_form *form, mr_tool_grammar_start start) {
            mr_tool_grammar_possible(mr_text_model_tools(form->model)->format, start);
 }
 
-static void add_calls(const mr_form *form, mr_grammar *grammar, mr_tool_grammar_start start) {
+static void add_calls(const mr_form *form, mr_grammar *grammar, mr_grammar_node from, mr_tool_grammar_start start) {
     mr_tool_grammar_options options = call_options(form, start);
-    mr_grammar_node end = mr_tool_grammar_calls(grammar, mr_grammar_entry(grammar, 0), &options);
+    mr_grammar_node end = mr_tool_grammar_calls(grammar, from, &options);
     mr_grammar_skip(grammar, end, mr_grammar_exit(grammar, 0));
 }
 
-/* Line breaks may stand before it, as they do behind a think block. */
-static void add_schema(const mr_form *form, mr_grammar *grammar) {
-    mr_grammar_node node = mr_grammar_entry(grammar, 0);
-    for (int i = 0; form->think_open && i < 2; i++) {
+/* Up to two line breaks, as they stand behind a think block. */
+static mr_grammar_node add_breaks(mr_grammar *grammar, mr_grammar_node node) {
+    for (int i = 0; i < 2; i++) {
         mr_grammar_node next = mr_grammar_add_node(grammar);
         mr_grammar_skip(grammar, node, next);
         mr_grammar_byte(grammar, node, '\n', '\n', next);
         node = next;
     }
-    node = mr_json_schema_value(grammar, node, form->schema);
-    mr_grammar_skip(grammar, node, mr_grammar_exit(grammar, 0));
+    return node;
+}
+
+/* The token of a think mark, or -1 where it is none that a grammar can tell from text. */
+static mr_token mark_token(const mr_form *form, const char *mark) {
+    mr_token id = mr_tokenizer_find_special(mr_text_model_tokenizer(form->model), mark, strlen(mark));
+    return id >= 0 && mr_mask_vocab_apart(mr_text_model_mask_vocab(form->model), id) ? id : -1;
+}
+
+/* What may stand before the answer; the node where it begins. */
+static mr_grammar_node add_thoughts(const mr_form *form, mr_grammar *grammar) {
+    const mr_reasoning_format *reasoning = mr_text_model_tools(form->model)->reasoning;
+    mr_grammar_node entry = mr_grammar_entry(grammar, 0);
+    if (form->think_open) return add_breaks(grammar, entry);
+    mr_token open = form->may_think ? mark_token(form, reasoning->open) : -1;
+    mr_token close = open >= 0 ? mark_token(form, reasoning->close) : -1;
+    if (close < 0) return entry;
+    mr_grammar_node inside = mr_grammar_add_node(grammar), behind = mr_grammar_add_node(grammar),
+                    answer = mr_grammar_add_node(grammar);
+    mr_grammar_token(grammar, entry, open, inside);
+    mr_grammar_byte(grammar, inside, 0, 255, inside);
+    mr_grammar_token(grammar, inside, close, behind);
+    mr_grammar_skip(grammar, add_breaks(grammar, behind), answer);
+    mr_grammar_skip(grammar, entry, answer);
+    return answer;
 }
 
 /* Fills the grammar. *start is the text that everything before is free of it, or NULL. False: there is nothing to hold.
@@ -54,18 +78,19 @@ static bool fill(const mr_form *form, mr_grammar *grammar, const char **start) {
     if (form->forced) {
         mr_tool_grammar_start from = form->named != NULL ? MR_TOOL_FROM_ARGUMENTS : MR_TOOL_FROM_NAME;
         if (!can_call(form, from)) return false;
-        add_calls(form, grammar, from);
+        add_calls(form, grammar, mr_grammar_entry(grammar, 0), from);
         return true;
     }
     if (form->schema != NULL) {
         if (form->think_open) *start = family->reasoning->close;
-        add_schema(form, grammar);
-        if (can_call(form, MR_TOOL_FROM_OPEN)) add_calls(form, grammar, MR_TOOL_FROM_OPEN);
+        mr_grammar_node answer = add_thoughts(form, grammar);
+        mr_grammar_skip(grammar, mr_json_schema_value(grammar, answer, form->schema), mr_grammar_exit(grammar, 0));
+        if (can_call(form, MR_TOOL_FROM_OPEN)) add_calls(form, grammar, answer, MR_TOOL_FROM_OPEN);
         return true;
     }
     if (!can_call(form, MR_TOOL_FROM_MARK)) return false;
     *start = family->format->open[0];
-    add_calls(form, grammar, MR_TOOL_FROM_MARK);
+    add_calls(form, grammar, mr_grammar_entry(grammar, 0), MR_TOOL_FROM_MARK);
     return true;
 }
 

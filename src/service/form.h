@@ -16,6 +16,7 @@ typedef struct mr_form {
     mr_text_model *model;
     const json_t *schema; /* of an answer that calls no tool; NULL = free text */
     bool think_open;      /* the prompt ends inside a think block, whose text is free */
+    bool may_think;       /* a think block may stand before the answer, where its marks are tokens */
     const json_t *tools;  /* the OpenAI array, or NULL */
     bool forced;          /* the answer is a call, and its beginning is in the prompt (tool_force.h) */
     const char *named;    /* of this tool, or NULL */
