@@ -43,6 +43,7 @@ struct mr_matcher {
     size_t n_work, cap_work;
     uint32_t *marks; /* hash set of the closure: index into work + 1 */
     size_t cap_marks;
+    size_t n_allowed; /* configurations that may still be looked at */
     bool failed;
     mr_match_state start;
 };
@@ -104,12 +105,16 @@ static uint32_t push(mr_matcher *m, uint32_t node, uint32_t below) {
 
 /* ---- closures ---- */
 
+static void spend(mr_matcher *m, size_t n) {
+    m->failed = m->failed || n > m->n_allowed;
+    if (!m->failed) m->n_allowed -= n;
+}
+
 /* Adds a configuration to the closure unless it is there. */
 static void add(mr_matcher *m, uint32_t node, uint32_t stack) {
-    if (m->n_work >= MAX_CONFIGS) {
-        m->failed = true;
-        return;
-    }
+    spend(m, 1);
+    m->failed = m->failed || m->n_work >= MAX_CONFIGS;
+    if (m->failed) return;
     if (2 * (m->n_work + 1) > m->cap_marks) {
         size_t cap = m->cap_marks == 0 ? 256 : m->cap_marks * 2;
         uint32_t *marks = calloc(cap, sizeof *marks);
@@ -233,6 +238,7 @@ mr_matcher *mr_matcher_new(mr_grammar *grammar) {
         return NULL;
     }
     m->grammar = grammar;
+    m->n_allowed = SIZE_MAX;
     if (grow(m, (void **)&m->frames, &m->cap_frames, 0, sizeof(frame))) m->frames[m->n_frames++] = (frame){0, 0};
     add(m, mr_grammar_entry(grammar, 0), 0);
     m->start = end_closure(m);
@@ -268,6 +274,10 @@ bool mr_matcher_may_end(const mr_matcher *m, mr_match_state s) {
     return s >= 0 && m->states[s].may_end;
 }
 
+void mr_matcher_allow(mr_matcher *m, size_t n_steps) {
+    m->n_allowed = n_steps;
+}
+
 bool mr_matcher_failed(const mr_matcher *m) {
     return m->failed;
 }
@@ -281,7 +291,8 @@ static mr_match_state follow(mr_matcher *m, mr_match_state s, mr_edge_kind kind,
     const mr_grammar *g = m->grammar;
     begin_closure(m);
     uint32_t first = m->states[s].first, n = m->states[s].n;
-    for (uint32_t i = first; i < first + n; i++) {
+    spend(m, n);
+    for (uint32_t i = first; i < first + n && !m->failed; i++) {
         config c = m->configs[i];
         for (uint32_t e = g->first[c.node]; e != MR_GRAMMAR_NONE; e = g->edges[e].next) {
             const mr_edge *edge = &g->edges[e];

@@ -20,8 +20,8 @@ void mr_matcher_free(mr_matcher *matcher);
 
 mr_match_state mr_matcher_start(const mr_matcher *matcher);
 
-/* The state behind one more byte, or one special token. Dead also when memory runs out or the
- * states are too many to be kept (mr_matcher_failed). */
+/* The state behind one more byte, or one special token. Dead also when memory or the allowed
+ * work runs out, or the states are too many to be kept (mr_matcher_failed). */
 mr_match_state mr_matcher_byte(mr_matcher *matcher, mr_match_state state, uint8_t byte);
 mr_match_state mr_matcher_token(mr_matcher *matcher, mr_match_state state, int32_t id);
 
@@ -33,6 +33,10 @@ bool mr_matcher_may_end(const mr_matcher *matcher, mr_match_state state);
 
 /* The special tokens that may follow: at most n of them into ids; returns how many there are. */
 size_t mr_matcher_tokens(const mr_matcher *matcher, mr_match_state state, int32_t *ids, size_t n);
+
+/* Bounds the work from here on, in configurations looked at (some 10 million in a second); it fails when they are used
+ * up. Unbounded at first. */
+void mr_matcher_allow(mr_matcher *matcher, size_t n_steps);
 
 bool mr_matcher_failed(const mr_matcher *matcher);
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TOKEN = 255, SHORT_TOKEN = 16, MAX_STATES = 20000, MAX_MASKS = 256 };
+enum { MAX_TOKEN = 255, SHORT_TOKEN = 16, MAX_STATES = 20000, MAX_MASKS = 256, MAX_STEPS = 1 << 23 };
 
 typedef struct entry {
     const char *text;
@@ -220,6 +220,7 @@ static void see_token(mr_constraint *c, int32_t id) {
     if (text == NULL) return;
     while (!c->begun && i < len) see_free_byte(c, text[i++]);
     if (i == len) return;
+    mr_matcher_allow(c->matcher, MAX_STEPS);
     if (i == 0 && mr_mask_vocab_apart(c->vocab, id)) {
         c->state = mr_matcher_token(c->matcher, c->state, id);
         return;
@@ -279,6 +280,7 @@ static void compute_mask(mr_constraint *c, uint64_t *bits) {
     enum { MAX_SPECIAL = 64 };
     int32_t ids[MAX_SPECIAL];
     memset(bits, 0, v->n_words * sizeof *bits);
+    mr_matcher_allow(c->matcher, MAX_STEPS);
     if (c->state >= 0) {
         plain_mask(c, bits);
         size_t n = mr_matcher_tokens(c->matcher, c->state, ids, MAX_SPECIAL);

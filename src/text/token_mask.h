@@ -30,7 +30,8 @@ mr_constraint *mr_constraint_new(const mr_mask_vocab *vocab, mr_grammar *grammar
 void mr_constraint_free(mr_constraint *constraint);
 
 /* An mr_mask_fn (engine.h); ctx is the constraint. Special tokens and ends are allowed only where the grammar says.
- * Where memory runs out, or the form is so ambiguous that its states are too many, only the end is allowed. */
+ * Where memory runs out, or the form is so ambiguous that a mask would take more than about a second,
+ * only the end is allowed. */
 bool mr_constraint_mask(void *ctx, const int32_t *generated, size_t n_generated, uint64_t *bits);
 
 #endif

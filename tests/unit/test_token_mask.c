@@ -95,6 +95,22 @@ static void test_masks(void **state) {
                 "{\"a\": \"all but the last is x\", \"b\": [1, \"y\"]}");
 }
 
+/* A pattern whose states multiply costs as much work as is allowed, and no more. */
+static void test_allowed_work(void **state) {
+    (void)state;
+    static const char schema[] = "{\"type\":\"string\",\"pattern\":\"^(?:[a-m]?[g-z ]?[aeiou ]?){1000}x$\"}";
+    static const char text[] = "\"a ba aab eae io ue";
+    for (int bounded = 0; bounded < 2; bounded++) {
+        mr_matcher *m = mr_matcher_new(compile(schema));
+        mr_match_state s = mr_matcher_start(m);
+        if (bounded) mr_matcher_allow(m, 20000);
+        for (size_t i = 0; i < sizeof text - 1; i++) s = mr_matcher_byte(m, s, (uint8_t)text[i]);
+        assert_int_equal(mr_matcher_failed(m), bounded);
+        assert_int_equal(s < 0, bounded);
+        mr_matcher_free(m);
+    }
+}
+
 /* Whether the form lets the text through, token by token, and lets it end there. */
 static bool passes(const mr_form *form, const char *text) {
     const mr_tokenizer *t = mr_text_model_tokenizer(model);
@@ -140,6 +156,7 @@ static void test_thoughts(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_thoughts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_allowed_work),
+                                       cmocka_unit_test(test_thoughts)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
