@@ -177,17 +177,21 @@ def arithmetic(rng):
     return ask, f"{a} {words} {b} is {v}.", f"{a} {sign} {b}", v
 
 
+def capital(rng):
+    """(question, answer)"""
+    c = rng.choice(list(CAPITALS))
+    if rng.random() < 0.75:
+        return (fill(rng, "{What is|What's|Tell me|Do you know|Name} the capital {city |}of <c>{?|}", c=c),
+                f"The capital of {c} is {CAPITALS[c]}.")
+    return (fill(rng, "{Which country has the capital <k>?|<k> is the capital of which country?}", k=CAPITALS[c]),
+            f"{CAPITALS[c]} is the capital of {c}.")
+
+
 def knowledge(rng):
     """One question of a known kind: (question, answer)."""
     k = rng.randrange(17)
     if k <= 1:
-        c = rng.choice(list(CAPITALS))
-        C = c[0].upper() + c[1:]
-        if rng.random() < 0.75:
-            return (fill(rng, "{What is|What's|Tell me|Do you know|Name} the capital {city |}of <c>{?|}", c=c),
-                    f"The capital of {c} is {CAPITALS[c]}.")
-        return (fill(rng, "{Which country has the capital <k>?|<k> is the capital of which country?}", k=CAPITALS[c]),
-                f"{CAPITALS[c]} is the capital of {c}.")
+        return capital(rng)
     if k <= 3:
         return arithmetic(rng)[:2]
     if k == 4:
@@ -483,3 +487,17 @@ def conversation(rng):
         r = rng.random()
         msgs += qa(*(small_talk(rng) if r < 0.8 else copying(rng)))
     return msgs
+
+
+def facts_only(rng):
+    """Capitals and sums, and now and then another thing to know: what has to be learned by heart, often."""
+    out = []
+    for _ in range(rng.choice([2, 3, 4])):
+        r = rng.random()
+        if r < 0.45:
+            out += qa(*capital(rng))
+        elif r < 0.85:
+            out += qa(*arithmetic(rng)[:2])
+        else:
+            out += qa(*knowledge(rng))
+    return out

@@ -16,14 +16,16 @@ from common import WORK, load_tokenizer, render
 SEED = 20240601
 MAX_TOKENS = 1024
 MIX = [  # share of the documents
-    ("tools", 0.48, tools.tool_conversation),
-    ("conversation", 0.13, chat.conversation),
-    ("memory", 0.08, chat.memory),
-    ("persona", 0.04, chat.personas),
-    ("thinking", 0.04, chat.thinking),
-    ("story", 0.03, stories.story_request),
-    ("prose", 0.08, stories.prose),
-    ("copying", 0.12, lambda rng: chat.qa(*chat.copying(rng))),
+    ("tools", 0.16, tools.tool_conversation),
+    ("calls", 0.38, tools.focused_conversation),
+    ("conversation", 0.10, chat.conversation),
+    ("facts", 0.12, chat.facts_only),
+    ("memory", 0.06, chat.memory),
+    ("persona", 0.03, chat.personas),
+    ("thinking", 0.03, chat.thinking),
+    ("story", 0.02, stories.story_request),
+    ("prose", 0.05, stories.prose),
+    ("copying", 0.05, lambda rng: chat.qa(*chat.copying(rng))),
 ]
 
 

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
 from common import CONTROL, MARKERS, QWEN2_REGEX, WORK
 from make_data import documents
-from mr_gguf import byte_to_unicode
+from mr_gguf import GGUFReader, byte_to_unicode
 
 VOCAB = 3072
 N_SPACED = 900  # merges of a space with a piece
@@ -34,8 +34,27 @@ def build(vocab, merges, pattern):
     return t
 
 
+def save(tokenizer):
+    tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in CONTROL])
+    tokenizer.add_tokens([AddedToken(s, special=False, normalized=False) for s in MARKERS])
+    tokenizer.save(os.path.join(WORK, "tokenizer.json"))
+
+
+def from_gguf(path):
+    """The vocabulary of a model that is to be trained further."""
+    meta = GGUFReader(path).meta
+    merges = [tuple(m.split(" ")) for m in meta["tokenizer.ggml.merges"]]
+    special = set(CONTROL + MARKERS)
+    tokens = meta["tokenizer.ggml.tokens"]
+    t = build({s: i for i, s in enumerate(tokens) if s not in special}, merges, QWEN2_REGEX)
+    save(t)
+    assert all(t.token_to_id(s) == i for i, s in enumerate(tokens))
+
+
 def main():
     os.makedirs(WORK, exist_ok=True)
+    if len(sys.argv) > 2 and sys.argv[1] == "--from":
+        return from_gguf(sys.argv[2])
     texts = [d for d in documents(random.Random(7), 12000, text_only=True)]
     n_words = VOCAB - len(CONTROL) - len(MARKERS) - N_SPACED
     t = Tokenizer(models.BPE())
@@ -63,9 +82,7 @@ def main():
     merges += [("Ġ", p) for p in spaced]
     tokens += ["Ġ" + p for p in spaced]
     t = build({s: i for i, s in enumerate(tokens)}, merges, QWEN2_REGEX)
-    t.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in CONTROL])
-    t.add_tokens([AddedToken(s, special=False, normalized=False) for s in MARKERS])
-    t.save(os.path.join(WORK, "tokenizer.json"))
+    save(t)
     n = [len(e.ids) for e in t.encode_batch(texts)]
     print(f"{t.get_vocab_size()} tokens, {len(merges)} merges, {sum(map(len, texts)) / sum(n):.2f} characters a token, mean {sum(n) / len(n):.0f} tokens a document")
 

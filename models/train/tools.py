@@ -437,9 +437,9 @@ def pick_tool(rng):
     return KNOWN[rng.choice(list(KNOWN))](rng) if rng.random() < 0.48 else invented(rng)
 
 
-def toolbox(rng, main):
+def toolbox(rng, main, more=(0, 0, 1, 1, 1, 2, 2, 3)):
     """The tools offered, with others among them; no name and no known kind twice."""
-    n = rng.choice([0, 0, 1, 1, 1, 2, 2, 3])
+    n = rng.choice(more)
     others, names = [], {t.name for t in main}
     while len(others) < n:
         t = pick_tool(rng)
@@ -614,6 +614,27 @@ def tool_conversation(rng):
     return finish(rng, main, msgs)
 
 
+def focused_conversation(rng):
+    """{"messages", "tools"}: one request of the usual kind against a small toolbox: a call, calls side by side, a call after a
+    result, and now and then none."""
+    r = rng.random()
+    if r < 0.22:
+        main, msgs = chain(rng)
+        return finish(rng, main, msgs, [0, 0, 1])
+    main = [KNOWN[rng.choice(list(KNOWN))](rng) if rng.random() < 0.7 else invented(rng)]
+    if rng.random() < 0.6:
+        t = KNOWN[rng.choice(list(KNOWN))](rng) if rng.random() < 0.7 else invented(rng)
+        if t.name != main[0].name and (not t.desc or t.desc != main[0].desc):
+            main.append(t)
+    if r < 0.62:
+        msgs = single(rng, rng.choice(main))
+    elif r < 0.92:
+        msgs = parallel(rng, main)
+    else:
+        msgs = qa(*chat_only(rng))
+    return finish(rng, main, msgs, [0, 0, 0, 1])
+
+
 def follow_up(rng, t):
     """The same tool again, with only a new value said."""
     args = {t.params[0].name: t.params[0].draw(rng)}
@@ -648,8 +669,8 @@ def unavailable(rng, main):
     return []
 
 
-def finish(rng, main, msgs):
-    box = toolbox(rng, main)
+def finish(rng, main, msgs, more=(0, 0, 1, 1, 1, 2, 2, 3)):
+    box = toolbox(rng, main, more)
     refused = {m.get("refusal") for m in msgs} - {None}
     if refused:  # an offered tool must not fit a request that was refused
         box = [t for t in box if t in main]

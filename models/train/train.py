@@ -12,6 +12,7 @@ import argparse
 import concurrent.futures
 import json
 import queue
+import sys
 import time
 
 import numpy as np
@@ -22,6 +23,9 @@ import induction
 from common import WORK, load_tokenizer
 from make_data import MIX
 from model import Config, Model
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+from mr_gguf import GGUFReader
 
 
 def load_data():
@@ -138,6 +142,30 @@ def tie_spaced_pieces(model, tokenizer):
     w[a] = 0.8 * w[b] + 0.6 * w[a]
 
 
+@torch.no_grad()
+def read_weights(model, path):
+    """Takes the weights of a GGUF file."""
+    r, c = GGUFReader(path), model.cfg
+
+    def take(p, name, n_head=0):
+        w = r.f32(name)
+        if n_head:  # from neighbouring pairs of a head's values back to halves
+            w = w.reshape(n_head, -1, 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+        p.copy_(torch.from_numpy(np.ascontiguousarray(w)))
+
+    take(model.embed.weight, "token_embd.weight")
+    take(model.output.weight, "output.weight")
+    take(model.norm, "output_norm.weight")
+    for i, b in enumerate(model.blocks):
+        p = f"blk.{i}."
+        take(b.q.weight, p + "attn_q.weight", c.n_head)
+        take(b.k.weight, p + "attn_k.weight", c.n_head_kv)
+        for m, name in [(b.v, "attn_v"), (b.o, "attn_output"), (b.gate, "ffn_gate"), (b.up, "ffn_up"), (b.down, "ffn_down")]:
+            take(m.weight, p + name + ".weight")
+        take(b.norm1, p + "attn_norm.weight")
+        take(b.norm2, p + "ffn_norm.weight")
+
+
 def sample(model, tokenizer, prompt, n=60):
     ids = tokenizer.encode(prompt).ids
     end = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
@@ -179,6 +207,7 @@ def main():
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--resume")
+    ap.add_argument("--start", help="a GGUF file whose weights are trained further")
     a = ap.parse_args()
     torch.manual_seed(a.seed)
     rng = np.random.default_rng(a.seed)
@@ -187,8 +216,11 @@ def main():
     lens = np.diff(data[2])
     cfg = Config(n_layer=a.layers, n_ff=a.ff)
     master = Model(cfg)
-    tie_spaced_pieces(master, tok)
-    induction.start(master)
+    if a.start:
+        read_weights(master, a.start)
+    else:
+        tie_spaced_pieces(master, tok)
+        induction.start(master)
     opt = Optimizer(master, a)
     if a.resume:
         s = torch.load(os.path.join(WORK, a.resume))
