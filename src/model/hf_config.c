@@ -1,12 +1,19 @@
 #include "model/arch.h"
 #include "model/hf_model.h"
 
+#include <math.h>
 #include <string.h>
+
+/* What Gemma 3's multimodal configurations leave out. */
+#define GEMMA3_DEFAULTS                                                                                                \
+    "{\"num_attention_heads\": 8, \"num_key_value_heads\": 4, \"head_dim\": 256, \"max_position_embeddings\": 131072," \
+    " \"rms_norm_eps\": 1e-6, \"rope_theta\": 1e6, \"query_pre_attn_scalar\": 256, \"sliding_window\": 4096}"
 
 static const mr_hf_family FAMILIES[] = {
     {.model_type = "llama", .arch = "llama", .rope_halves = true},
     {.model_type = "mistral", .arch = "llama", .rope_halves = true},
     {.model_type = "ministral", .arch = "llama", .rope_halves = true},
+    {.model_type = "ministral3", .arch = "mistral3", .rope_halves = true},
     {.model_type = "mixtral", .arch = "llama", .rope_halves = true},
     {.model_type = "qwen2", .arch = "qwen2"},
     {.model_type = "qwen2_moe", .arch = "qwen2moe"},
@@ -14,22 +21,41 @@ static const mr_hf_family FAMILIES[] = {
     {.model_type = "qwen3_moe", .arch = "qwen3moe"},
     {.model_type = "gemma", .arch = "gemma", .norm_plus_one = true},
     {.model_type = "gemma2", .arch = "gemma2", .norms_behind = true, .norm_plus_one = true},
-    {.model_type = "gemma3_text", .arch = "gemma3", .norms_behind = true, .norm_plus_one = true},
-    {.model_type = "gemma3", .arch = "gemma3", .norms_behind = true, .norm_plus_one = true},
+    {.model_type = "gemma3_text",
+     .arch = "gemma3",
+     .norms_behind = true,
+     .norm_plus_one = true,
+     .defaults = GEMMA3_DEFAULTS},
+    {.model_type = "gemma3",
+     .arch = "gemma3",
+     .norms_behind = true,
+     .norm_plus_one = true,
+     .defaults = GEMMA3_DEFAULTS},
     {.model_type = "phi", .arch = "phi2"},
     {.model_type = "phi3", .arch = "phi3"},
+    {.model_type = "phimoe", .arch = "phimoe"},
     {.model_type = "starcoder2", .arch = "starcoder2"},
     {.model_type = "granite", .arch = "granite", .rope_halves = true},
     {.model_type = "granitemoe", .arch = "granitemoe", .rope_halves = true},
+    {.model_type = "granitemoeshared", .arch = "granitemoe", .rope_halves = true},
     {.model_type = "cohere", .arch = "command-r"},
     {.model_type = "cohere2", .arch = "cohere2"},
     {.model_type = "olmo2", .arch = "olmo2", .norms_behind = true},
+    {.model_type = "olmo3", .arch = "olmo2", .norms_behind = true},
+    {.model_type = "olmoe", .arch = "olmoe"},
+    {.model_type = "apertus", .arch = "apertus"},
     {.model_type = "exaone4", .arch = "exaone4", .norms_behind = true},
     {.model_type = "smollm3", .arch = "smollm3", .rope_halves = true},
     {.model_type = "seed_oss", .arch = "seed_oss"},
     {.model_type = "hunyuan_v1_dense", .arch = "hunyuan-dense"},
+    {.model_type = "hunyuan_v1_moe", .arch = "hunyuan-moe"},
     {.model_type = "ernie4_5", .arch = "ernie4_5"},
+    {.model_type = "ernie4_5_moe", .arch = "ernie4_5-moe"},
+    {.model_type = "glm", .arch = "chatglm"},
     {.model_type = "glm4", .arch = "glm4"},
+    {.model_type = "glm4_moe", .arch = "glm4moe"},
+    {.model_type = "deepseek_v2", .arch = "deepseek2"},
+    {.model_type = "deepseek_v3", .arch = "deepseek2", .gating = MR_GATING_SIGMOID},
     {.model_type = "lfm2", .arch = "lfm2"},
     {.model_type = "lfm2_moe", .arch = "lfm2moe"},
     {.model_type = "granitemoehybrid", .arch = "granitehybrid", .rope_halves = true},
@@ -106,10 +132,15 @@ static void put_string(header_writer *w, const char *key, const char *text) {
     put_text(w->out, text);
 }
 
-/* A number of config.json under the first of the names that is there. */
+/* A number of config.json under the first of the names that is there. A list with the same number for each layer is
+ * that number. */
 static bool get_number(const json_t *config, const char *const *names, double *value) {
     for (; *names != NULL; names++) {
         const json_t *item = json_object_get(config, *names);
+        for (size_t i = 1; i < json_array_size(item); i++) {
+            if (!json_equal(json_array_get(item, i), json_array_get(item, 0))) return false;
+        }
+        if (json_is_array(item)) item = json_array_get(item, 0);
         if (!json_is_number(item)) continue;
         *value = json_number_value(item);
         return true;
@@ -123,7 +154,7 @@ static bool get_number(const json_t *config, const char *const *names, double *v
 static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *arch) {
     static const struct {
         const char *key;
-        const char *names[4];
+        const char *names[5];
         bool real;
     } numbers[] = {
         {"context_length", {"max_position_embeddings", "n_positions"}, false},
@@ -139,11 +170,15 @@ static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *
         {"residual_scale", {"residual_multiplier"}, true},
         {"attention.scale", {"attention_multiplier"}, true},
         {"logit_scale", {"logits_scaling", "logit_scale"}, true},
-        {"expert_count", {"num_local_experts", "num_experts", "n_routed_experts"}, false},
-        {"expert_used_count", {"num_experts_per_tok"}, false},
+        {"expert_count", {"num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"}, false},
+        {"expert_used_count", {"num_experts_per_tok", "moe_topk", "moe_k"}, false},
         {"expert_feed_forward_length", {"moe_intermediate_size"}, false},
         {"expert_weights_scale", {"routed_scaling_factor"}, true},
-        {"leading_dense_block_count", {"num_dense_layers"}, false},
+        {"leading_dense_block_count", {"num_dense_layers", "first_k_dense_replace", "moe_layer_start_index"}, false},
+        {"interleave_moe_layer_step", {"decoder_sparse_step", "moe_layer_interval"}, false},
+        {"attention.q_lora_rank", {"q_lora_rank"}, false},
+        {"attention.kv_lora_rank", {"kv_lora_rank"}, false},
+        {"attention.value_length", {"v_head_dim"}, false},
         {"full_attention_interval", {"full_attention_interval"}, false},
         {"shortconv.l_cache", {"conv_L_cache"}, false},
         {"ssm.conv_kernel", {"mamba_d_conv", "linear_conv_kernel_dim", "conv_kernel"}, false},
@@ -154,6 +189,7 @@ static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         double value;
         if (!get_number(config, numbers[i].names, &value)) continue;
+        if (arch->mla && strcmp(numbers[i].names[0], "head_dim") == 0) continue; /* that of the rotated part */
         /* Nemotron-H's configurations have these numbers whether or not a layer has experts. */
         if (arch->one_block_layers && strncmp(numbers[i].key, "expert_", 7) == 0) continue;
         if (numbers[i].real)
@@ -260,34 +296,80 @@ static void put_mixers(header_writer *w, const json_t *config) {
     put_bool(w, "rope.scaling.finetuned", position != NULL && strcmp(position, "rope") == 0);
 }
 
-/* Scaling of the rotation; `rope_parameters` is the newer name of `rope_scaling` and holds the base too. */
-static mr_status put_rope(header_writer *w, const json_t *config, mr_error *err) {
-    const json_t *rope = json_object_get(config, "rope_parameters");
-    if (!json_is_object(rope)) rope = json_object_get(config, "rope_scaling");
-    const json_t *full = json_object_get(rope, "full_attention"); /* a set for each kind of layer */
-    if (json_is_object(full)) rope = full;
-    double value, original;
-    if (get_number(rope, NAMES("rope_theta"), &value) || get_number(config, NAMES("rope_theta"), &value)) {
-        put_f32(w, "rope.freq_base", value);
+/* YaRN's factor for cosines and sines where it is not the usual one, and DeepSeek's for the attention. */
+static void put_yarn(header_writer *w, const json_t *rope, const mr_arch *arch) {
+    double factor, attention, scale = 0.0, scale_all = 0.0;
+    if (!get_number(rope, NAMES("factor"), &factor) || !(factor > 1.0)) return;
+    get_number(rope, NAMES("mscale"), &scale);
+    get_number(rope, NAMES("mscale_all_dim"), &scale_all);
+    if (get_number(rope, NAMES("attention_factor"), &attention))
+        put_f32(w, "rope.scaling.yarn_attn_factor", attention);
+    else if (scale != 0.0 && scale_all != 0.0)
+        put_f32(w, "rope.scaling.yarn_attn_factor",
+                (0.1 * scale * log(factor) + 1.0) / (0.1 * scale_all * log(factor) + 1.0));
+    if (arch->yarn_scales_attention && scale_all != 0.0)
+        put_f32(w, "rope.scaling.yarn_log_multiplier", 0.1 * scale_all);
+}
+
+/* LongRoPE multiplies cosines and sines by a factor that config.json tells, or that follows from how much longer the
+ * context has become. Its divisors are tensors. */
+static void put_longrope(header_writer *w, const json_t *rope, const json_t *config, double original) {
+    double factor, longest;
+    if (!get_number(rope, NAMES("attention_factor", "long_mscale"), &factor)) {
+        if (!get_number(config, NAMES("max_position_embeddings"), &longest) || !(original > 1.0)) return;
+        factor = longest > original ? sqrt(1.0 + log(longest / original) / log(original)) : 1.0;
     }
+    put_string(w, "rope.scaling.type", "longrope");
+    put_f32(w, "rope.scaling.attn_factor", factor);
+}
+
+const json_t *mr_hf_text_part(const json_t *config) {
+    const json_t *text = json_object_get(config, "text_config");
+    return json_is_object(text) ? text : config;
+}
+
+static const json_t *rope_sets(const json_t *config) {
+    const json_t *rope = json_object_get(config, "rope_parameters");
+    return json_is_object(rope) ? rope : json_object_get(config, "rope_scaling");
+}
+
+const json_t *mr_hf_rope(const json_t *config) {
+    const json_t *rope = rope_sets(config), *full = json_object_get(rope, "full_attention");
+    return json_is_object(full) ? full : rope;
+}
+
+/* Scaling of the rotation; `rope_parameters` is the newer name of `rope_scaling` and holds the base too. */
+static mr_status put_rope(header_writer *w, const json_t *config, const mr_arch *arch, mr_error *err) {
+    const json_t *local = json_object_get(rope_sets(config), "sliding_attention"), *rope = mr_hf_rope(config);
+    const char *type = json_string_value(json_object_get(rope, "rope_type"));
+    if (type == NULL) type = json_string_value(json_object_get(rope, "type"));
+    double value, original = 0.0, alpha = 0.0;
     double head_dim, n_head, n_embd, partial;
     if (!get_number(config, NAMES("head_dim"), &head_dim)) {
         bool known = get_number(config, NAMES("num_attention_heads"), &n_head) &&
                      get_number(config, NAMES("hidden_size"), &n_embd);
         head_dim = known && n_head >= 1 ? n_embd / n_head : 0.0;
     }
-    if ((get_number(rope, NAMES("partial_rotary_factor"), &partial) ||
-         get_number(config, NAMES("partial_rotary_factor"), &partial)) &&
-        partial > 0.0 && partial <= 1.0) {
+    bool stretched = type != NULL && strcmp(type, "dynamic") == 0 && get_number(rope, NAMES("alpha"), &alpha);
+    stretched = stretched && alpha > 0.0 && head_dim > 2.0; /* Hunyuan's scaling is in the base */
+    if (get_number(rope, NAMES("rope_theta"), &value) || get_number(config, NAMES("rope_theta"), &value))
+        put_f32(w, "rope.freq_base", stretched ? value * pow(alpha, head_dim / (head_dim - 2.0)) : value);
+    if (get_number(local, NAMES("rope_theta"), &value) || get_number(config, NAMES("rope_local_base_freq"), &value))
+        put_f32(w, "rope.freq_base_swa", value);
+    if (arch->mla && get_number(config, NAMES("qk_rope_head_dim"), &value) && value >= 0.0) {
+        put_u32(w, "rope.dimension_count", (uint64_t)value);
+    } else if ((get_number(rope, NAMES("partial_rotary_factor"), &partial) ||
+                get_number(config, NAMES("partial_rotary_factor"), &partial)) &&
+               partial > 0.0 && partial <= 1.0) {
         put_u32(w, "rope.dimension_count", (uint64_t)(head_dim * partial));
     }
-    const char *type = json_string_value(json_object_get(rope, "rope_type"));
-    if (type == NULL) type = json_string_value(json_object_get(rope, "type"));
-    if (type == NULL || strcmp(type, "default") == 0) return MR_OK;
+    if (get_number(rope, NAMES("llama_4_scaling_beta"), &value)) put_f32(w, "attention.temperature_scale", value);
+    if (type == NULL || strcmp(type, "default") == 0 || stretched) return MR_OK;
     if (get_number(rope, NAMES("original_max_position_embeddings"), &original) ||
         get_number(config, NAMES("original_max_position_embeddings"), &original)) {
         put_u32(w, "rope.scaling.original_context_length", (uint64_t)original);
     }
+    if (strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0) put_longrope(w, rope, config, original);
     if (strcmp(type, "llama3") == 0 || strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0)
         return MR_OK; /* as tensors */
     if (strcmp(type, "linear") != 0 && strcmp(type, "yarn") != 0) {
@@ -296,17 +378,57 @@ static mr_status put_rope(header_writer *w, const json_t *config, mr_error *err)
     }
     put_string(w, "rope.scaling.type", type);
     if (get_number(rope, NAMES("factor"), &value)) put_f32(w, "rope.scaling.factor", value);
+    if (strcmp(type, "yarn") == 0) put_yarn(w, rope, arch);
     if (get_number(rope, NAMES("beta_fast"), &value)) put_f32(w, "rope.scaling.yarn_beta_fast", value);
     if (get_number(rope, NAMES("beta_slow"), &value)) put_f32(w, "rope.scaling.yarn_beta_slow", value);
     return MR_OK;
 }
 
+/* The window, and which layers have it: a list of kinds, a period, or all from one on. */
+static void put_window(header_writer *w, const json_t *config) {
+    double window, period, first = -1.0;
+    const json_t *kinds = json_object_get(config, "layer_types");
+    if (!get_number(config, NAMES("sliding_window"), &window) || window <= 0) return;
+    if (json_is_false(json_object_get(config, "use_sliding_window"))) return;
+    put_u32(w, "attention.sliding_window", (uint64_t)window);
+    bool listed = json_is_array(kinds);
+    size_t n = count_layers(config);
+    if (!listed && get_number(config, NAMES("sliding_window_pattern"), &period) && period >= 1.0 && period <= 1e6)
+        put_u32(w, "attention.sliding_window_pattern", (uint64_t)period);
+    bool later = !listed && json_is_true(json_object_get(config, "use_sliding_window")) &&
+                 get_number(config, NAMES("max_window_layers"), &first);
+    if ((!listed && !later) || n > MR_MAX_LAYERS) return;
+    put_key(w, "attention.sliding_window_pattern", MR_GGUF_ARRAY);
+    put_le(w->out, MR_GGUF_BOOL, 4);
+    put_le(w->out, n, 8);
+    for (size_t i = 0; i < n; i++) {
+        const char *kind = json_string_value(json_array_get(kinds, i));
+        put_le(w->out, later ? (double)i >= first : kind != NULL && strcmp(kind, "sliding_attention") == 0, 1);
+    }
+}
+
+/* DeepSeek's heads, of a rotated and another part. */
+static void put_mla(header_writer *w, const json_t *config) {
+    double nope, rot;
+    if (!get_number(config, NAMES("qk_nope_head_dim"), &nope) || !get_number(config, NAMES("qk_rope_head_dim"), &rot))
+        return;
+    if (nope >= 0.0 && rot >= 0.0) put_u32(w, "attention.key_length", (uint64_t)(nope + rot));
+}
+
+/* Experts are chosen from the best groups, unless V2 says that it does without. */
+static void put_expert_groups(header_writer *w, const json_t *config) {
+    double n_group, n_used;
+    const char *method = json_string_value(json_object_get(config, "topk_method"));
+    if (method != NULL && strcmp(method, "greedy") == 0) return;
+    if (!get_number(config, NAMES("n_group"), &n_group) || !get_number(config, NAMES("topk_group"), &n_used)) return;
+    if (!(n_group >= 1.0 && n_used >= 1.0)) return;
+    put_u32(w, "expert_group_count", (uint64_t)n_group);
+    put_u32(w, "expert_group_used_count", (uint64_t)n_used);
+}
+
 static void put_special(header_writer *w, const json_t *config) {
     double value;
-    const json_t *use_window = json_object_get(config, "use_sliding_window");
-    if (get_number(config, NAMES("sliding_window"), &value) && value > 0 && !json_is_false(use_window)) {
-        put_u32(w, "attention.sliding_window", (uint64_t)value);
-    }
+    put_window(w, config);
     if (get_number(config, NAMES("query_pre_attn_scalar"), &value) && value > 0) {
         double root = 1.0;
         for (int i = 0; i < 60; i++) root = 0.5 * (root + value / root);
@@ -316,17 +438,33 @@ static void put_special(header_writer *w, const json_t *config) {
     if (json_is_boolean(norm)) put_bool(w, "expert_weights_norm", json_is_true(norm));
 }
 
+/* Layers without rotation are every so many; a list that says otherwise cannot be followed. */
+static mr_status check_rotated(const json_t *config, const mr_arch *arch, mr_error *err) {
+    const json_t *list = json_object_get(config, "no_rope_layers"); /* 1: rotates */
+    for (size_t i = 0; arch->no_rope_period != 0 && i < json_array_size(list); i++) {
+        bool rotates = json_integer_value(json_array_get(list, i)) != 0;
+        if (rotates != ((i + 1) % arch->no_rope_period != 0))
+            return mr_fail(err, MR_ERR_UNSUPPORTED,
+                           "config.json's no_rope_layers is not every %uth layer, which is not supported",
+                           (unsigned)arch->no_rope_period);
+    }
+    return MR_OK;
+}
+
 mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const json_t *config, mr_error *err) {
-    const json_t *text = json_object_get(config, "text_config");
-    if (json_is_object(text)) config = text; /* a multimodal model's language part */
+    config = mr_hf_text_part(config);
     mr_buf values = {0};
     header_writer w = {.out = &values, .arch = family->arch};
     const mr_arch *arch = mr_arch_find(family->arch, strlen(family->arch), err);
     if (arch == NULL) return MR_ERR_UNSUPPORTED;
     put_string(&w, ".general.architecture", family->arch);
     copy_numbers(&w, config, arch);
-    mr_status status = put_rope(&w, config, err);
+    mr_status status = check_rotated(config, arch, err);
+    if (status == MR_OK) status = put_rope(&w, config, arch, err);
     put_special(&w, config);
+    if (!arch->one_block_layers) put_expert_groups(&w, config);
+    if (arch->mla) put_mla(&w, config);
+    if (family->gating != 0) put_u32(&w, "expert_gating_func", (uint64_t)family->gating);
     if (status == MR_OK) status = put_layers(&w, config, arch, err);
     put_mixers(&w, config);
     if (family->rope_halves) put_bool(&w, "rope.halves", true);

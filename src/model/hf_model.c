@@ -73,6 +73,22 @@ static const struct {
     {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
     {"mlp.shared_expert.down_proj", "ffn_down_shexp"},
     {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"},
+    {"mlp.shared_experts.gate_proj", "ffn_gate_shexp"},
+    {"mlp.shared_experts.up_proj", "ffn_up_shexp"},
+    {"mlp.shared_experts.down_proj", "ffn_down_shexp"},
+    {"mlp.shared_mlp.gate_proj", "ffn_gate_shexp"},
+    {"mlp.shared_mlp.up_proj", "ffn_up_shexp"},
+    {"mlp.shared_mlp.down_proj", "ffn_down_shexp"},
+    {"mlp.router", "ffn_gate_inp"},
+    {"mlp.gate.wg", "ffn_gate_inp"},
+    {"self_attn.q_a_proj", "attn_q_a"},
+    {"self_attn.q_a_layernorm", "attn_q_a_norm"},
+    {"self_attn.q_b_proj", "attn_q_b"},
+    {"self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"},
+    {"self_attn.kv_a_layernorm", "attn_kv_a_norm"},
+    {"self_attn.kv_b_proj", "attn_kv_b"},
+    {"attention_layernorm", "attn_norm"},
+    {"feedforward_layernorm", "ffn_norm"},
     {"input_layernorm", "attn_norm"},
     {"pre_feedforward_layernorm", "ffn_norm"},
     {"post_feedforward_layernorm", "post_ffw_norm"},
@@ -118,6 +134,13 @@ static const struct {
     const char *theirs, *ours;
 } WHOLE_NAMES[] = {
     {"feed_forward.expert_bias", "exp_probs_b.bias"},
+    {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
+    {"mlp.moe_statics.e_score_correction_bias", "exp_probs_b.bias"},
+    {"self_attn.sinks", "attn_sinks.weight"},
+    {"mlp.act_fn.alpha_p", "xielu_alpha_p"},
+    {"mlp.act_fn.alpha_n", "xielu_alpha_n"},
+    {"mlp.act_fn.beta", "xielu_beta"},
+    {"mlp.act_fn.eps", "xielu_eps"},
     {"mlp.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
     {"mlp.experts.down_proj", "ffn_down_exps.weight"},
     {"feed_forward.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
@@ -374,14 +397,14 @@ static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (types[i].st == source->dtype) type = mr_dtype_find(types[i].type);
     }
-    if (type == NULL || source->n_dims < 1 || source->n_dims > MR_GGUF_MAX_DIMS) {
+    if (type == NULL || source->n_dims > MR_GGUF_MAX_DIMS) {
         return mr_fail(c->err, MR_ERR_UNSUPPORTED,
                        "tensor %s has type %s and %u dimensions; F32, F16, BF16 and FP8 weights are supported",
                        source->name, mr_st_dtype_name(source->dtype), source->n_dims);
     }
     mr_gguf_tensor *t = add_tensor(c, name);
     if (t == NULL) return mr_fail_nomem(c->err, sizeof *t, "the tensor list");
-    t->n_dims = source->n_dims;
+    t->n_dims = source->n_dims > 0 ? source->n_dims : 1; /* a number stands alone */
     t->type = (uint32_t)type->type;
     t->data = source->data;
     t->n_bytes = source->n_bytes;
@@ -402,7 +425,7 @@ static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
 
 /* The divisors of Llama 3.1's rope scaling as a tensor, as GGUF files have them. */
 static mr_status add_llama3_factors(converter *c, const json_t *rope) {
-    const json_t *config = c->config;
+    const json_t *config = mr_hf_text_part(c->config);
     double factor = json_number_value(json_object_get(rope, "factor"));
     double low = json_number_value(json_object_get(rope, "low_freq_factor"));
     double high = json_number_value(json_object_get(rope, "high_freq_factor"));
@@ -439,15 +462,34 @@ static mr_status add_llama3_factors(converter *c, const json_t *rope) {
     return MR_OK;
 }
 
+/* The divisors of LongRoPE, a list of config.json, as a tensor. */
+static mr_status add_longrope_factors(converter *c, const json_t *rope, const char *key, const char *name) {
+    const json_t *list = json_object_get(rope, key);
+    size_t n = json_array_size(list);
+    if (n == 0) return MR_OK;
+    mr_gguf_tensor *t = add_tensor(c, name);
+    float *values = n <= 65536 ? mr_arena_calloc(&c->owner->copies, n, sizeof *values) : NULL;
+    if (t == NULL || values == NULL) return mr_fail_nomem(c->err, n * sizeof *values, "rope factors");
+    for (size_t i = 0; i < n; i++) values[i] = (float)json_number_value(json_array_get(list, i));
+    t->n_dims = 1;
+    t->shape[0] = n;
+    t->type = MR_F32;
+    t->data = (const uint8_t *)values;
+    t->n_bytes = n * sizeof *values;
+    c->n_tensors++;
+    return MR_OK;
+}
+
 static mr_status convert_all(converter *c) {
     mr_status status = MR_OK;
     for (size_t i = 0; i < mr_safetensors_n(c->owner->st) && status == MR_OK; i++) {
         status = convert_tensor(c, mr_safetensors_at(c->owner->st, i));
     }
-    const json_t *rope = json_object_get(c->config, "rope_parameters");
-    if (!json_is_object(rope)) rope = json_object_get(c->config, "rope_scaling");
+    const json_t *rope = mr_hf_rope(mr_hf_text_part(c->config));
     const char *type = json_string_value(json_object_get(rope, "rope_type"));
     if (status == MR_OK && type != NULL && strcmp(type, "llama3") == 0) status = add_llama3_factors(c, rope);
+    if (status == MR_OK) status = add_longrope_factors(c, rope, "short_factor", "rope_factors_short.weight");
+    if (status == MR_OK) status = add_longrope_factors(c, rope, "long_factor", "rope_factors_long.weight");
     return status;
 }
 
@@ -469,6 +511,21 @@ static mr_status read_config(const char *folder, json_t **config, mr_error *err)
     return status;
 }
 
+/* A multimodal model is of the family of its language part. What config.json leaves out is added to it. */
+static mr_status find_family(converter *c, const char *folder, json_t *config) {
+    json_t *text = json_object_get(config, "text_config");
+    const char *model_type = json_string_value(json_object_get(text, "model_type"));
+    if (model_type == NULL) model_type = json_string_value(json_object_get(config, "model_type"));
+    if (model_type == NULL) return mr_fail(c->err, MR_ERR_INVALID, "%s/config.json has no model_type", folder);
+    c->family = mr_hf_family_find(model_type, c->err);
+    if (c->family == NULL) return MR_ERR_UNSUPPORTED;
+    if (c->family->defaults == NULL) return MR_OK;
+    json_t *defaults = json_loads(c->family->defaults, 0, NULL);
+    int failed = defaults == NULL || json_object_update_missing(json_is_object(text) ? text : config, defaults) != 0;
+    json_decref(defaults);
+    return failed ? mr_fail_nomem(c->err, strlen(c->family->defaults), "config.json") : MR_OK;
+}
+
 mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err) {
     json_t *config = NULL;
     mr_buf header = {0};
@@ -476,10 +533,7 @@ mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err) {
     *gguf = NULL;
     mr_status status = read_config(folder, &config, err);
     c.config = config;
-    const char *model_type = json_string_value(json_object_get(config, "model_type"));
-    if (status == MR_OK && model_type == NULL)
-        status = mr_fail(err, MR_ERR_INVALID, "%s/config.json has no model_type", folder);
-    if (status == MR_OK && (c.family = mr_hf_family_find(model_type, err)) == NULL) status = MR_ERR_UNSUPPORTED;
+    if (status == MR_OK) status = find_family(&c, folder, config);
     if (status == MR_OK) status = mr_hf_quantization_read(&c.quantization, config, err);
     if (status == MR_OK) status = mr_hf_write_header(&header, c.family, config, err);
     if (status == MR_OK && (c.owner = calloc(1, sizeof *c.owner)) == NULL)

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "model/arch.h"
 #include "model/gguf.h"
 
 #include <jansson.h>
@@ -21,10 +22,18 @@ typedef struct mr_hf_family {
     bool rope_halves;       /* pairs (i, i + n/2) although the GGUF architecture has adjacent ones */
     bool norms_behind;      /* post_attention_layernorm stands behind the attention, not before the FFN */
     bool norm_plus_one;     /* norm weights are stored less one */
+    mr_gating gating;       /* how experts are weighed where the architecture has several ways; 0: its usual one */
+    const char *defaults;   /* JSON of what config.json files leave out, or NULL */
 } mr_hf_family;
 
 /* NULL and an error when the model_type is not known. */
 const mr_hf_family *mr_hf_family_find(const char *model_type, mr_error *err);
+
+/* The language part of a multimodal model's configuration, or the configuration itself. */
+const json_t *mr_hf_text_part(const json_t *config);
+
+/* The settings of the rotation of a language part; those of full layers where each kind has its own. May be NULL. */
+const json_t *mr_hf_rope(const json_t *config);
 
 /* Appends a GGUF header without tensors that says what config.json (a JSON object) says. */
 mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const json_t *config, mr_error *err);

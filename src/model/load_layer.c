@@ -99,13 +99,28 @@ static mr_status read_of_layer(mr_loader *l, const char *key, uint32_t il, float
     return mr_fail(l->err, MR_ERR_INVALID, "the model file has no metadata %s for layer %u", key, il);
 }
 
+/* One parameter of xIELU, metadata in GGUF files and a tensor in safetensors. */
+static mr_status load_xielu_part(mr_loader *l, uint32_t il, const char *part, float *value) {
+    char name[NAME_BYTES];
+    float *one = NULL;
+    snprintf(name, sizeof name, "blk.%u.xielu_%s", il, part);
+    if (mr_load_has(l, name)) {
+        mr_status status = mr_load_vector(l, name, 1, &one);
+        if (status == MR_OK) *value = *one;
+        free(one);
+        return status;
+    }
+    snprintf(name, sizeof name, "xielu.%s", part);
+    return read_of_layer(l, name, il, value);
+}
+
 /* The file holds what softplus makes positive. */
 static mr_status load_xielu(mr_loader *l, uint32_t il, mr_layer *layer) {
     float p = 0.0f, n = 0.0f;
-    mr_status status = read_of_layer(l, "xielu.alpha_p", il, &p);
-    if (status == MR_OK) status = read_of_layer(l, "xielu.alpha_n", il, &n);
-    if (status == MR_OK) status = read_of_layer(l, "xielu.beta", il, &layer->xielu.beta);
-    if (status == MR_OK) status = read_of_layer(l, "xielu.eps", il, &layer->xielu.eps);
+    mr_status status = load_xielu_part(l, il, "alpha_p", &p);
+    if (status == MR_OK) status = load_xielu_part(l, il, "alpha_n", &n);
+    if (status == MR_OK) status = load_xielu_part(l, il, "beta", &layer->xielu.beta);
+    if (status == MR_OK) status = load_xielu_part(l, il, "eps", &layer->xielu.eps);
     layer->xielu.alpha_p = p > 20.0f ? p : log1pf(expf(p));
     layer->xielu.alpha_n = layer->xielu.beta + (n > 20.0f ? n : log1pf(expf(n)));
     return status;

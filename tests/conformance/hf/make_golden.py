@@ -8,6 +8,7 @@ writes all of them, or those whose names begin with one of the arguments.
 Each folder holds config.json, the weights (one of them sharded, one in BF16), and golden.safetensors with `tokens` and `logits`.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -15,7 +16,7 @@ import sys
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SMALL = dict(vocab_size=64, hidden_size=32, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4,
@@ -62,6 +63,100 @@ CASES.update({
     "qwen35moe": ("Qwen3_5MoeForCausalLM", "Qwen3_5MoeTextConfig", dict(DELTA, **EXPERTS), dict()),
 })
 
+SINGLE = dict(pad_token_id=0, bos_token_id=1, eos_token_id=1)
+TIED = dict(SINGLE, tie_word_embeddings=True)
+ROUTED = dict(num_experts_per_tok=2, moe_intermediate_size=12)
+FULL_YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 32,
+             "beta_fast": 32.0, "beta_slow": 1.0}
+LOCAL_ROPE = {"rope_type": "default", "rope_theta": 20000.0}
+LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0}
+LATENT = dict(SINGLE, **ROUTED, num_key_value_heads=4, kv_lora_rank=16, q_lora_rank=12, qk_nope_head_dim=8,
+              qk_rope_head_dim=4, v_head_dim=6, first_k_dense_replace=1, n_routed_experts=4, n_shared_experts=1,
+              n_group=2, topk_group=1, routed_scaling_factor=1.5)
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 32,
+            "short_factor": [1.0, 1.02, 1.05, 1.3], "long_factor": [1.1, 2.0, 8.0, 30.0]}
+# `transformers` never takes this family's long factors.
+PHIMOE_ROPE = dict(LONGROPE, short_factor=LONGROPE["long_factor"], short_mscale=1.2, long_mscale=1.2)
+CASES.update({
+    "ministral": ("MinistralForCausalLM", "MinistralConfig",
+                  dict(SINGLE, sliding_window=12, head_dim=8, layer_types=["full_attention", "sliding_attention"]), dict()),
+    "ministral3": ("Ministral3ForCausalLM", "Ministral3Config",
+                   dict(SINGLE, head_dim=8, rope_parameters=dict(FULL_YARN, mscale=1.0, mscale_all_dim=1.0,
+                                                                 llama_4_scaling_beta=0.1)), dict()),
+    "mistral3-nested": ("MistralForCausalLM", "MistralConfig", dict(SINGLE, sliding_window=None), dict(nested="mistral3")),
+    "qwen2moe": ("Qwen2MoeForCausalLM", "Qwen2MoeConfig", dict(EXPERTS, intermediate_size=16, norm_topk_prob=False), dict()),
+    "qwen3moe": ("Qwen3MoeForCausalLM", "Qwen3MoeConfig", dict(ROUTED, num_experts=4, head_dim=8, norm_topk_prob=True), dict()),
+    "deepseek2-lite": ("DeepseekV2ForCausalLM", "DeepseekV2Config",
+                       dict(LATENT, q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1), dict()),
+    "deepseek2": ("DeepseekV2ForCausalLM", "DeepseekV2Config",
+                  dict(LATENT, topk_method="group_limited_greedy",
+                       rope_parameters=dict(FULL_YARN, mscale=0.707, mscale_all_dim=0.707)), dict()),
+    "deepseek3": ("DeepseekV3ForCausalLM", "DeepseekV3Config",
+                  dict(LATENT, topk_group=2, rope_parameters=dict(FULL_YARN, mscale=1.0, mscale_all_dim=1.0)), dict()),
+    "olmo2": ("Olmo2ForCausalLM", "Olmo2Config", dict(SINGLE), dict()),
+    "olmo3": ("Olmo3ForCausalLM", "Olmo3Config",
+              dict(SINGLE, sliding_window=12, layer_types=["full_attention", "sliding_attention"],
+                   rope_parameters={"sliding_attention": LOCAL_ROPE, "full_attention": dict(FULL_YARN, rope_theta=20000.0)}), dict()),
+    "olmoe": ("OlmoeForCausalLM", "OlmoeConfig",
+              dict(SINGLE, num_experts=4, num_experts_per_tok=2, intermediate_size=12, norm_topk_prob=False), dict()),
+    "gemma": ("GemmaForCausalLM", "GemmaConfig", dict(TIED, head_dim=16, num_key_value_heads=1), dict()),
+    "gemma3": ("Gemma3ForCausalLM", "Gemma3TextConfig",
+               dict(TIED, head_dim=8, sliding_window=12, query_pre_attn_scalar=12, num_hidden_layers=3,
+                    layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+                    rope_parameters={"sliding_attention": LOCAL_ROPE, "full_attention": LINEAR_ROPE}), dict()),
+    "phi2": ("PhiForCausalLM", "PhiConfig",
+             dict(SINGLE, num_key_value_heads=4, rope_parameters={"rope_theta": 10000.0, "partial_rotary_factor": 0.5,
+                                                                  "rope_type": "default"}), dict()),
+    "phi3-longrope": ("Phi3ForCausalLM", "Phi3Config",
+                      dict(SINGLE, original_max_position_embeddings=32, rope_parameters=LONGROPE, sliding_window=None), dict()),
+    "phimoe": ("PhimoeForCausalLM", "PhimoeConfig",
+               dict(SINGLE, num_local_experts=4, num_experts_per_tok=2, intermediate_size=12, attention_bias=True,
+                    lm_head_bias=True, rope_parameters=PHIMOE_ROPE, sliding_window=None), dict()),
+    "glm": ("GlmForCausalLM", "GlmConfig", dict(SINGLE, head_dim=8, attention_bias=True), dict()),
+    "glm4": ("Glm4ForCausalLM", "Glm4Config", dict(SINGLE, head_dim=8, attention_bias=True), dict()),
+    "glm4moe": ("Glm4MoeForCausalLM", "Glm4MoeConfig",
+                dict(SINGLE, **ROUTED, n_routed_experts=4, head_dim=8, routed_scaling_factor=1.5, first_k_dense_replace=1,
+                     attention_bias=True, use_qk_norm=True, n_group=1, topk_group=1), dict()),
+    "cohere": ("CohereForCausalLM", "CohereConfig", dict(TIED, logit_scale=0.25, use_qk_norm=True), dict()),
+    "cohere2": ("Cohere2ForCausalLM", "Cohere2Config",
+                dict(TIED, logit_scale=0.25, head_dim=8, sliding_window=12,
+                     layer_types=["full_attention", "sliding_attention"]), dict()),
+    "starcoder2": ("Starcoder2ForCausalLM", "Starcoder2Config", dict(TIED, sliding_window=16), dict()),
+    "smollm3": ("SmolLM3ForCausalLM", "SmolLM3Config", dict(TIED, num_hidden_layers=4, hidden_size=24, intermediate_size=32), dict()),
+    "exaone4": ("Exaone4ForCausalLM", "Exaone4Config",
+                dict(SINGLE, head_dim=8, sliding_window=12, rope_parameters=dict(LLAMA3, rope_theta=10000.0),
+                     layer_types=["full_attention", "sliding_attention"]), dict()),
+    "ernie4_5": ("Ernie4_5ForCausalLM", "Ernie4_5Config", dict(TIED, head_dim=16), dict()),
+    "ernie4_5-moe": ("Ernie4_5_MoeForCausalLM", "Ernie4_5_MoeConfig",
+                     dict(TIED, moe_num_experts=4, moe_k=2, moe_intermediate_size=8, moe_num_shared_experts=1,
+                          moe_layer_start_index=1, moe_layer_end_index=1), dict()),
+    "hunyuan": ("HunYuanDenseV1ForCausalLM", "HunYuanDenseV1Config",
+                dict(TIED, head_dim=8, rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 1000.0,
+                                                        "factor": 1.0}), dict()),
+    "hunyuan-moe": ("HunYuanMoEV1ForCausalLM", "HunYuanMoEV1Config",
+                    dict(SINGLE, num_experts=4, moe_topk=2, head_dim=8, intermediate_size=12), dict()),
+    "seed_oss": ("SeedOssForCausalLM", "SeedOssConfig",
+                 dict(SINGLE, head_dim=16, attention_bias=True, attention_out_bias=False), dict()),
+    "apertus": ("ApertusForCausalLM", "ApertusConfig",
+                dict(SINGLE, rope_parameters=dict(LLAMA3, rope_theta=10000.0), dtype="float32"), dict()),
+    "granitemoe": ("GraniteMoeForCausalLM", "GraniteMoeConfig",
+                   dict(TIED, num_local_experts=4, num_experts_per_tok=2, intermediate_size=12,
+                        embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.2, logits_scaling=2.0), dict()),
+    "granitemoeshared": ("GraniteMoeSharedForCausalLM", "GraniteMoeSharedConfig",
+                         dict(TIED, num_local_experts=4, num_experts_per_tok=2, intermediate_size=12,
+                              shared_intermediate_size=8, residual_multiplier=0.4), dict()),
+})
+
+
+def nest(folder, model_type):
+    """Makes the model the language part of a multimodal one."""
+    with open(os.path.join(folder, "config.json")) as f:
+        config = json.load(f)
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump({"model_type": model_type, "tie_word_embeddings": False, "text_config": config}, f, indent=2)
+    path = os.path.join(folder, "model.safetensors")
+    save_file({"language_model." + key: value for key, value in load_file(path).items()}, path)
+
 
 def main():
     for name, (model_class, config_class, changes, saving) in CASES.items():
@@ -84,9 +179,14 @@ def main():
                     value.copy_(0.2 * torch.randn_like(value))
                 else:
                     value.copy_(torch.randn_like(value) * (1.0 if "embed" in key else 1.6 / value.shape[-1] ** 0.5))
+            for key, value in model.named_buffers():
+                if key.endswith("correction_bias"):
+                    value.copy_(0.2 * torch.randn_like(value))
         if saving.get("bf16"):
             model = model.to(torch.bfloat16)
         model.save_pretrained(folder, max_shard_size=saving.get("max_shard_size", "5GB"))
+        if "nested" in saving:
+            nest(folder, saving["nested"])
         tokens = np.random.default_rng(len(name)).integers(0, 64, 70).tolist()
         with torch.no_grad():
             logits = model.to(torch.float32)(torch.tensor([tokens])).logits[0].contiguous()
