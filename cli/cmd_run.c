@@ -10,6 +10,8 @@
 #include "chat_result.pb-c.h"
 #include "completion_args.pb-c.h"
 #include "completion_result.pb-c.h"
+#include "embedding_args.pb-c.h"
+#include "embedding_result.pb-c.h"
 #include "service/pb_wire.h"
 #include "service/pbjson.h"
 #include "settings.pb-c.h"
@@ -42,6 +44,8 @@ static const method METHODS[] = {
     {"chat", &jobworkerp__runner__llm__llmchat_args__descriptor, &jobworkerp__runner__llm__llmchat_result__descriptor},
     {"completion", &jobworkerp__runner__llm__llmcompletion_args__descriptor,
      &jobworkerp__runner__llm__llmcompletion_result__descriptor},
+    {"embedding", &jobworkerp__runner__llm__llmembedding_args__descriptor,
+     &jobworkerp__runner__llm__llmembedding_result__descriptor},
 };
 
 typedef struct run {
@@ -159,8 +163,9 @@ static mr_status find_method(run *r, mr_error *err) {
             return MR_OK;
         }
     }
-    return mr_fail(err, MR_ERR_NOT_FOUND, "%s: the runner has no method \"%s\"; its methods are chat and completion",
-                   file, json_string_value(using_));
+    return mr_fail(err, MR_ERR_NOT_FOUND,
+                   "%s: the runner has no method \"%s\"; its methods are chat, completion and embedding", file,
+                   json_string_value(using_));
 }
 
 static mr_status read_metadata(run *r, mr_error *err) {

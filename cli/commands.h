@@ -6,6 +6,7 @@
 int mr_cmd_run(int argc, char **argv);
 int mr_cmd_chat(int argc, char **argv);
 int mr_cmd_complete(int argc, char **argv);
+int mr_cmd_embed(int argc, char **argv);
 int mr_cmd_tokenize(int argc, char **argv);
 int mr_cmd_logits(int argc, char **argv);
 int mr_cmd_render(int argc, char **argv);

@@ -25,6 +25,7 @@ static const command commands[] = {
     {"run", "run one job of a worker through the plugin, as the host would", mr_cmd_run},
     {"chat", "hold a conversation in the terminal", mr_cmd_chat},
     {"complete", "continue a text", mr_cmd_complete},
+    {"embed", "print the vectors of texts", mr_cmd_embed},
     {"tokenize", "print the token ids of a text", mr_cmd_tokenize},
     {"logits", "print logits as JSON", mr_cmd_logits},
     {"render", "print the prompt that a chat template makes", mr_cmd_render},

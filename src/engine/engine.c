@@ -143,6 +143,7 @@ mr_status mr_engine_new(mr_engine **engine, mr_model *model, const mr_engine_con
     if (e == NULL) return mr_fail_nomem(err, sizeof *e, "an engine");
     e->model = model;
     e->n_vocab = mr_model_get_info(model)->n_vocab;
+    e->n_embd = mr_model_get_info(model)->n_embd;
     e->max_concurrent = config->max_concurrent > 0 ? config->max_concurrent : DEFAULT_CONCURRENT;
     if (e->max_concurrent > MR_MAX_CONCURRENT) {
         MR_WARN("max_concurrent is %d instead of %u, the most that is supported", MR_MAX_CONCURRENT, e->max_concurrent);

@@ -45,6 +45,15 @@ uint32_t mr_engine_context_size(const mr_engine *engine);
  * now". Must not call the engine. */
 typedef bool (*mr_mask_fn)(void *ctx, const int32_t *generated, size_t n_generated, uint64_t *bits);
 
+/* What becomes of the hidden rows of a text (mr_batch_run.hidden): one vector. The values are those of
+ * {arch}.pooling_type in GGUF files. */
+typedef enum mr_pooling {
+    MR_POOLING_NONE = 0, /* no vector: the request generates */
+    MR_POOLING_MEAN = 1, /* the mean of all rows */
+    MR_POOLING_CLS = 2,  /* the first row */
+    MR_POOLING_LAST = 3, /* the last row */
+} mr_pooling;
+
 typedef struct mr_request_params {
     const int32_t *prompt; /* [n_prompt], copied; at least one token */
     size_t n_prompt;
@@ -54,6 +63,9 @@ typedef struct mr_request_params {
     size_t n_eog;
     mr_mask_fn mask; /* may be NULL */
     void *mask_ctx;  /* must stay valid until the request is freed */
+    /* Not NONE: the prompt is read and pooled, nothing is generated, and the request ends with LENGTH; the fields from
+     * max_tokens on are not used. */
+    mr_pooling pooling;
 } mr_request_params;
 
 typedef enum mr_finish {
@@ -81,6 +93,9 @@ mr_status mr_engine_submit(mr_engine *engine, const mr_request_params *params, m
  * end or an error are all delivered first. `cancel` (may be NULL) being set ends the wait at once with
  * MR_ERR_CANCELLED; the request itself goes on until it is freed. One thread at a time. */
 mr_status mr_request_next(mr_request *request, mr_cancel *cancel, int32_t *token, mr_finish *finish, mr_error *err);
+
+/* The vector of a request with pooling, [n_embd], once mr_request_next has told its end; valid until it is freed. */
+const float *mr_request_pooled(const mr_request *request);
 
 mr_request_stats mr_request_get_stats(const mr_request *request);
 

@@ -24,6 +24,8 @@ struct mr_request {
     size_t n_eog;
     mr_sampler *sampler; /* used by the scheduler */
     uint64_t submit_ns;
+    mr_pooling pooling;
+    float *pooled; /* [n_embd], complete once the state is ENDED; NULL without pooling */
 
     /* Guarded by engine->lock. Only the scheduler appends to tokens, so it reads them without the lock. */
     mr_request_state state;
@@ -41,7 +43,9 @@ struct mr_request {
 
     /* The scheduler's, while the state is RUNNING. */
     mr_sequence sequence;
-    float *logits; /* [n_vocab] */
+    float *logits; /* [n_vocab]; NULL with pooling */
+    float *hidden; /* [MR_BATCH_MAX, n_embd] rows of a pass, or [1, n_embd]; with pooling only */
+    double *sums;  /* [n_embd] of the rows so far; mean pooling only */
     bool was_preempted;
 
     /* Guarded by mask_lock, which is held during a call of the mask. */
@@ -56,6 +60,7 @@ typedef struct mr_pass_entry {
     mr_request *request;
     uint32_t n_tokens;
     bool wants_logits;
+    uint32_t n_hidden; /* last rows that are wanted for pooling */
     bool masked;
     mr_status status;
     mr_error error;
@@ -65,7 +70,7 @@ typedef struct mr_pass_entry {
 struct mr_engine {
     /* Constant. */
     mr_model *model;
-    uint32_t n_vocab, context_size, max_concurrent, max_queue, prefill_chunk;
+    uint32_t n_vocab, n_embd, context_size, max_concurrent, max_queue, prefill_chunk;
     bool use_cache;
     mr_kv_layout layout;
 
@@ -100,6 +105,12 @@ bool mr_request_append(mr_request *request, int32_t token); /* lock held */
 void mr_request_end(mr_request *request, mr_finish finish, const mr_error *error); /* lock held; wakes its owner */
 void mr_waiting_push_front(mr_engine *engine, mr_request *request);                /* lock held */
 mr_request *mr_waiting_pop(mr_engine *engine);                                     /* lock held; NULL when empty */
+
+/* pooling.c, the scheduler's, for requests with pooling. */
+mr_status mr_pooling_begin(mr_request *request, mr_error *err);       /* before the first token is computed */
+uint32_t mr_pooling_rows(const mr_request *request, size_t n_tokens); /* hidden rows wanted of the next n_tokens */
+void mr_pooling_add(mr_request *request, const mr_pass_entry *entry); /* takes the rows of a pass; not advanced yet */
+bool mr_pooling_may_reuse(const mr_request *request);                 /* whether KV of other requests may be used */
 
 /* scheduler.c: the thread; arg is the engine. */
 void *mr_scheduler_main(void *arg);

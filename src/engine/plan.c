@@ -18,8 +18,11 @@ static size_t tokens_left(const mr_request *r) {
 }
 
 static void add_entry(mr_engine *engine, size_t at, mr_request *r, size_t n_tokens) {
-    engine->entries[at] = (mr_pass_entry){
-        .request = r, .n_tokens = (uint32_t)n_tokens, .wants_logits = n_tokens == tokens_left(r), .token = -1};
+    engine->entries[at] = (mr_pass_entry){.request = r,
+                                          .n_tokens = (uint32_t)n_tokens,
+                                          .wants_logits = r->pooling == MR_POOLING_NONE && n_tokens == tokens_left(r),
+                                          .n_hidden = mr_pooling_rows(r, n_tokens),
+                                          .token = -1};
 }
 
 /* Makes room for the next token of running[i]. False when the request itself is not running any more. */
@@ -66,7 +69,7 @@ static size_t prefill_budget(const mr_engine *engine, size_t n_decode) {
 
 /* What another sequence has computed since this one was admitted need not be computed again. */
 static void reuse_more(mr_engine *engine, mr_request *r) {
-    if (!engine->use_cache || r->sequence.n_computed % MR_KV_BLOCK != 0) return;
+    if (!engine->use_cache || !mr_pooling_may_reuse(r) || r->sequence.n_computed % MR_KV_BLOCK != 0) return;
     size_t n = mr_sequence_reuse(&r->sequence, &engine->memory, r->tokens, r->n_tokens);
     if (n == 0 || r->was_preempted) return;
     pthread_mutex_lock(&engine->lock);
@@ -79,6 +82,7 @@ static void reuse_more(mr_engine *engine, mr_request *r) {
  * better to wait and share it. */
 static bool will_be_shared(const mr_engine *engine, const mr_request *r, mr_request *const *earlier, size_t n) {
     const mr_sequence *s = &r->sequence;
+    if (!mr_pooling_may_reuse(r)) return false;
     if (!engine->use_cache || s->n_computed % MR_KV_BLOCK != 0 || tokens_left(r) <= MR_KV_BLOCK) return false;
     for (size_t i = 0; i < n; i++) {
         const mr_request *e = earlier[i];

@@ -24,6 +24,9 @@ void mr_request_destroy(mr_request *request) {
     free(request->eog);
     free(request->mask_bits);
     free(request->logits);
+    free(request->hidden);
+    free(request->sums);
+    free(request->pooled);
     free(request->sequence.blocks);
     pthread_cond_destroy(&request->changed);
     pthread_mutex_destroy(&request->mask_lock);
@@ -98,6 +101,8 @@ static bool copy_params(mr_request *r, const mr_request_params *params) {
     if (r->tokens == NULL) return false;
     memcpy(r->tokens, params->prompt, params->n_prompt * sizeof *r->tokens);
     r->n_tokens = r->n_prompt = params->n_prompt;
+    r->pooling = params->pooling;
+    if (r->pooling != MR_POOLING_NONE) return true;
     if (params->n_eog > 0) {
         r->eog = malloc(params->n_eog * sizeof *r->eog);
         if (r->eog == NULL) return false;
@@ -137,6 +142,11 @@ static mr_status enqueue(mr_engine *engine, mr_request *request, mr_error *err) 
     return status;
 }
 
+static mr_status make_sampler(mr_request *r, const mr_request_params *params, mr_error *err) {
+    if (r->pooling != MR_POOLING_NONE) return MR_OK;
+    return mr_sampler_new(&r->sampler, &params->sampling, r->engine->n_vocab, err);
+}
+
 mr_status mr_engine_submit(mr_engine *engine, const mr_request_params *params, mr_request **request, mr_error *err) {
     *request = NULL;
     mr_status status = check_params(engine, params, err);
@@ -154,7 +164,7 @@ mr_status mr_engine_submit(mr_engine *engine, const mr_request_params *params, m
     r->max_len = params->n_prompt + (params->max_tokens > 0 && params->max_tokens < room ? params->max_tokens : room);
     r->stats.n_prompt = (uint32_t)params->n_prompt;
     if (!copy_params(r, params)) status = mr_fail_nomem(err, params->n_prompt * sizeof *r->tokens, "a request");
-    if (status == MR_OK) status = mr_sampler_new(&r->sampler, &params->sampling, engine->n_vocab, err);
+    if (status == MR_OK) status = make_sampler(r, params, err);
     if (status == MR_OK) status = enqueue(engine, r, err);
     if (status != MR_OK) {
         mr_request_destroy(r);
@@ -235,6 +245,10 @@ mr_status mr_request_next(mr_request *request, mr_cancel *cancel, int32_t *token
     pthread_mutex_unlock(&engine->lock);
     mr_cancel_unsubscribe(cancel, subscription);
     return status;
+}
+
+const float *mr_request_pooled(const mr_request *request) {
+    return request->pooled;
 }
 
 mr_request_stats mr_request_get_stats(const mr_request *request) {

@@ -62,7 +62,8 @@ static void reap(mr_engine *engine) {
 
 /* Gets blocks for all tokens so far and the next one. MR_ERR_LIMIT: not now. */
 static mr_status get_blocks(mr_engine *engine, mr_request *r, size_t *n_reused) {
-    *n_reused = engine->use_cache ? mr_sequence_reuse(&r->sequence, &engine->memory, r->tokens, r->n_tokens) : 0;
+    bool reuse = engine->use_cache && mr_pooling_may_reuse(r);
+    *n_reused = reuse ? mr_sequence_reuse(&r->sequence, &engine->memory, r->tokens, r->n_tokens) : 0;
     size_t n_blocks = r->n_tokens / MR_KV_BLOCK + 1; /* of n_tokens + 1 positions */
     size_t more = n_blocks > r->sequence.n_blocks ? n_blocks - r->sequence.n_blocks : 0;
     /* One block stays free for each that generates, or it would soon have to give way again. */
@@ -93,6 +94,14 @@ static void put_back(mr_engine *engine, mr_request *r) {
     if (abandoned) mr_request_destroy(r);
 }
 
+/* What a request needs beside its blocks. */
+static mr_status get_memory(mr_engine *engine, mr_request *r, mr_error *err) {
+    if (r->pooling != MR_POOLING_NONE) return mr_pooling_begin(r, err);
+    if (r->logits == NULL) r->logits = malloc(engine->n_vocab * sizeof *r->logits);
+    return r->logits != NULL ? MR_OK
+                             : mr_fail_nomem(err, engine->n_vocab * sizeof *r->logits, "the logits of a request");
+}
+
 /* Admits the first waiting request; false when there is none or it has to wait. */
 static bool admit_one(mr_engine *engine) {
     if (engine->n_running == engine->max_concurrent) return false;
@@ -109,9 +118,8 @@ static bool admit_one(mr_engine *engine) {
     pthread_mutex_unlock(&engine->lock);
     if (r == NULL || hopeless) return false;
 
-    mr_status status = MR_OK;
-    if (r->logits == NULL) r->logits = malloc(engine->n_vocab * sizeof *r->logits);
-    if (r->logits == NULL) status = MR_ERR_NOMEM;
+    mr_error error = {0};
+    mr_status status = get_memory(engine, r, &error);
     if (status == MR_OK) status = get_blocks(engine, r, &n_reused);
     if (status == MR_ERR_LIMIT) {
         put_back(engine, r);
@@ -122,8 +130,7 @@ static bool admit_one(mr_engine *engine) {
     running_insert(r);
     note_start(engine, r, n_reused);
     if (status != MR_OK) {
-        mr_error error = {0};
-        mr_fail_nomem(&error, engine->n_vocab * sizeof *r->logits, "the logits of a request");
+        if (error.status == MR_OK) mr_fail_nomem(&error, r->n_tokens * sizeof *r->tokens, "the blocks of a request");
         bool abandoned = r->abandoned;
         if (!abandoned) mr_running_end(r, MR_FINISH_ERROR, &error); /* else reap() does it */
     }
@@ -189,7 +196,9 @@ static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
                                          .pos0 = r->sequence.n_computed,
                                          .blocks = r->sequence.blocks,
                                          .n_logits = entries[i].wants_logits ? 1 : 0,
-                                         .logits = entries[i].wants_logits ? r->logits : NULL};
+                                         .logits = entries[i].wants_logits ? r->logits : NULL,
+                                         .n_hidden = entries[i].n_hidden,
+                                         .hidden = entries[i].n_hidden > 0 ? r->hidden : NULL};
         add_state(engine, &engine->runs[i], &r->sequence);
         n_tokens += entries[i].n_tokens;
     }
@@ -259,6 +268,12 @@ static void sample(mr_engine *engine, size_t n) {
     }
 }
 
+static void pool(mr_engine *engine, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (engine->entries[i].status == MR_OK) mr_pooling_add(engine->entries[i].request, &engine->entries[i]);
+    }
+}
+
 static bool is_eog(const mr_request *r, int32_t token) {
     for (size_t i = 0; i < r->n_eog; i++) {
         if (r->eog[i] == token) return true;
@@ -266,12 +281,21 @@ static bool is_eog(const mr_request *r, int32_t token) {
     return false;
 }
 
+static void note_prompt_end(mr_request *r) {
+    if (r->first_token_ns != 0) return;
+    r->first_token_ns = mr_clock_ns();
+    r->stats.prompt_sec = (double)(r->first_token_ns - r->start_ns) * 1e-9;
+}
+
+static void deliver_vector(mr_request *r) {
+    if (r->sequence.n_computed < r->n_prompt) return;
+    note_prompt_end(r);
+    mr_running_end(r, MR_FINISH_LENGTH, NULL);
+}
+
 static void deliver_token(mr_request *r, int32_t token) {
     mr_engine *engine = r->engine;
-    if (r->first_token_ns == 0) {
-        r->first_token_ns = mr_clock_ns();
-        r->stats.prompt_sec = (double)(r->first_token_ns - r->start_ns) * 1e-9;
-    }
+    note_prompt_end(r);
     if (is_eog(r, token)) {
         mr_running_end(r, MR_FINISH_EOG, NULL);
     } else if (!mr_request_append(r, token)) {
@@ -296,6 +320,8 @@ static void deliver(mr_engine *engine, size_t n) {
             mr_running_end(r, MR_FINISH_ERROR, &entry->error);
         } else if (entry->wants_logits) {
             deliver_token(r, entry->token);
+        } else if (r->pooling != MR_POOLING_NONE) {
+            deliver_vector(r);
         }
     }
     pthread_mutex_unlock(&engine->lock);
@@ -348,6 +374,7 @@ void *mr_scheduler_main(void *arg) {
         size_t n = mr_plan_pass(engine);
         if (n == 0 || !compute(engine, engine->entries, n)) continue;
         sample(engine, n);
+        pool(engine, n);
         deliver(engine, n);
     }
     end_all(engine);

@@ -62,6 +62,25 @@ static void project_logits(const mr_pass *p, mr_worker *worker) {
     }
 }
 
+/* The final norm of the tokens whose hidden rows are wanted; the residual stream is complete and stays. */
+static void write_hidden(const mr_pass *p, mr_worker *worker) {
+    const mr_model *model = p->model;
+    size_t n_embd = model->hparams.n_embd;
+    for (size_t i = 0; i < p->n_runs; i++) {
+        const mr_batch_run *run = &p->runs[i];
+        const float *x = model->buffers.x + (p->run_first[i] + run->n_tokens - run->n_hidden) * n_embd;
+        size_t begin, end;
+        mr_share(worker, run->n_hidden, 1, &begin, &end);
+        for (size_t t = begin; t < end; t++) {
+            float *row = run->hidden + t * n_embd;
+            if (model->output_norm.weight != NULL)
+                mr_apply_norm(model, &model->output_norm, x + t * n_embd, n_embd, row);
+            else
+                memcpy(row, x + t * n_embd, n_embd * sizeof *row);
+        }
+    }
+}
+
 /* A barrier that also settles whether the pass goes on. */
 static bool barrier_go_on(mr_pass *p, mr_worker *worker, unsigned question) {
     atomic_bool *answer = &p->aborted[question % 2];
@@ -103,6 +122,7 @@ static void forward_body(mr_worker *worker, void *arg) {
     }
     if (altup) mr_altup_end(p, worker);
     project_logits(p, worker);
+    write_hidden(p, worker);
 }
 
 /* ---- the batch
@@ -127,7 +147,8 @@ static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
     p->one_token_runs = true;
     for (size_t i = 0; i < p->n_runs; i++) {
         const mr_batch_run *run = &p->runs[i];
-        if (run->n_tokens == 0 || run->n_tokens > MR_BATCH_MAX - p->n_tokens || run->n_logits > run->n_tokens) {
+        if (run->n_tokens == 0 || run->n_tokens > MR_BATCH_MAX - p->n_tokens || run->n_logits > run->n_tokens ||
+            run->n_hidden > run->n_tokens) {
             return mr_fail(err, MR_ERR_INVALID, "a batch holds 1 to %d tokens", MR_BATCH_MAX);
         }
         if (p->model->n_state_floats > 0 && !has_states(run))

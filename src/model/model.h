@@ -58,6 +58,8 @@ typedef struct mr_batch_run {
     const int32_t *blocks; /* block table, covers positions 0 .. pos0+n_tokens-1 */
     uint32_t n_logits;     /* logits are wanted for the last n_logits tokens of the run (0 .. n_tokens) */
     float *logits;         /* [n_logits, n_vocab], filled; NULL when n_logits is 0 */
+    uint32_t n_hidden;     /* likewise: what the vocabulary projection gets, the residual stream behind the last norm */
+    float *hidden;         /* [n_hidden, n_embd], filled; NULL when n_hidden is 0 */
 
     /* Models with a recurrent state only, mr_model_state_bytes() each, aligned to 64: */
     const float *state; /* behind the positions before pos0; not read when pos0 is 0 */

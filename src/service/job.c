@@ -58,3 +58,12 @@ void mr_job_log(const mr_job *job, const char *method, const mr_answer *answer) 
             (double)usage->completion_sec, per_second(usage->completion_tokens, usage->completion_sec),
             answer->finish == MR_FINISH_LENGTH ? "cut at the limit" : "ended by the model");
 }
+
+void mr_job_log_embedding(const mr_job *job, size_t n_texts, const mr_request_stats *stats, double seconds) {
+    mr_span_int(job->span, "gen_ai.usage.input_tokens", stats->n_prompt);
+    mr_span_int(job->span, "gen_ai.usage.cached_tokens", stats->n_prompt_cached);
+    if (!job->settings->with_logging) return;
+    MR_INFO("embedding: read %u tokens (%u from the cache) of %zu texts in %.3f s (%.1f/s)", stats->n_prompt,
+            stats->n_prompt_cached, n_texts, seconds,
+            per_second(stats->n_prompt - stats->n_prompt_cached, (float)seconds));
+}

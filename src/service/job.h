@@ -27,8 +27,9 @@ typedef struct mr_job {
 /* The methods. Each decodes the job's arguments and runs it to its end. */
 mr_status mr_job_chat(const mr_job *job, mr_error *err);
 mr_status mr_job_completion(const mr_job *job, mr_error *err);
+mr_status mr_job_embedding(const mr_job *job, mr_error *err);
 
-/* Helpers that both use. */
+/* Helpers that they share. */
 
 /* Sends one encoded chunk of a stream. MR_ERR_CANCELLED when nobody listens any more. */
 mr_status mr_job_send(const mr_job *job, const ProtobufCMessage *chunk, mr_error *err);
@@ -43,5 +44,8 @@ const char *mr_job_model_name(const mr_job *job);
 
 /* Logs sizes and speeds, never text, when the worker asks for it; writes them and the text to the job's span. */
 void mr_job_log(const mr_job *job, const char *method, const mr_answer *answer);
+
+/* The same of n_texts vectors that took `seconds`. */
+void mr_job_log_embedding(const mr_job *job, size_t n_texts, const mr_request_stats *stats, double seconds);
 
 #endif

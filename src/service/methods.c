@@ -5,6 +5,8 @@
 #include "chat_result.pb-c.h"
 #include "completion_args.pb-c.h"
 #include "completion_result.pb-c.h"
+#include "embedding_args.pb-c.h"
+#include "embedding_result.pb-c.h"
 #include "method_schema.pb-c.h"
 #include "proto_texts.h"
 #include "service/pb_wire.h"
@@ -14,7 +16,7 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { CHAT, COMPLETION, N_METHODS };
+enum { CHAT, COMPLETION, EMBEDDING, N_METHODS };
 
 /* The schemas' texts are made when they are first asked for; "" where memory ran out (the host then derives its own).
  */
@@ -28,8 +30,13 @@ static mr_service_method methods[N_METHODS] = {
                     .description = "Continues a text exactly where it ends.",
                     .args_proto = mr_proto_text_completion_args,
                     .result_proto = mr_proto_text_completion_result},
+    [EMBEDDING] = {.name = "embedding",
+                   .description = "Turns texts into vectors whose closeness is that of the texts' meanings.",
+                   .args_proto = mr_proto_text_embedding_args,
+                   .result_proto = mr_proto_text_embedding_result},
 };
-static const mr_method_fn METHOD_CODE[N_METHODS] = {[CHAT] = mr_job_chat, [COMPLETION] = mr_job_completion};
+static const mr_method_fn METHOD_CODE[N_METHODS] = {
+    [CHAT] = mr_job_chat, [COMPLETION] = mr_job_completion, [EMBEDDING] = mr_job_embedding};
 
 static pthread_once_t schemas_once = PTHREAD_ONCE_INIT;
 
@@ -45,13 +52,17 @@ static const char *settings_schema = "";
 
 static void make_schemas(void) {
     settings_schema = make_schema(&jobworkerp__runner__llm__local_runner_settings__descriptor, mr_proto_text_settings);
-    mr_service_method *chat = &methods[CHAT], *completion = &methods[COMPLETION];
+    mr_service_method *chat = &methods[CHAT], *completion = &methods[COMPLETION], *embedding = &methods[EMBEDDING];
     chat->args_schema = make_schema(&jobworkerp__runner__llm__llmchat_args__descriptor, chat->args_proto);
     chat->result_schema = make_schema(&jobworkerp__runner__llm__llmchat_result__descriptor, chat->result_proto);
     completion->args_schema =
         make_schema(&jobworkerp__runner__llm__llmcompletion_args__descriptor, completion->args_proto);
     completion->result_schema =
         make_schema(&jobworkerp__runner__llm__llmcompletion_result__descriptor, completion->result_proto);
+    embedding->args_schema =
+        make_schema(&jobworkerp__runner__llm__llmembedding_args__descriptor, embedding->args_proto);
+    embedding->result_schema =
+        make_schema(&jobworkerp__runner__llm__llmembedding_result__descriptor, embedding->result_proto);
 }
 
 const char *mr_service_name(void) {
@@ -59,7 +70,7 @@ const char *mr_service_name(void) {
 }
 
 const char *mr_service_description(void) {
-    return "Runs a large language model inside this process: chat with tool calling, and text completion.";
+    return "Runs a large language model inside this process: chat with tool calling, text completion, and embeddings.";
 }
 
 const char *mr_service_settings_proto(void) {

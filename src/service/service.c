@@ -193,6 +193,12 @@ static void read_trace(const mr_service_job *request, mr_trace_context *trace) {
                            state != NULL ? state->value : NULL, state != NULL ? state->value_len : 0);
 }
 
+/* What OpenTelemetry's conventions call the method. */
+static const char *operation_name(const char *method) {
+    if (strcmp(method, "completion") == 0) return "text_completion";
+    return strcmp(method, "embedding") == 0 ? "embeddings" : method;
+}
+
 /* The span of the whole job, with what is known before it runs. */
 static mr_span *start_span(const mr_job *job, const char *method, const mr_trace_context *parent) {
     static const char *const told_on[] = {"session_id", "user_id"};
@@ -201,7 +207,7 @@ static mr_span *start_span(const mr_job *job, const char *method, const mr_trace
     mr_span *span = mr_span_start(name, parent);
     if (span == NULL) return NULL;
     mr_span_string(span, "gen_ai.system", "mistralrs");
-    mr_span_string(span, "gen_ai.operation.name", strcmp(method, "completion") == 0 ? "text_completion" : method);
+    mr_span_string(span, "gen_ai.operation.name", operation_name(method));
     mr_span_string(span, "gen_ai.request.model", mr_job_model_name(job));
     for (size_t i = 0; i < sizeof told_on / sizeof *told_on; i++) {
         const mr_service_metadata *m = find_metadata(job->request, told_on[i]);

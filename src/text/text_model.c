@@ -8,6 +8,7 @@
 #include "model/hf_model.h"
 #include "text/text_model_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,6 +93,17 @@ static void detect_tools(mr_text_model *m) {
     mr_tool_caps_probe(m->chat_template, &m->tools.caps);
 }
 
+/* {arch}.pooling_type; what it does not say, or says in a way that makes no vector, is the last token. */
+static mr_pooling read_pooling(const mr_gguf *gguf) {
+    mr_gguf_str arch = {"", 0};
+    char key[96];
+    uint32_t type = MR_POOLING_NONE;
+    mr_gguf_string(gguf, "general.architecture", &arch);
+    snprintf(key, sizeof key, "%.*s.pooling_type", arch.len < 64 ? (int)arch.len : 64, arch.data);
+    mr_gguf_u32(gguf, key, &type);
+    return type == MR_POOLING_MEAN || type == MR_POOLING_CLS ? (mr_pooling)type : MR_POOLING_LAST;
+}
+
 static mr_status load_model(mr_text_model *m, const mr_text_model_options *options, mr_error *err) {
     mr_status status = mr_model_load(&m->model, m->gguf, &options->model, err);
     if (status != MR_OK) return options->n_paths > 0 ? mr_fail_prefix(err, "%s", options->paths[0]) : status;
@@ -112,6 +124,7 @@ mr_status mr_text_model_load(mr_text_model **model, const mr_text_model_options 
     if (status == MR_OK) status = load_chat_template(m, options, err);
     if (status == MR_OK) detect_tools(m);
     if (status == MR_OK) m->sampling = mr_recommended_sampling(model_folder(options), m->gguf);
+    if (status == MR_OK) m->pooling = read_pooling(m->gguf);
     if (status == MR_OK) status = load_model(m, options, err);
     if (status != MR_OK) {
         mr_text_model_free(m);

@@ -18,6 +18,7 @@ struct mr_text_model {
     pthread_mutex_t lock; /* guards mask_vocab */
     mr_mask_vocab *mask_vocab;
     mr_sampling sampling;
+    mr_pooling pooling; /* of embeddings */
     mr_tokens eog; /* ids that end a generation */
 };
 

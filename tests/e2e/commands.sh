@@ -5,7 +5,7 @@
 passes "--version" "$cli" --version
 says "it has a number" "mistral-runner 0."
 passes "--help" "$cli" --help
-for command in run chat complete tokenize logits render inspect quantize top bench; do
+for command in run chat complete embed tokenize logits render inspect quantize top bench; do
     passes "$command --help" "$cli" $command --help
     says "it tells the usage" "usage: mistral-runner $command"
     refuses "$command with an unknown option" 2 "" "$cli" $command --no-such-option
@@ -29,6 +29,21 @@ refuses "complete without text" 2 "--prompt or --file" "$cli" complete -m "$mode
 refuses "complete with a wrong number" 2 "-n needs a whole number" "$cli" complete -m "$model" -p x -n 3x
 refuses "complete with a negative temperature" 1 "temperature" "$cli" complete -m "$model" -p x --temp -2
 refuses "complete with a missing model" 1 "nowhere.gguf" "$cli" complete -m nowhere.gguf -p x
+
+# embed
+passes "embed" "$cli" embed -m "$model" --text "Hello there" --text "A dog"
+[ "$(wc -l <out)" -eq 2 ] && [ "$(grep -c '^\[.*\]$' out)" -eq 2 ]
+result "one vector a line" $?
+head -n 1 out >first.json
+printf 'Hello there' >text
+rc=0
+"$cli" embed -m "$model" -t 1 <text >out2 2>err || rc=$?
+result "embed standard input" $rc
+same "it gives the same vector" out2 first.json
+passes "embed with another pooling" "$cli" embed -m "$model" --pooling mean --no-normalize --text "Hello there"
+! cmp -s out first.json
+result "it gives another vector" $?
+refuses "embed with a pooling that is not there" 2 "mean, cls or last" "$cli" embed -m "$model" --pooling max --text x
 
 # tokenize and logits
 passes "tokenize" "$cli" tokenize -m "$model" --no-bos --text "Hello there"

@@ -9,6 +9,9 @@ passes "the example of a chat job" "$cli" run --worker examples/worker.json --jo
 says "it has text" '"text": "'
 says "it is done" '"done": true'
 says "it has its usage" '"completion_tokens": '
+passes "the example of an embedding job" "$cli" run --worker examples/worker.json --job examples/embedding.json
+says "it has vectors" '"values": '
+says "it has its usage" '"prompt_tokens": '
 passes "the example of a completion job" "$cli" run --worker examples/worker.json --job examples/completion.json
 says "it has a context" '"ollama": {'
 passes "a job of the built-in model" "$cli" run --worker examples/demo-worker.json --job examples/chat.json

@@ -8,11 +8,14 @@
 #include "chat_result.pb-c.h"
 #include "completion_args.pb-c.h"
 #include "completion_result.pb-c.h"
+#include "embedding_args.pb-c.h"
+#include "embedding_result.pb-c.h"
 #include "service/pb_wire.h"
 #include "service/pbjson.h"
 #include "service/registry.h"
 #include "settings.pb-c.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,7 +29,26 @@
 
 #define MODEL MR_SOURCE_DIR "/models/mistral-runner-tiny.gguf"
 #define CHAT_RESULT (&jobworkerp__runner__llm__llmchat_result__descriptor)
-#define COMPLETION_RESULT (&jobworkerp__runner__llm__llmcompletion_result__descriptor)
+
+typedef struct method {
+    const char *name;
+    const ProtobufCMessageDescriptor *args, *result;
+} method;
+
+static const method METHODS[] = {
+    {"chat", &jobworkerp__runner__llm__llmchat_args__descriptor, CHAT_RESULT},
+    {"completion", &jobworkerp__runner__llm__llmcompletion_args__descriptor,
+     &jobworkerp__runner__llm__llmcompletion_result__descriptor},
+    {"embedding", &jobworkerp__runner__llm__llmembedding_args__descriptor,
+     &jobworkerp__runner__llm__llmembedding_result__descriptor},
+};
+
+/* Names that there are not get the messages of chat. */
+static const method *find_method(const char *name) {
+    size_t i = sizeof METHODS / sizeof *METHODS - 1;
+    while (i > 0 && (name == NULL || strcmp(name, METHODS[i].name) != 0)) i--;
+    return &METHODS[i];
+}
 
 /* Encodes JSON text in which ' stands for ". */
 static mr_buf encode(const ProtobufCMessageDescriptor *type, const char *text) {
@@ -101,10 +123,8 @@ static bool on_chat_chunk(void *ctx, const uint8_t *bytes, size_t n) {
 
 static mr_status run(mr_service *service, const char *method, const char *args_text, stream *s, json_t **result,
                      mr_error *err) {
-    bool chat = method == NULL || strcmp(method, "completion") != 0;
-    mr_buf args = encode(chat ? &jobworkerp__runner__llm__llmchat_args__descriptor
-                              : &jobworkerp__runner__llm__llmcompletion_args__descriptor,
-                         args_text);
+    const struct method *messages = find_method(method);
+    mr_buf args = encode(messages->args, args_text);
     mr_buf bytes = {0};
     mr_service_job job = {.method = method,
                           .args = (const uint8_t *)mr_buf_cstr(&args),
@@ -114,7 +134,7 @@ static mr_status run(mr_service *service, const char *method, const char *args_t
                           .ctx = s};
     mr_status status = mr_service_run(service, &job, &bytes, err);
     if (status == MR_OK && result != NULL) {
-        *result = decode(chat ? CHAT_RESULT : COMPLETION_RESULT, (const uint8_t *)mr_buf_cstr(&bytes), bytes.len);
+        *result = decode(messages->result, (const uint8_t *)mr_buf_cstr(&bytes), bytes.len);
     }
     mr_buf_free(&args);
     mr_buf_free(&bytes);
@@ -294,6 +314,97 @@ static void test_context_of_a_chat_goes_on(void **state) {
     json_decref(whole);
 }
 
+/* The vector of text i, on the heap; n: its components. */
+static float *vector_of(const json_t *result, size_t i, size_t *n) {
+    json_t *values = json_object_get(json_array_get(json_object_get(result, "embeddings"), i), "values");
+    *n = json_array_size(values);
+    float *vector = calloc(*n + 1, sizeof *vector);
+    for (size_t k = 0; k < *n; k++) vector[k] = (float)json_number_value(json_array_get(values, k));
+    return vector;
+}
+
+static double dot(const float *a, const float *b, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+#define TEXTS "'texts':['A little dog ran.','Once upon a time there was a tree','A little dog ran.']"
+
+static void test_embedding(void **state) {
+    (void)state;
+    if (shared_service == NULL) skip();
+    json_t *result = result_of("embedding", "{" TEXTS "}");
+    assert_int_equal(json_array_size(json_object_get(result, "embeddings")), 3);
+    assert_in_range(usage_of(result, "prompt_tokens"), 12, 40);
+    assert_non_null(json_object_get(json_object_get(result, "usage"), "model"));
+    size_t n, n_other;
+    float *a = vector_of(result, 0, &n), *b = vector_of(result, 1, &n), *again = vector_of(result, 2, &n);
+    assert_true(n >= 16);
+    assert_memory_equal(a, again, n * sizeof *a);
+    assert_true(dot(a, a, n) > 0.9999 && dot(a, a, n) < 1.0001);
+    assert_true(dot(b, b, n) > 0.9999 && dot(b, b, n) < 1.0001);
+    assert_true(dot(a, b, n) < 0.999);
+    /* The last token is what this model's file leaves; the vectors point the same way without the norm. */
+    json_t *raw = result_of("embedding", "{" TEXTS ",'options':{'pooling':'LAST','normalize':false}}");
+    float *c = vector_of(raw, 1, &n_other);
+    assert_int_equal(n, n_other);
+    double length = sqrt(dot(c, c, n));
+    assert_true(length < 0.99 || length > 1.01);
+    assert_true(dot(b, c, n) / length > 0.9999);
+    json_t *mean = result_of("embedding", "{" TEXTS ",'options':{'pooling':'MEAN'}}");
+    float *d = vector_of(mean, 1, &n_other);
+    assert_true(dot(b, d, n) < 0.999);
+    float *const vectors[] = {a, b, again, c, d};
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) free(vectors[i]);
+    json_decref(result);
+    json_decref(raw);
+    json_decref(mean);
+}
+
+static bool keep_bytes(void *ctx, const uint8_t *bytes, size_t n) {
+    return mr_buf_append(ctx, bytes, n);
+}
+
+static void test_a_stream_of_vectors_is_one_chunk(void **state) {
+    (void)state;
+    if (shared_service == NULL) skip();
+    mr_buf args = encode(METHODS[2].args, "{" TEXTS "}"), chunk = {0}, none = {0};
+    mr_error err = {0};
+    mr_service_job job = {.method = "embedding",
+                          .args = (const uint8_t *)mr_buf_cstr(&args),
+                          .n_args = args.len,
+                          .on_chunk = keep_bytes,
+                          .ctx = &chunk};
+    if (mr_service_run(shared_service, &job, &none, &err) != MR_OK) fail_msg("%s", err.text);
+    assert_int_equal(none.len, 0);
+    json_t *streamed = decode(METHODS[2].result, (const uint8_t *)mr_buf_cstr(&chunk), chunk.len);
+    json_t *whole = result_of("embedding", "{" TEXTS "}");
+    assert_true(json_equal(json_object_get(streamed, "embeddings"), json_object_get(whole, "embeddings")));
+    json_decref(streamed);
+    json_decref(whole);
+    mr_buf_free(&args);
+    mr_buf_free(&chunk);
+}
+
+static void test_texts_that_make_no_vector_are_refused(void **state) {
+    (void)state;
+    if (shared_service == NULL) skip();
+    assert_refused("embedding", "{}", MR_ERR_INVALID, "no texts");
+    assert_refused("embedding", "{'texts':['x'],'options':{'pooling':7}}", MR_ERR_INVALID, "pooling is 7");
+    mr_buf args = {0};
+    mr_buf_puts(&args, "{'texts':['short','");
+    for (int i = 0; i < 400; i++) mr_buf_puts(&args, "word ");
+    mr_buf_puts(&args, "','short']}");
+    assert_refused("embedding", mr_buf_cstr(&args), MR_ERR_LIMIT, "text 1: ");
+    mr_buf_clear(&args);
+    mr_buf_puts(&args, "{'texts':['x'");
+    for (int i = 0; i < 4096; i++) mr_buf_puts(&args, ",'x'");
+    mr_buf_puts(&args, "]}");
+    assert_refused("embedding", mr_buf_cstr(&args), MR_ERR_LIMIT, "4097 texts");
+    mr_buf_free(&args);
+}
+
 static void test_bad_input_gets_a_sentence(void **state) {
     (void)state;
     if (shared_service == NULL) skip();
@@ -312,7 +423,8 @@ static void test_bad_input_gets_a_sentence(void **state) {
     assert_refused("completion", "{'prompt':'x','json_schema':'{\\'not\\':{}}'}", MR_ERR_UNSUPPORTED, "not");
     assert_refused("completion", "{'prompt':'x','context':{'ollama_context':{'data':[1,99999999]}}}", MR_ERR_INVALID,
                    "token 99999999 at position 1");
-    assert_refused("sing", "{}", MR_ERR_NOT_FOUND, "there is no method \"sing\"; the methods are: chat, completion");
+    assert_refused("sing", "{}", MR_ERR_NOT_FOUND,
+                   "there is no method \"sing\"; the methods are: chat, completion, embedding");
     mr_error err = {0};
     mr_buf result = {0};
     mr_service_job job = {.method = "chat", .args = (const uint8_t *)"\x2a\x02\x12\x09", .n_args = 4};
@@ -432,6 +544,9 @@ int main(void) {
         cmocka_unit_test(test_context_goes_on),
         cmocka_unit_test(test_system_prompt_uses_the_template),
         cmocka_unit_test(test_context_of_a_chat_goes_on),
+        cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_a_stream_of_vectors_is_one_chunk),
+        cmocka_unit_test(test_texts_that_make_no_vector_are_refused),
         cmocka_unit_test(test_bad_input_gets_a_sentence),
         cmocka_unit_test(test_a_long_prompt_is_refused_with_numbers),
         cmocka_unit_test(test_json_schema),

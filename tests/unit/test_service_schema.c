@@ -47,13 +47,16 @@ static void test_each_text_stands_alone(void **state) {
     assert_first_message(mr_service_settings_proto(), "LocalRunnerSettings");
     size_t n;
     const mr_service_method *methods = mr_service_methods(&n);
-    assert_int_equal(n, 2);
+    assert_int_equal(n, 3);
     assert_string_equal(methods[0].name, "chat");
     assert_first_message(methods[0].args_proto, "LLMChatArgs");
     assert_first_message(methods[0].result_proto, "LLMChatResult");
     assert_string_equal(methods[1].name, "completion");
     assert_first_message(methods[1].args_proto, "LLMCompletionArgs");
     assert_first_message(methods[1].result_proto, "LLMCompletionResult");
+    assert_string_equal(methods[2].name, "embedding");
+    assert_first_message(methods[2].args_proto, "LLMEmbeddingArgs");
+    assert_first_message(methods[2].result_proto, "LLMEmbeddingResult");
     if (system("protoc --version >/dev/null 2>&1") != 0) skip();
     assert_protoc_takes(mr_service_settings_proto());
     for (size_t i = 0; i < n; i++) {
@@ -124,6 +127,12 @@ static void test_schemas(void **state) {
     json_decref(parse(methods[0].result_schema));
     json_decref(parse(methods[1].args_schema));
     json_decref(parse(methods[1].result_schema));
+    json_t *embedding = parse(methods[2].args_schema);
+    assert_string_equal(text_at(embedding, "properties/texts/type"), "array");
+    json_t *pooling = at(embedding, "properties/options/properties/pooling/enum");
+    assert_string_equal(json_string_value(json_array_get(pooling, 3)), "LAST");
+    json_decref(embedding);
+    json_decref(parse(methods[2].result_schema));
 }
 
 static void test_comments(void **state) {

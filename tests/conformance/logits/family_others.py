@@ -52,7 +52,7 @@ XIELU = {f"mlp.act_fn.{name}": f"act.{name}" for name in ("alpha_p", "alpha_n", 
 CASES = [
     Case("smollm3", "smollm3", "SmolLM3", dict(num_hidden_layers=4, hidden_size=24, intermediate_size=32,
                                                tie_word_embeddings=True), keys=rotary_keys, permute=True),
-    Case("starcoder2", "starcoder2", "Starcoder2", dict(tie_word_embeddings=True),
+    Case("starcoder2", "starcoder2", "Starcoder2", dict(tie_word_embeddings=True), hidden=True,
          names={"mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}),
     Case("exaone", "exaone", "Llama", dict(rope_parameters=LLAMA3), keys=rotary_keys, extra=llama3_extra,
          reference="LlamaForCausalLM (the same equations)"),

@@ -62,12 +62,13 @@ class Case:
     n_ctx     context that the model is to be loaded for, 0: its own
     tolerance largest difference of logits that is in order, where weights are quantized
     metadata  function() -> further metadata with full keys, called when all tensors are known
+    hidden    the file also holds mr.test.hidden, the rows behind the last norm [n_tokens, hidden_size]
     reference words for the table where it is not simply the class
     """
 
     def __init__(self, name, arch, model, config=None, n_tokens=40, names=None, keys=None, tensor=None, extra=None,
                  permute=False, adjust=None, n_ctx=0, tolerance=None, metadata=None,
-                 reference=None):
+                 reference=None, hidden=False):
         self.name, self.arch, self.n_tokens, self.n_ctx = name, arch, n_tokens, n_ctx
         if isinstance(model, str):
             model = (getattr(transformers, model + "Config"), getattr(transformers, model + "ForCausalLM"))
@@ -75,7 +76,7 @@ class Case:
         self.config = {**BASE, **(config or {})}
         self.names = {**LAYER_NAMES, **MODEL_NAMES, **(names or {})}
         self.keys, self.tensor, self.extra, self.permute = keys, tensor, extra, permute
-        self.adjust, self.tolerance, self.metadata = adjust, tolerance, metadata
+        self.adjust, self.tolerance, self.metadata, self.hidden = adjust, tolerance, metadata, hidden
         self.reference = reference or self.model_class.__name__
 
 
@@ -219,7 +220,7 @@ def gguf_tensors(case, config, state):
     yield from (case.extra(config) if case.extra else {}).items()
 
 
-def write_gguf(case, config, model, tokens, logits):
+def write_gguf(case, config, model, tokens, logits, hidden):
     w = mr_gguf.GGUFWriter(case.arch)
     w.add("general.name", case.name)
     for key, value in {**common_keys(config), **(case.keys(config) if case.keys else {})}.items():
@@ -228,6 +229,8 @@ def write_gguf(case, config, model, tokens, logits):
     w.add("mr.test.reference", case.reference)
     w.add("mr.test.tokens", np.array(tokens, dtype=np.int32))
     w.add("mr.test.logits", logits.reshape(-1).astype(np.float32))
+    if case.hidden:
+        w.add("mr.test.hidden", hidden.reshape(-1).astype(np.float32))
     if case.tolerance:
         w.add("mr.test.tolerance", case.tolerance)
     if case.n_ctx:
@@ -256,6 +259,9 @@ def make(case, model=None):
     tokens = np.random.default_rng(len(case.name)).integers(0, N_VOCAB, case.n_tokens).tolist()
     with torch.no_grad():
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0].numpy()
-    write_gguf(case, config, model, tokens, logits)
+        hidden = None
+        if case.hidden:
+            hidden = model.model(torch.tensor([tokens]), use_cache=False).last_hidden_state[0].numpy()
+    write_gguf(case, config, model, tokens, logits, hidden)
     n_bytes = os.path.getsize(os.path.join(HERE, case.name + ".gguf"))
     print(f"{case.name}: {case.n_tokens} tokens, logits {logits.min():.2f} .. {logits.max():.2f}, {n_bytes // 1024} KiB")

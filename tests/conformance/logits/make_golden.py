@@ -2,8 +2,9 @@
 """Writes the golden models of this folder, or those whose names begin with one of the arguments.
 
 Each NAME.gguf is a complete tiny model whose metadata also holds the test: `mr.test.tokens` (int32 [n_tokens]),
-`mr.test.logits` (float32 [n_tokens * n_vocab], row by row), `mr.test.reference` (who computed them) and, where it
-matters, `mr.test.n_ctx` (the context to load for). Run where torch, transformers and numpy are installed:
+`mr.test.logits` (float32 [n_tokens * n_vocab], row by row), `mr.test.reference` (who computed them) and, where they
+matter, `mr.test.hidden` (float32 [n_tokens * hidden_size], the rows behind the last norm) and `mr.test.n_ctx` (the
+context to load for). Run where torch, transformers and numpy are installed:
 
     python3 tests/conformance/logits/make_golden.py [NAME ...]
 """

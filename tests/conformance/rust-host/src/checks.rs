@@ -154,7 +154,7 @@ pub async fn versions_and_texts(c: &Context) -> Check {
 pub async fn json_schemas(c: &Context) -> Check {
     let instance = c.plugin.instance();
     let map = instance.map(instance.vtable().method_json_schema_map);
-    for name in ["chat", "completion"] {
+    for name in ["chat", "completion", "embedding"] {
         let bytes = map.get(name).ok_or(format!("{name} has no JSON schema"))?;
         let schema = MethodJsonSchema::decode(bytes.as_slice()).map_err(|e| e.to_string())?;
         for text in [Some(schema.args_schema), schema.result_schema].into_iter().flatten() {

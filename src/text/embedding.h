@@ -1,0 +1,27 @@
+/* Texts to vectors. */
+#ifndef MR_TEXT_EMBEDDING_H
+#define MR_TEXT_EMBEDDING_H
+
+#include "text/text_model.h"
+
+typedef struct mr_embedding_options {
+    mr_pooling pooling; /* NONE: as the model's file says */
+    bool without_norm;  /* the vectors are not scaled to length 1 */
+} mr_embedding_options;
+
+/* The pooling that the file names ({arch}.pooling_type), else the last token. */
+mr_pooling mr_text_model_pooling(const mr_text_model *model);
+
+/* Appends the tokens of a text, with the start and end tokens that the vocabulary adds. MR_ERR_INVALID when that leaves
+ * none. */
+mr_status mr_embedding_tokens(const mr_text_model *model, const char *text, size_t len, mr_tokens *tokens,
+                              mr_error *err);
+
+/* Computes the vectors of n texts: out[n, n_embd]. Several are computed at once. *stats (may be NULL) gets the sums
+ * over all texts. Errors as mr_engine_submit and mr_request_next, with the text's number (from 0) in front; `cancel`
+ * (may be NULL) ends all. */
+mr_status mr_text_model_embed(mr_text_model *model, const mr_tokens *texts, size_t n,
+                              const mr_embedding_options *options, float *out, mr_request_stats *stats,
+                              mr_cancel *cancel, mr_error *err);
+
+#endif
