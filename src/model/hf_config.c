@@ -56,6 +56,7 @@ static const mr_hf_family FAMILIES[] = {
     {.model_type = "glm4_moe", .arch = "glm4moe"},
     {.model_type = "deepseek_v2", .arch = "deepseek2"},
     {.model_type = "deepseek_v3", .arch = "deepseek2", .gating = MR_GATING_SIGMOID},
+    {.model_type = "gpt_oss", .arch = "gpt-oss", .experts_alternate = true},
     {.model_type = "lfm2", .arch = "lfm2"},
     {.model_type = "lfm2_moe", .arch = "lfm2moe"},
     {.model_type = "granitemoehybrid", .arch = "granitehybrid", .rope_halves = true},

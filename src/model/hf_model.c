@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "compute/dtype.h"
+#include "model/hf_experts.h"
 #include "model/hf_quantized.h"
 #include "model/safetensors.h"
 #include "model/tensor_rows.h"
@@ -31,7 +32,7 @@ static void free_owner(void *ctx) {
 static void drop_pages(void *ctx, const mr_gguf_tensor *tensor) {
     const hf_owner *owner = ctx;
     if (tensor->data != NULL) mr_safetensors_drop_pages(owner->st, tensor->data, tensor->n_bytes);
-    if (tensor->read != NULL) mr_hf_quantized_drop(owner->st, tensor);
+    if (tensor->read != NULL && !mr_hf_experts_drop(owner->st, tensor)) mr_hf_quantized_drop(owner->st, tensor);
 }
 
 /* One conversion. */
@@ -143,6 +144,10 @@ static const struct {
     {"mlp.act_fn.eps", "xielu_eps"},
     {"mlp.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
     {"mlp.experts.down_proj", "ffn_down_exps.weight"},
+    {"mlp.experts.gate_up_proj_blocks", "ffn_gate_up_exps.weight"},
+    {"mlp.experts.gate_up_proj_bias", "ffn_gate_up_exps.bias"},
+    {"mlp.experts.down_proj_blocks", "ffn_down_exps.weight"},
+    {"mlp.experts.down_proj_bias", "ffn_down_exps.bias"},
     {"feed_forward.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
     {"feed_forward.experts.down_proj", "ffn_down_exps.weight"},
     {"block_sparse_moe.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
@@ -382,12 +387,31 @@ static mr_status split_qkvz(converter *c, mr_gguf_tensor *t) {
     return MR_OK;
 }
 
+/* Experts of gpt-oss, and the biases of their gates and ups. */
+static mr_status convert_experts(converter *c, const mr_st_tensor *source, const char *name) {
+    bool both = strstr(name, ".ffn_gate_up_exps.") != NULL, bias = strstr(name, ".bias") != NULL;
+    unsigned layer = (unsigned)strtoul(name + strlen("blk."), NULL, 10);
+    for (uint32_t i = 0; i < (bias ? 2 : 1); i++) {
+        char part[NAME_BYTES];
+        snprintf(part, sizeof part, "blk.%u.ffn_%s_exps.bias", layer, i == 0 ? "gate" : "up");
+        mr_gguf_tensor *t = add_tensor(c, bias ? part : name);
+        if (t == NULL) return mr_fail_nomem(c->err, sizeof *t, "the tensor list");
+        mr_status status = bias ? mr_hf_experts_bias(source, i, &c->owner->copies, t, c->err)
+                                : mr_hf_experts_tensor(c->owner->st, source, both, &c->owner->copies, t, c->err);
+        if (status != MR_OK) return status;
+        c->n_tensors++;
+    }
+    return MR_OK;
+}
+
 static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
     char name[NAME_BYTES], plain[NAME_BYTES];
     plain_name(source->name, plain);
     if (!map_name(c->family, plain, name)) return MR_OK;
     if (strcmp(name, "output.weight") == 0 && is_tied(c->config)) return MR_OK;
     drop_shared(c->config, name);
+    bool experts = strstr(name, "_exps.weight") != NULL || strstr(name, ".ffn_gate_up_exps.bias") != NULL;
+    if (c->family->experts_alternate && experts) return convert_experts(c, source, name);
     if (mr_hf_is_quantized(source)) return convert_quantized(c, source, name);
     static const struct {
         mr_st_dtype st;

@@ -22,6 +22,7 @@ typedef struct mr_hf_family {
     bool rope_halves;       /* pairs (i, i + n/2) although the GGUF architecture has adjacent ones */
     bool norms_behind;      /* post_attention_layernorm stands behind the attention, not before the FFN */
     bool norm_plus_one;     /* norm weights are stored less one */
+    bool experts_alternate; /* experts are stored as hf_experts.h tells */
     mr_gating gating;       /* how experts are weighed where the architecture has several ways; 0: its usual one */
     const char *defaults;   /* JSON of what config.json files leave out, or NULL */
 } mr_hf_family;

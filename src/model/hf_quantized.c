@@ -104,11 +104,12 @@ mr_status mr_hf_quantization_read(mr_hf_quantization *q, const json_t *config, m
     if (text_is(method, "gptq")) return read_gptq(q, c, err);
     if (text_is(method, "awq")) return read_awq(q, c, err);
     if (text_is(method, "fp8")) return read_fp8(q, c, err);
+    if (text_is(method, "mxfp4")) return MR_OK; /* shows in the experts' tensors */
     if (text_is(method, "compressed-tensors")) return read_compressed(q, c, err);
     return mr_fail(
         err, MR_ERR_UNSUPPORTED,
         "config.json says the weights are quantized by \"%.64s\", which is not supported; supported are gptq, "
-        "awq, fp8 and compressed-tensors (FP8), or weights that are not quantized",
+        "awq, fp8, mxfp4 and compressed-tensors (FP8), or weights that are not quantized",
         json_is_string(method) ? json_string_value(method) : "(no quant_method)");
 }
 

