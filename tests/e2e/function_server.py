@@ -286,8 +286,7 @@ def main():
     address = "127.0.0.1:%d" % options.port
     if options.tls:
         key, cert = (open(path, "rb").read() for path in options.tls.split(","))
-        port = server.add_secure_port(address.replace("127.0.0.1", "localhost"),
-                                      grpc.ssl_server_credentials([(key, cert)]))
+        port = server.add_secure_port(address, grpc.ssl_server_credentials([(key, cert)]))
     else:
         port = server.add_insecure_port(address)
     if port == 0:
