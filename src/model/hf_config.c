@@ -45,6 +45,9 @@ static const mr_hf_family FAMILIES[] = {
     {.model_type = "olmoe", .arch = "olmoe"},
     {.model_type = "apertus", .arch = "apertus"},
     {.model_type = "exaone4", .arch = "exaone4", .norms_behind = true},
+    {.model_type = "exaone", .arch = "exaone"},
+    {.model_type = "internlm2", .arch = "internlm2", .rope_halves = true},
+    {.model_type = "internlm3", .arch = "llama", .rope_halves = true},
     {.model_type = "smollm3", .arch = "smollm3", .rope_halves = true},
     {.model_type = "seed_oss", .arch = "seed_oss"},
     {.model_type = "hunyuan_v1_dense", .arch = "hunyuan-dense"},
@@ -224,7 +227,8 @@ static int layer_kind(const json_t *config, size_t i) {
 
 static size_t count_layers(const json_t *config) {
     double value;
-    if (get_number(config, NAMES("num_hidden_layers"), &value)) return value >= 1 && value <= 1e6 ? (size_t)value : 0;
+    if (get_number(config, NAMES("num_hidden_layers", "num_layers"), &value))
+        return value >= 1 && value <= 1e6 ? (size_t)value : 0;
     const char *pattern = json_string_value(json_object_get(config, "hybrid_override_pattern"));
     if (pattern != NULL) return strlen(pattern);
     return json_array_size(json_object_get(config, "layers_block_type"));
@@ -366,6 +370,7 @@ static mr_status put_rope(header_writer *w, const json_t *config, const mr_arch 
     }
     if (get_number(rope, NAMES("llama_4_scaling_beta"), &value)) put_f32(w, "attention.temperature_scale", value);
     if (type == NULL || strcmp(type, "default") == 0 || stretched) return MR_OK;
+    if (strcmp(type, "dynamic") == 0) return MR_OK; /* changes nothing within max_position_embeddings */
     if (get_number(rope, NAMES("original_max_position_embeddings"), &original) ||
         get_number(config, NAMES("original_max_position_embeddings"), &original)) {
         put_u32(w, "rope.scaling.original_context_length", (uint64_t)original);

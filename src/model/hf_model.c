@@ -88,6 +88,17 @@ static const struct {
     {"self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"},
     {"self_attn.kv_a_layernorm", "attn_kv_a_norm"},
     {"self_attn.kv_b_proj", "attn_kv_b"},
+    {"attn.attention.q_proj", "attn_q"},
+    {"attn.attention.k_proj", "attn_k"},
+    {"attn.attention.v_proj", "attn_v"},
+    {"attn.attention.out_proj", "attn_output"},
+    {"mlp.c_fc_0", "ffn_gate"},
+    {"mlp.c_fc_1", "ffn_up"},
+    {"ln_1", "attn_norm"},
+    {"ln_2", "ffn_norm"},
+    {"attention.wqkv", "wqkv"},
+    {"attention.wo", "attn_output"},
+    {"attention_norm", "attn_norm"},
     {"attention_layernorm", "attn_norm"},
     {"feedforward_layernorm", "ffn_norm"},
     {"input_layernorm", "attn_norm"},
@@ -218,14 +229,19 @@ static bool map_layer_part(const mr_hf_family *family, const char *part, char *o
 
 /* The GGUF name of a safetensors name; false for tensors that the model does not need. */
 static bool map_name(const mr_hf_family *family, const char *name, char out[static NAME_BYTES]) {
-    static const char *const prefixes[] = {"model.language_model.", "language_model.model.", "language_model.",
-                                           "model.", "backbone."};
+    static const char *const prefixes[] = {
+        "model.language_model.", "language_model.model.", "language_model.", "model.", "backbone.", "transformer."};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
         size_t n = strlen(prefixes[i]);
         if (strncmp(name, prefixes[i], n) == 0) {
             name += n;
             break;
         }
+    }
+    char as_layers[NAME_BYTES]; /* EXAONE's layers are h.N */
+    if (strncmp(name, "h.", 2) == 0 && strlen(name) + strlen("layers.") < NAME_BYTES) {
+        snprintf(as_layers, sizeof as_layers, "layers.%s", name + 2);
+        name = as_layers;
     }
     unsigned layer;
     int used = 0;
@@ -249,7 +265,8 @@ static bool map_name(const mr_hf_family *family, const char *name, char out[stat
         const char *theirs, *ours;
     } globals[] = {{"embed_tokens", "token_embd"}, {"norm", "output_norm"},   {"final_layernorm", "output_norm"},
                    {"embeddings", "token_embd"},   {"norm_f", "output_norm"}, {"embedding_norm", "output_norm"},
-                   {"lm_head", "output"}};
+                   {"lm_head", "output"},          {"output", "output"},      {"tok_embeddings", "token_embd"},
+                   {"wte", "token_embd"},          {"ln_f", "output_norm"}};
     for (size_t i = 0; i < sizeof globals / sizeof globals[0]; i++) {
         if (strcmp(stem, globals[i].theirs) != 0) continue;
         snprintf(out, NAME_BYTES, "%s%s", globals[i].ours, dot);
@@ -387,6 +404,33 @@ static mr_status split_qkvz(converter *c, mr_gguf_tensor *t) {
     return MR_OK;
 }
 
+/* Rows of InternLM2's groups of heads (queries, then the group's key and value) are sorted into all queries, keys and
+ * values. */
+static mr_status sort_wqkv(converter *c, mr_gguf_tensor *t) {
+    const json_t *config = mr_hf_text_part(c->config);
+    json_int_t n_head = json_integer_value(json_object_get(config, "num_attention_heads"));
+    json_int_t n_kv = json_integer_value(json_object_get(config, "num_key_value_heads"));
+    bool sane = n_kv > 0 && n_head <= 4096 && n_head >= n_kv && n_head % n_kv == 0;
+    uint64_t n_heads = sane ? (uint64_t)(n_head + 2 * n_kv) : 1, n_rows = t->shape[t->n_dims - 1];
+    if (!sane || n_rows % n_heads != 0)
+        return mr_fail(c->err, MR_ERR_INVALID, "tensor %s has not the rows that config.json's heads ask for", t->name);
+    uint8_t *copy = mr_arena_alloc(&c->owner->copies, t->n_bytes);
+    if (copy == NULL) return mr_fail_nomem(c->err, t->n_bytes, t->name);
+    size_t head = (size_t)(t->n_bytes / n_heads), n_group = (size_t)(n_head / n_kv), groups = (size_t)n_kv;
+    for (size_t g = 0; g < groups; g++) {
+        const uint8_t *from = t->data + g * (n_group + 2) * head;
+        memcpy(copy + g * n_group * head, from, n_group * head);
+        memcpy(copy + ((size_t)n_head + g) * head, from + n_group * head, head);
+        memcpy(copy + ((size_t)n_head + groups + g) * head, from + (n_group + 1) * head, head);
+    }
+    char name[NAME_BYTES];
+    unsigned layer = (unsigned)strtoul(t->name + strlen("blk."), NULL, 10);
+    snprintf(name, sizeof name, "blk.%u.attn_qkv%s", layer, strrchr(t->name, '.'));
+    t->data = copy;
+    t->name = mr_arena_strndup(&c->owner->copies, name, strlen(name));
+    return t->name != NULL ? MR_OK : mr_fail_nomem(c->err, strlen(name), name);
+}
+
 /* Experts of gpt-oss, and the biases of their gates and ups. */
 static mr_status convert_experts(converter *c, const mr_st_tensor *source, const char *name) {
     bool both = strstr(name, ".ffn_gate_up_exps.") != NULL, bias = strstr(name, ".bias") != NULL;
@@ -439,6 +483,7 @@ static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
     c->n_tensors++;
     size_t name_len = strlen(name);
     if (name_len > 5 && strcmp(name + name_len - 5, "ssm_a") == 0) return convert_rates(c, t);
+    if (strstr(name, ".wqkv.") != NULL) return sort_wqkv(c, t);
     if (strstr(name, ".qkvz.weight") != NULL) return split_qkvz(c, t);
     bool is_norm = name_len > 12 && strcmp(name + name_len - 12, "_norm.weight") == 0;
     bool is_inner = strstr(name, ".ssm_norm.") != NULL; /* that of a recurrent layer is stored as it is */

@@ -83,7 +83,7 @@ CASES.update({
     "ministral3": ("Ministral3ForCausalLM", "Ministral3Config",
                    dict(SINGLE, head_dim=8, rope_parameters=dict(FULL_YARN, mscale=1.0, mscale_all_dim=1.0,
                                                                  llama_4_scaling_beta=0.1)), dict()),
-    "mistral3-nested": ("MistralForCausalLM", "MistralConfig", dict(SINGLE, sliding_window=None), dict(nested="mistral3")),
+    "mistral3-nested": ("MistralForCausalLM", "MistralConfig", dict(SINGLE, sliding_window=None), dict(rewrite=lambda *model: nested(*model))),
     "qwen2moe": ("Qwen2MoeForCausalLM", "Qwen2MoeConfig", dict(EXPERTS, intermediate_size=16, norm_topk_prob=False), dict()),
     "qwen3moe": ("Qwen3MoeForCausalLM", "Qwen3MoeConfig", dict(ROUTED, num_experts=4, head_dim=8, norm_topk_prob=True), dict()),
     "deepseek2-lite": ("DeepseekV2ForCausalLM", "DeepseekV2Config",
@@ -128,6 +128,14 @@ CASES.update({
                 dict(TIED, logit_scale=0.25, head_dim=8, sliding_window=12,
                      layer_types=["full_attention", "sliding_attention"]), dict()),
     "starcoder2": ("Starcoder2ForCausalLM", "Starcoder2Config", dict(TIED, sliding_window=16), dict()),
+    # Families without a class, whose equations are Llama's.
+    "exaone": ("LlamaForCausalLM", "LlamaConfig", dict(SINGLE, rope_parameters=dict(LLAMA3, rope_theta=10000.0)),
+               dict(rewrite=lambda *model: as_exaone(*model))),
+    "internlm2": ("LlamaForCausalLM", "LlamaConfig", dict(SINGLE, rope_theta=1000000.0),
+                  dict(rewrite=lambda *model: as_internlm2(*model))),
+    "internlm3": ("LlamaForCausalLM", "LlamaConfig", dict(SINGLE, head_dim=16),
+                  dict(rewrite=lambda config, tensors: (dict(config, model_type="internlm3", rope_scaling={
+                      "rope_type": "dynamic", "factor": 6.0}, rope_parameters=None, rope_theta=10000.0), tensors))),
     "smollm3": ("SmolLM3ForCausalLM", "SmolLM3Config", dict(TIED, num_hidden_layers=4, hidden_size=24, intermediate_size=32), dict()),
     "exaone4": ("Exaone4ForCausalLM", "Exaone4Config",
                 dict(SINGLE, head_dim=8, sliding_window=12, rope_parameters=dict(LLAMA3, rope_theta=10000.0),
@@ -154,14 +162,50 @@ CASES.update({
 })
 
 
-def nest(folder, model_type):
-    """Makes the model the language part of a multimodal one."""
-    with open(os.path.join(folder, "config.json")) as f:
-        config = json.load(f)
-    with open(os.path.join(folder, "config.json"), "w") as f:
-        json.dump({"model_type": model_type, "tie_word_embeddings": False, "text_config": config}, f, indent=2)
-    path = os.path.join(folder, "model.safetensors")
-    save_file({"language_model." + key: value for key, value in load_file(path).items()}, path)
+def rewrite(folder, change):
+    """Stores the model as change(configuration, tensors) gives it."""
+    path, weights = os.path.join(folder, "config.json"), os.path.join(folder, "model.safetensors")
+    with open(path) as f:
+        config, tensors = change(json.load(f), load_file(weights))
+    with open(path, "w") as f:
+        json.dump(config, f, indent=2)
+    save_file(tensors, weights)
+
+
+def nested(config, tensors):
+    """The language part of a multimodal model."""
+    return ({"model_type": "mistral3", "tie_word_embeddings": False, "text_config": config},
+            {"language_model." + key: value for key, value in tensors.items()})
+
+
+def renamed(tensors, names):
+    out = {}
+    for key, value in tensors.items():
+        for theirs, ours in names.items():
+            key = key.replace(theirs, ours)
+        out[key] = value
+    return out
+
+
+def as_exaone(config, tensors):
+    config["num_layers"], config["layer_norm_epsilon"] = config.pop("num_hidden_layers"), config.pop("rms_norm_eps")
+    return dict(config, model_type="exaone"), renamed(tensors, {
+        "model.layers.": "transformer.h.", "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f",
+        "self_attn.": "attn.attention.", "o_proj": "out_proj", "gate_proj": "c_fc_0", "up_proj": "c_fc_1",
+        "down_proj": "c_proj", "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2"})
+
+
+def as_internlm2(config, tensors):
+    """Queries, keys and values are one tensor, sorted by the key-value heads."""
+    n_kv, out = config["num_key_value_heads"], dict(tensors)
+    for i in range(config["num_hidden_layers"]):
+        parts = [out.pop(f"model.layers.{i}.self_attn.{part}_proj.weight") for part in "qkv"]
+        groups = torch.cat([part.reshape(n_kv, -1, part.shape[1]) for part in parts], 1)
+        out[f"model.layers.{i}.attention.wqkv.weight"] = groups.reshape(-1, groups.shape[2]).contiguous()
+    return dict(config, model_type="internlm2"), renamed(out, {
+        "model.embed_tokens": "model.tok_embeddings", "lm_head": "output", "self_attn.o_proj": "attention.wo",
+        "mlp.gate_proj": "feed_forward.w1", "mlp.up_proj": "feed_forward.w3", "mlp.down_proj": "feed_forward.w2",
+        "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm"})
 
 
 E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0])
@@ -221,8 +265,8 @@ def main():
         if saving.get("bf16"):
             model = model.to(torch.bfloat16)
         model.save_pretrained(folder, max_shard_size=saving.get("max_shard_size", "5GB"))
-        if "nested" in saving:
-            nest(folder, saving["nested"])
+        if "rewrite" in saving:
+            rewrite(folder, saving["rewrite"])
         if packed:
             store_packed(folder)
         tokens = np.random.default_rng(len(name)).integers(0, 64, 70).tolist()
