@@ -4,8 +4,8 @@
 #ifndef MR_MODEL_HUB_BLOB_H
 #define MR_MODEL_HUB_BLOB_H
 
-#include "base/digest.h"
 #include "base/error.h"
+#include "model/hub_digest.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /* floors: model */
 #define _DEFAULT_SOURCE
-#include "base/digest.h"
 #include "model/hub_blob.h"
 #include "model/hub_cache.h"
+#include "model/hub_digest.h"
 #include "model/hub_id.h"
 #include "model/hub_select.h"
 

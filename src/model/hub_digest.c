@@ -1,4 +1,4 @@
-#include "base/digest.h"
+#include "model/hub_digest.h"
 
 #include <openssl/evp.h>
 #include <stdlib.h>

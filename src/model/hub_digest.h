@@ -1,6 +1,6 @@
 /* Cryptographic digests (OpenSSL's), for checking downloads. */
-#ifndef MR_BASE_DIGEST_H
-#define MR_BASE_DIGEST_H
+#ifndef MR_MODEL_HUB_DIGEST_H
+#define MR_MODEL_HUB_DIGEST_H
 
 #include <stdbool.h>
 #include <stddef.h>
