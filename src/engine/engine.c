@@ -74,6 +74,10 @@ static mr_status choose_sizes(mr_engine *engine, const mr_engine_config *config,
             "context_size %u is more than the %u tokens that the model was trained for; long texts may come out badly",
             config->context_size, trained);
     }
+    if (engine->encoder) {
+        uint32_t whole = trained < MR_BATCH_MAX ? trained : MR_BATCH_MAX;
+        wanted = wanted < whole ? wanted : whole;
+    }
     size_t most = blocks_that_fit(engine, config), one = blocks_for(wanted);
     if (most == 0) {
         return mr_fail(err, MR_ERR_NOMEM,
@@ -151,7 +155,8 @@ mr_status mr_engine_new(mr_engine **engine, mr_model *model, const mr_engine_con
     }
     e->max_queue = config->max_queue > 0 ? config->max_queue : DEFAULT_QUEUE;
     e->prefill_chunk = config->prefill_chunk < MR_BATCH_MAX ? config->prefill_chunk : MR_BATCH_MAX;
-    e->use_cache = !config->no_prefix_cache;
+    e->encoder = mr_model_get_info(model)->encoder;
+    e->use_cache = !config->no_prefix_cache && !e->encoder;
     e->n_holders = 1;
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->wake, NULL);

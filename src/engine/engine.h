@@ -85,7 +85,8 @@ typedef struct mr_request_stats {
 } mr_request_stats;
 
 /* Queues a request. Refused at once with MR_ERR_LIMIT and the numbers when the prompt leaves no room in the context or
- * the queue is full; MR_ERR_INVALID for bad parameters; MR_ERR_CANCELLED when the engine is being freed. */
+ * the queue is full; MR_ERR_INVALID for bad parameters; MR_ERR_UNSUPPORTED when the model is an encoder and there is no
+ * pooling; MR_ERR_CANCELLED when the engine is being freed. */
 mr_status mr_engine_submit(mr_engine *engine, const mr_request_params *params, mr_request **request, mr_error *err);
 
 /* Waits for the next token. MR_OK with *token, *finish = MR_FINISH_NONE: one more token. MR_OK with *finish EOG or

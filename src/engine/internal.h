@@ -72,6 +72,7 @@ struct mr_engine {
     mr_model *model;
     uint32_t n_vocab, n_embd, context_size, max_concurrent, max_queue, prefill_chunk;
     bool use_cache;
+    bool encoder; /* the model's: a text goes through one pass as a whole */
     mr_kv_layout layout;
 
     pthread_mutex_t lock;

@@ -128,7 +128,20 @@ static size_t plan_prefill(mr_engine *engine, size_t n_decode) {
     return n;
 }
 
+/* Texts of an encoder, in order of arrival; those that do not fit any more wait. */
+static size_t plan_whole(mr_engine *engine) {
+    size_t n = 0, left = MR_BATCH_MAX;
+    for (size_t i = 0; i < engine->n_running; i++) {
+        mr_request *r = engine->running[i];
+        if (tokens_left(r) > left) continue;
+        left -= tokens_left(r);
+        add_entry(engine, n++, r, tokens_left(r));
+    }
+    return n;
+}
+
 size_t mr_plan_pass(mr_engine *engine) {
+    if (engine->encoder) return plan_whole(engine);
     size_t n_decode = plan_decode(engine);
     return plan_prefill(engine, n_decode);
 }

@@ -79,7 +79,13 @@ static void waiting_remove(mr_engine *engine, mr_request *request) {
 static mr_status check_params(const mr_engine *engine, const mr_request_params *params, mr_error *err) {
     if (params->n_prompt == 0 || params->prompt == NULL)
         return mr_fail(err, MR_ERR_INVALID, "the prompt is empty: at least one token is needed");
-    if (params->n_prompt >= engine->context_size) {
+    if (engine->encoder && params->pooling == MR_POOLING_NONE)
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "the model makes vectors of texts and does not write; use embedding");
+    if (params->pooling != MR_POOLING_NONE && params->n_prompt > engine->context_size) {
+        return mr_fail(err, MR_ERR_LIMIT, "the text has %zu tokens, but the context holds %u; shorten the text%s",
+                       params->n_prompt, engine->context_size, engine->encoder ? "" : " or raise context_size");
+    }
+    if (params->pooling == MR_POOLING_NONE && params->n_prompt >= engine->context_size) {
         return mr_fail(
             err, MR_ERR_LIMIT,
             "the prompt has %zu tokens, but the context holds %u, answer included; shorten the prompt or raise "
@@ -160,7 +166,7 @@ mr_status mr_engine_submit(mr_engine *engine, const mr_request_params *params, m
     engine->n_holders++;
     pthread_mutex_unlock(&engine->lock);
 
-    size_t room = engine->context_size - params->n_prompt;
+    size_t room = engine->context_size - params->n_prompt; /* 0 with pooling only */
     r->max_len = params->n_prompt + (params->max_tokens > 0 && params->max_tokens < room ? params->max_tokens : room);
     r->stats.n_prompt = (uint32_t)params->n_prompt;
     if (!copy_params(r, params)) status = mr_fail_nomem(err, params->n_prompt * sizeof *r->tokens, "a request");

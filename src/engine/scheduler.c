@@ -60,16 +60,17 @@ static void reap(mr_engine *engine) {
     for (size_t i = 0; i < n; i++) mr_request_destroy(gone[i]);
 }
 
-/* Gets blocks for all tokens so far and the next one. MR_ERR_LIMIT: not now. */
+/* Gets blocks for all tokens so far and the next one, where there will be one. MR_ERR_LIMIT: not now. */
 static mr_status get_blocks(mr_engine *engine, mr_request *r, size_t *n_reused) {
     bool reuse = engine->use_cache && mr_pooling_may_reuse(r);
     *n_reused = reuse ? mr_sequence_reuse(&r->sequence, &engine->memory, r->tokens, r->n_tokens) : 0;
-    size_t n_blocks = r->n_tokens / MR_KV_BLOCK + 1; /* of n_tokens + 1 positions */
+    size_t n_positions = r->n_tokens + (r->pooling == MR_POOLING_NONE ? 1 : 0);
+    size_t n_blocks = (n_positions + MR_KV_BLOCK - 1) / MR_KV_BLOCK;
     size_t more = n_blocks > r->sequence.n_blocks ? n_blocks - r->sequence.n_blocks : 0;
     /* One block stays free for each that generates, or it would soon have to give way again. */
     if (engine->n_running > 0 && mr_kv_blocks_n_available(engine->memory.blocks) < more + engine->n_running)
         return MR_ERR_LIMIT;
-    return mr_sequence_reserve(&r->sequence, &engine->memory, r->n_tokens + 1);
+    return mr_sequence_reserve(&r->sequence, &engine->memory, n_positions);
 }
 
 static void note_start(mr_engine *engine, mr_request *r, size_t n_reused) {

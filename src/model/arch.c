@@ -122,6 +122,12 @@ static const mr_arch ARCHS[] = {
      .full_period = 2,
      .yarn_whole_pairs_off = true,
      .gating = MR_GATING_SOFTMAX_CHOSEN},
+    {.name = "bert",
+     .norm = MR_NORM_LAYER,
+     .act = MR_GLU_GELU_ERF,
+     .ffn_plain = true,
+     .encoder = true,
+     .no_rope = true},
 };
 
 enum { N_ARCHS = sizeof ARCHS / sizeof ARCHS[0] };

@@ -40,6 +40,8 @@ typedef struct mr_arch {
     mr_glu act;
     bool xielu;               /* act is xIELU, whose parameters each layer has in the metadata */
     bool ffn_plain;           /* down(act(up x)) instead of down(act(gate x) * up x) */
+    bool encoder;             /* every token sees the whole text; positions are learned; blocks are normed behind the
+                                 sum with their input (BERT, arXiv:1810.04805) */
     bool ffn_parallel;        /* attention and FFN read the same normed input */
     bool embd_scale_sqrt;     /* embeddings are multiplied by sqrt(n_embd) */
     bool logit_scale_divides; /* the metadata's logit_scale divides the logits instead of multiplying them */

@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void add_position(const mr_model *model, uint32_t pos, float *x) {
+    size_t n = model->hparams.n_embd;
+    model->ops->add_scaled(x, model->positions + pos * n, 1.0f, n);
+    mr_apply_norm(model, &model->embd_norm, x, n, x);
+}
+
 static void embed(const mr_pass *p, mr_worker *worker) {
     const mr_model *model = p->model;
     const mr_hparams *h = &model->hparams;
@@ -17,6 +23,7 @@ static void embed(const mr_pass *p, mr_worker *worker) {
         float *x = b->x + t * h->n_embd;
         model->embd_type->dequantize(row, x, h->n_embd);
         if (h->embd_scale != 1.0f) model->ops->scale(x, h->embd_scale, h->n_embd);
+        if (h->arch->encoder) add_position(model, p->positions[t], x);
         for (int i = 0; i < MR_N_ROPES; i++) {
             const mr_rope *rope = &model->ropes[i];
             if (rope->inv_freq == NULL) continue;
@@ -142,6 +149,15 @@ static bool has_states(const mr_batch_run *run) {
     return run->state_out != NULL && (run->pos0 == 0 || run->state != NULL) && mid_ok;
 }
 
+static mr_status check_whole_text(const mr_model *model, const mr_batch_run *run, mr_error *err) {
+    uint32_t most = model->hparams.n_ctx_train;
+    if (run->n_logits > 0)
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "the model makes vectors of texts; it does not write");
+    if (run->pos0 > 0 || run->n_tokens > most)
+        return mr_fail(err, MR_ERR_INVALID, "the model reads a text of at most %u tokens as a whole", most);
+    return MR_OK;
+}
+
 static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
     uint32_t n_vocab = p->model->hparams.n_vocab;
     p->one_token_runs = true;
@@ -153,6 +169,8 @@ static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
         }
         if (p->model->n_state_floats > 0 && !has_states(run))
             return mr_fail(err, MR_ERR_INVALID, "a run lacks room for the model's recurrent state");
+        mr_status status = p->model->hparams.arch->encoder ? check_whole_text(p->model, run, err) : MR_OK;
+        if (status != MR_OK) return status;
         if (run->n_tokens != 1) p->one_token_runs = false;
         index->run_first[i] = p->n_tokens;
         for (uint32_t t = 0; t < run->n_tokens; t++) {

@@ -97,6 +97,9 @@ void mr_own_embedding_block(const mr_pass *p, mr_worker *worker, uint32_t il, co
  * behind. */
 void mr_ffn_hidden(const mr_pass *p, mr_worker *worker, const mr_inputs *in, const mr_layer *layer);
 
+/* Norms the residual stream of all tokens; nothing where there is no such norm. Begins with a barrier, none behind. */
+void mr_norm_stream(const mr_pass *p, mr_worker *worker, const mr_norm_weights *norm);
+
 /* x += FFN or experts of layer il. */
 void mr_ffn_block(const mr_pass *p, mr_worker *worker, uint32_t il);
 

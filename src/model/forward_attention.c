@@ -129,7 +129,14 @@ static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint3
         .sinks = layer->sinks != NULL ? layer->sinks + head : NULL,
         .scratch = (float *)(void *)(mr_private_data(p, worker) + b->private_attention),
     };
-    mr_attention(&args);
+    if (!h->arch->encoder) {
+        mr_attention(&args);
+        return;
+    }
+    /* Each token sees what the last one does. */
+    args.n_tokens = 1;
+    args.pos0 = run->pos0 + run->n_tokens - 1;
+    for (uint32_t t = 0; t < n; t++, args.q += q_stride, args.out += out_stride) mr_attention(&args);
 }
 
 /* One token for each run: an item is a run's kv head, or a part of its query heads when there are fewer than members.
@@ -262,4 +269,5 @@ void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
     mr_prepare_inputs(p, worker, &out, layer->mla != NULL ? b->v_heads : b->attn, mr_matrix_n_in(layer->o.w), NULL,
                       p->n_tokens, NULL);
     mr_add_block(p, worker, &out, &layer->o, &layer->attn_post_norm);
+    mr_norm_stream(p, worker, &layer->attn_sum_norm);
 }

@@ -80,4 +80,5 @@ void mr_ffn_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
     mr_want_input(&down, layer->down.w);
     mr_prepare_inputs(p, worker, &down, b->h, layer->dims.n_ff, NULL, p->n_tokens, NULL);
     mr_add_block(p, worker, &down, &layer->down, &layer->ffn_post_norm);
+    mr_norm_stream(p, worker, &layer->ffn_sum_norm);
 }

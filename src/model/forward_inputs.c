@@ -74,3 +74,14 @@ void mr_add_block(const mr_pass *p, mr_worker *worker, const mr_inputs *in, cons
         model->ops->add_scaled(b->x + t * h->n_embd, block, h->residual_scale, h->n_embd);
     }
 }
+
+void mr_norm_stream(const mr_pass *p, mr_worker *worker, const mr_norm_weights *norm) {
+    size_t n_embd = p->model->hparams.n_embd, begin, end;
+    if (norm->weight == NULL) return;
+    mr_barrier(worker);
+    mr_share(worker, p->n_tokens, 1, &begin, &end);
+    for (size_t t = begin; t < end; t++) {
+        float *x = p->model->buffers.x + t * n_embd;
+        mr_apply_norm(p->model, norm, x, n_embd, x);
+    }
+}

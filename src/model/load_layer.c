@@ -64,9 +64,18 @@ static mr_status load_head_norm(mr_loader *l, uint32_t il, const char *what, uin
     return mr_load_floats(l, name, own_weights ? n_head : 1, norm->dim, &norm->weight);
 }
 
+static mr_status load_sum_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
+    size_t n = l->model->hparams.n_embd;
+    char name[NAME_BYTES];
+    mr_status status = mr_load_norm(l, in_layer(il, "attn_output_norm", name), n, true, &layer->attn_sum_norm);
+    if (status != MR_OK) return status;
+    return mr_load_norm(l, in_layer(il, "layer_output_norm", name), n, true, &layer->ffn_sum_norm);
+}
+
 static mr_status load_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
     const mr_hparams *h = &l->model->hparams;
     char name[NAME_BYTES];
+    if (h->arch->encoder) return load_sum_norms(l, il, layer);
     /* A block has a norm before it, behind it, or both; only models with one behind may lack the one before. */
     bool ffn_norm_there = layer_has(l, il, "ffn_norm.weight");
     bool post_is_ffn = h->arch->post_attention_norm_is_ffn_norm;
@@ -238,8 +247,9 @@ void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert) {
     mr_linear *linears[] = {&layer->q,  &layer->k,    &layer->v,        &layer->o,     &layer->gate,
                             &layer->up, &layer->down, &layer->own.gate, &layer->own.up};
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) mr_free_linear(linears[i]);
-    mr_norm_weights *norms[] = {&layer->attn_norm, &layer->attn_post_norm, &layer->ffn_norm, &layer->ffn_post_norm,
-                                &layer->own.post_norm};
+    mr_norm_weights *norms[] = {&layer->attn_norm,     &layer->attn_post_norm, &layer->ffn_norm,
+                                &layer->ffn_post_norm, &layer->own.post_norm,  &layer->attn_sum_norm,
+                                &layer->ffn_sum_norm};
     for (size_t i = 0; i < sizeof norms / sizeof norms[0]; i++) {
         free(norms[i]->weight);
         free(norms[i]->bias);

@@ -78,9 +78,26 @@ static mr_status load_streams(mr_loader *l) {
     return status;
 }
 
+/* What encoders add to the embeddings of tokens. A text is all of the first type. */
+static mr_status load_positions(mr_loader *l) {
+    mr_model *model = l->model;
+    size_t n_embd = model->hparams.n_embd, n_positions = model->hparams.n_ctx_train;
+    if (!model->hparams.arch->encoder) return MR_OK;
+    mr_status status = mr_load_floats(l, "position_embd.weight", n_positions, n_embd, &model->positions);
+    if (status == MR_OK) status = mr_load_norm(l, "token_embd_norm", n_embd, true, &model->embd_norm);
+    const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, "token_types.weight");
+    if (status != MR_OK || tensor == NULL) return status;
+    float *types = NULL;
+    status = mr_load_floats(l, "token_types.weight", (size_t)tensor->shape[1], n_embd, &types);
+    for (size_t i = 0; status == MR_OK && i < n_positions * n_embd; i++) model->positions[i] += types[i % n_embd];
+    free(types);
+    return status;
+}
+
 static mr_status load_output(mr_loader *l) {
     mr_model *model = l->model;
     const mr_hparams *h = &model->hparams;
+    if (h->arch->encoder) return MR_OK;
     /* Files of LFM2 have it under a name that elsewhere is that of a norm of the embeddings. */
     bool odd = h->arch->mixer == MR_MIXER_CONV && !mr_load_has(l, "output_norm.weight");
     mr_status status = mr_load_norm(l, odd ? "token_embd_norm" : "output_norm", h->n_embd, true, &model->output_norm);
@@ -173,6 +190,7 @@ static void fill_info(mr_loader *l) {
     info->n_head = h->n_head;
     info->n_head_kv = h->n_head_kv;
     info->n_ctx_train = h->n_ctx_train;
+    info->encoder = h->arch->encoder;
     label_type(l);
 }
 
@@ -193,6 +211,7 @@ static mr_status load_all(mr_loader *l) {
     if (status == MR_OK) status = mr_team_new(&model->team, threads_for(l), l->err);
     if (status == MR_OK) status = load_embedding(l);
     if (status == MR_OK) status = load_per_layer(l);
+    if (status == MR_OK) status = load_positions(l);
     if (status == MR_OK) status = load_streams(l);
     if (status == MR_OK) status = load_ropes(l);
     if (status != MR_OK) return status;
@@ -241,6 +260,9 @@ void mr_model_free(mr_model *model) {
     mr_free_linear(&model->per_layer.from_embd);
     free(model->per_layer.norm.weight);
     free(model->per_layer.norm.bias);
+    free(model->positions);
+    free(model->embd_norm.weight);
+    free(model->embd_norm.bias);
     free(model->output_norm.weight);
     free(model->output_norm.bias);
     mr_free_linear(&model->output);

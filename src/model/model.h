@@ -36,6 +36,8 @@ typedef struct mr_model_info {
     uint32_t n_ctx_train;
     uint64_t n_params;
     size_t weight_bytes; /* memory held by weights */
+    bool encoder; /* reads a text whole, of at most n_ctx_train tokens in one pass, and makes hidden rows but no logits
+                   */
 } mr_model_info;
 
 /* Loads the model of an open GGUF. The model keeps a reference to nothing of *gguf but its mapping, which must stay

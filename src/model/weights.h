@@ -99,6 +99,7 @@ typedef struct mr_layer {
     uint32_t window;                 /* positions attended to, 0 = all */
     int rope;                        /* index of the rotation, -1 = none */
     mr_norm_weights attn_norm, attn_post_norm, ffn_norm, ffn_post_norm;
+    mr_norm_weights attn_sum_norm, ffn_sum_norm; /* of encoders: of the residual stream behind a block */
     mr_linear q, k, v, o;
     mr_recurrent *recurrent; /* in place of attention, or NULL */
     mr_mla *mla;             /* in place of q (but for models without q_lora_rank), k and v, or NULL */
@@ -184,6 +185,11 @@ struct mr_model {
         mr_linear from_embd; /* [n_layer * n_embd_per_layer, n_embd] */
         mr_norm_weights norm;
     } per_layer;
+
+    /* Of encoders: learned positions [n_ctx_train, n_embd], to which the first token type is added, and the norm of the
+     * embeddings. */
+    float *positions;
+    mr_norm_weights embd_norm;
 
     /* Maps of the first residual stream to the others, and of those back at the end; [n_embd, n_embd] each. */
     mr_linear streams_in[MR_MAX_STREAMS - 1], streams_out[MR_MAX_STREAMS - 1];

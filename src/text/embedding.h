@@ -9,7 +9,7 @@ typedef struct mr_embedding_options {
     bool without_norm;  /* the vectors are not scaled to length 1 */
 } mr_embedding_options;
 
-/* The pooling that the file names ({arch}.pooling_type), else the last token. */
+/* The pooling that the file names ({arch}.pooling_type), else the last token, with an encoder the mean. */
 mr_pooling mr_text_model_pooling(const mr_text_model *model);
 
 /* Appends the tokens of a text, with the start and end tokens that the vocabulary adds. MR_ERR_INVALID when that leaves

@@ -77,8 +77,6 @@ static mr_status load_chat_template(mr_text_model *m, const mr_text_model_option
     else
         status = mr_chat_template_from_gguf(&m->chat_template, m->gguf, &specials, err);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) free(texts[i]);
-    if (status == MR_OK && mr_chat_template_is_fallback(m->chat_template))
-        MR_WARN("the model has no chat template; ChatML is used (set chat_template to name another)");
     return status;
 }
 
@@ -93,15 +91,23 @@ static void detect_tools(mr_text_model *m) {
     mr_tool_caps_probe(m->chat_template, &m->tools.caps);
 }
 
-/* {arch}.pooling_type; what it does not say, or says in a way that makes no vector, is the last token. */
-static mr_pooling read_pooling(const mr_gguf *gguf) {
+/* {arch}.pooling_type; what it does not say, or says in a way that makes no vector, is the last token, or with an
+ * encoder the mean. */
+static mr_pooling read_pooling(const mr_gguf *gguf, bool encoder) {
     mr_gguf_str arch = {"", 0};
     char key[96];
     uint32_t type = MR_POOLING_NONE;
     mr_gguf_string(gguf, "general.architecture", &arch);
     snprintf(key, sizeof key, "%.*s.pooling_type", arch.len < 64 ? (int)arch.len : 64, arch.data);
     mr_gguf_u32(gguf, key, &type);
-    return type == MR_POOLING_MEAN || type == MR_POOLING_CLS ? (mr_pooling)type : MR_POOLING_LAST;
+    if (type >= MR_POOLING_MEAN && type <= MR_POOLING_LAST) return (mr_pooling)type;
+    return encoder ? MR_POOLING_MEAN : MR_POOLING_LAST;
+}
+
+static void warn_of_answers(const mr_text_model *m) {
+    if (mr_chat_template_is_fallback(m->chat_template))
+        MR_WARN("the model has no chat template; ChatML is used (set chat_template to name another)");
+    if (m->eog.n == 0) MR_WARN("the vocabulary marks no token as the end of an answer: answers end at max_tokens only");
 }
 
 static mr_status load_model(mr_text_model *m, const mr_text_model_options *options, mr_error *err) {
@@ -110,7 +116,7 @@ static mr_status load_model(mr_text_model *m, const mr_text_model_options *optio
     size_t n_tokens = mr_tokenizer_n_vocab(m->tokenizer), n_rows = mr_model_get_info(m->model)->n_vocab;
     if (n_tokens > n_rows)
         MR_WARN("the tokenizer has %zu tokens, but the model only knows the first %zu of them", n_tokens, n_rows);
-    if (m->eog.n == 0) MR_WARN("the vocabulary marks no token as the end of an answer: answers end at max_tokens only");
+    if (!mr_model_get_info(m->model)->encoder) warn_of_answers(m);
     return mr_engine_new(&m->engine, m->model, &options->engine, err);
 }
 
@@ -124,8 +130,8 @@ mr_status mr_text_model_load(mr_text_model **model, const mr_text_model_options 
     if (status == MR_OK) status = load_chat_template(m, options, err);
     if (status == MR_OK) detect_tools(m);
     if (status == MR_OK) m->sampling = mr_recommended_sampling(model_folder(options), m->gguf);
-    if (status == MR_OK) m->pooling = read_pooling(m->gguf);
     if (status == MR_OK) status = load_model(m, options, err);
+    if (status == MR_OK) m->pooling = read_pooling(m->gguf, mr_model_get_info(m->model)->encoder);
     if (status != MR_OK) {
         mr_text_model_free(m);
         return status;

@@ -43,6 +43,15 @@ same "it gives the same vector" out2 first.json
 passes "embed with another pooling" "$cli" embed -m "$model" --pooling mean --no-normalize --text "Hello there"
 ! cmp -s out first.json
 result "it gives another vector" $?
+bert=$repo/tests/conformance/embedding/bert.gguf
+passes "tokenize by an encoder" "$cli" tokenize -m "$bert" --text "Hello dogs"
+[ "$(cat out)" = "2 4 7 14 3" ]
+result "it puts the text between its marks" $?
+passes "embed by an encoder" "$cli" embed -m "$bert" --text "Hello dogs"
+mv out dogs.json
+passes "embed by it with the pooling that its file names" "$cli" embed -m "$bert" --text "Hello dogs" --pooling mean
+same "it is the same vector" out dogs.json
+refuses "complete by an encoder" 1 "does not write" "$cli" complete -m "$bert" -p "Hello dogs"
 refuses "embed with a pooling that is not there" 2 "mean, cls or last" "$cli" embed -m "$model" --pooling max --text x
 
 # tokenize and logits

@@ -27,7 +27,7 @@ typedef struct golden {
 static void open_golden(golden *g, const char *name, int n_threads) {
     char path[512];
     mr_error err = {0};
-    snprintf(path, sizeof path, MR_SOURCE_DIR "/tests/conformance/logits/%s.gguf", name);
+    snprintf(path, sizeof path, MR_SOURCE_DIR "/tests/conformance/%s.gguf", name);
     const char *paths[] = {path};
     if (mr_gguf_open(&g->gguf, paths, 1, &err) != MR_OK) fail_msg("%s", err.text);
     const mr_gguf_value *tokens = mr_gguf_find(g->gguf, "mr.test.tokens");
@@ -119,8 +119,9 @@ static void check_reference(const char *name) {
 
 static void vectors_are_those_of_the_reference(void **state) {
     (void)state;
-    check_reference("qwen3");
-    check_reference("starcoder2");
+    check_reference("logits/qwen3");
+    check_reference("logits/starcoder2");
+    check_reference("embedding/bert");
 }
 
 /* The scheduler writes its figures when it has nothing to do. */
@@ -143,7 +144,7 @@ static void vectors_are_the_same_in_any_company(void **state) {
     static const size_t lengths[N] = {LONG_TEXT, 1, LONG_TEXT, 600, 64, 65, 513, 1024, 33};
     static float expected[N][MAX_EMBD], vector[MAX_EMBD];
     golden g;
-    open_golden(&g, "qwen3", 2);
+    open_golden(&g, "logits/qwen3", 2);
     for (size_t i = 0; i < N; i++) make_text(&g, texts[i], lengths[i], i == 2 ? 0 : i);
     size_t block = mr_model_kv_layout(g.model, MR_KV_F16).block_bytes;
     mr_engine_config configs[] = {
@@ -178,7 +179,7 @@ static void texts_and_vectors_go_together(void **state) {
     (void)state;
     enum { N_TOKENS = 40 };
     golden g;
-    open_golden(&g, "qwen3", 1);
+    open_golden(&g, "logits/qwen3", 1);
     mr_engine *engine = new_engine(&g, (mr_engine_config){.context_size = 256});
     mr_sampling sampling = mr_sampling_default();
     sampling.temperature = 0;
@@ -212,7 +213,7 @@ static void texts_that_do_not_fit_are_refused_and_others_given_up(void **state) 
     (void)state;
     static int32_t text[LONG_TEXT];
     golden g;
-    open_golden(&g, "qwen3", 1);
+    open_golden(&g, "logits/qwen3", 1);
     make_text(&g, text, LONG_TEXT, 0);
     mr_engine *engine = new_engine(&g, (mr_engine_config){.context_size = 1024});
     mr_request *request = NULL;
@@ -229,6 +230,71 @@ static void texts_that_do_not_fit_are_refused_and_others_given_up(void **state) 
     close_golden(&g);
 }
 
+/* An encoder's texts share passes, each whole: the same bits as alone, and another vector when the end changes. */
+static void an_encoder_reads_whole_texts(void **state) {
+    (void)state;
+    enum { N = 40, MOST = 64 };
+    static int32_t texts[N][MOST];
+    static float expected[N][MAX_EMBD], vector[MAX_EMBD];
+    golden g;
+    open_golden(&g, "embedding/bert", 2);
+    assert_true(mr_model_get_info(g.model)->encoder);
+    for (size_t i = 0; i < N; i++) make_text(&g, texts[i], MOST, i);
+    size_t block = mr_model_kv_layout(g.model, MR_KV_F16).block_bytes;
+    mr_engine_config configs[] = {{.max_concurrent = 1},
+                                  {.max_concurrent = 32},
+                                  {.max_concurrent = 8, .prefill_chunk = 7, .kv_bytes = 3 * block}};
+    for (size_t c = 0; c < sizeof configs / sizeof *configs; c++) {
+        mr_engine *engine = new_engine(&g, configs[c]);
+        assert_int_equal(mr_engine_context_size(engine), MOST);
+        mr_request *requests[N];
+        for (size_t i = 0; i < N; i++)
+            requests[i] = submit(engine, texts[i], i % 7 == 0 ? MOST : 1 + i, (mr_pooling)(MR_POOLING_MEAN + i % 3));
+        for (size_t i = 0; i < N; i++) {
+            collect(&g, requests[i], vector);
+            if (c == 0) memcpy(expected[i], vector, sizeof vector);
+            assert_memory_equal(vector, expected[i], g.n_embd * sizeof *vector);
+        }
+        wait_until_no_block_is_used(engine);
+        mr_engine_free(engine);
+    }
+    mr_engine *engine = new_engine(&g, configs[0]);
+    collect(&g, submit(engine, texts[1], 20, MR_POOLING_CLS), expected[0]);
+    collect(&g, submit(engine, texts[1], 21, MR_POOLING_CLS), vector);
+    assert_memory_not_equal(vector, expected[0], g.n_embd * sizeof *vector);
+    mr_engine_free(engine);
+    close_golden(&g);
+}
+
+static void an_encoder_writes_nothing(void **state) {
+    (void)state;
+    golden g;
+    open_golden(&g, "embedding/bert", 1);
+    mr_engine *engine = new_engine(&g, (mr_engine_config){.context_size = 4096});
+    mr_request *request = NULL;
+    mr_error err = {0};
+    static int32_t text[65];
+    mr_request_params params = {.prompt = text, .n_prompt = 65, .pooling = MR_POOLING_CLS};
+    assert_int_equal(mr_engine_submit(engine, &params, &request, &err), MR_ERR_LIMIT);
+    assert_non_null(strstr(err.text, "65 tokens"));
+    params = (mr_request_params){.prompt = text, .n_prompt = 3, .sampling = mr_sampling_default()};
+    assert_int_equal(mr_engine_submit(engine, &params, &request, &err), MR_ERR_UNSUPPORTED);
+    mr_engine_free(engine);
+    mr_kv_pool pool;
+    mr_kv_layout layout = mr_model_kv_layout(g.model, MR_KV_F16);
+    assert_int_equal(mr_kv_pool_init(&pool, &layout, 2, &err), MR_OK);
+    const int32_t blocks[] = {0, 1};
+    float row[48];
+    mr_batch_run run = {.tokens = text, .n_tokens = 3, .blocks = blocks, .n_logits = 1, .logits = row};
+    assert_int_equal(mr_model_forward(g.model, &pool, &run, 1, NULL, &err), MR_ERR_UNSUPPORTED);
+    run = (mr_batch_run){.tokens = text, .n_tokens = 3, .blocks = blocks, .pos0 = 3};
+    assert_int_equal(mr_model_forward(g.model, &pool, &run, 1, NULL, &err), MR_ERR_INVALID);
+    run = (mr_batch_run){.tokens = text, .n_tokens = 65, .blocks = blocks};
+    assert_int_equal(mr_model_forward(g.model, &pool, &run, 1, NULL, NULL), MR_ERR_INVALID);
+    mr_kv_pool_free(&pool);
+    close_golden(&g);
+}
+
 int main(void) {
     setenv("RUST_LOG", "error", 0);
     const struct CMUnitTest tests[] = {
@@ -236,6 +302,8 @@ int main(void) {
         cmocka_unit_test(vectors_are_the_same_in_any_company),
         cmocka_unit_test(texts_and_vectors_go_together),
         cmocka_unit_test(texts_that_do_not_fit_are_refused_and_others_given_up),
+        cmocka_unit_test(an_encoder_reads_whole_texts),
+        cmocka_unit_test(an_encoder_writes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
