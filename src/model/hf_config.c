@@ -117,6 +117,12 @@ static void put_u32(header_writer *w, const char *key, uint64_t value) {
     put_le(w->out, value > UINT32_MAX ? UINT32_MAX : value, 4);
 }
 
+/* A number from outside as a whole one; what is negative or too large for 32 bits is the largest, which no size may be.
+ */
+static uint64_t whole(double value) {
+    return value >= 0.0 && value < (double)UINT32_MAX ? (uint64_t)value : UINT32_MAX;
+}
+
 static void put_f32(header_writer *w, const char *key, double value) {
     union {
         float f;
@@ -199,7 +205,7 @@ static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *
         if (numbers[i].real)
             put_f32(w, numbers[i].key, value);
         else if (value >= 0)
-            put_u32(w, numbers[i].key, (uint64_t)value);
+            put_u32(w, numbers[i].key, whole(value));
     }
 }
 
@@ -272,11 +278,11 @@ static mr_status put_layers(header_writer *w, const json_t *config, const mr_arc
     if (hybrid && listed)
         put_by_kind(w, "attention.head_count_kv", config, n, KIND_ATTENTION, n_head_kv);
     else if (n_head_kv >= 0.0)
-        put_u32(w, "attention.head_count_kv", (uint64_t)n_head_kv);
+        put_u32(w, "attention.head_count_kv", whole(n_head_kv));
     if (hybrid && arch->one_block_layers)
         put_by_kind(w, "feed_forward_length", config, n, KIND_FFN, width);
     else if (width >= 0.0)
-        put_u32(w, "feed_forward_length", (uint64_t)width);
+        put_u32(w, "feed_forward_length", whole(width));
     for (size_t i = 0; hybrid && i < n; i++) {
         if (layer_kind(config, i) == KIND_EXPERTS)
             return mr_fail(
@@ -295,7 +301,7 @@ static void put_mixers(header_writer *w, const json_t *config) {
     if (!known && get_number(config, NAMES("mamba_expand"), &expand) &&
         get_number(config, NAMES("hidden_size"), &n_embd))
         known = n_head >= 1.0, dim = expand * n_embd / n_head;
-    if (known && n_head * dim >= 0.0 && n_head * dim <= 1e9) put_u32(w, "ssm.inner_size", (uint64_t)(n_head * dim));
+    if (known && n_head * dim >= 0.0 && n_head * dim <= 1e9) put_u32(w, "ssm.inner_size", whole(n_head * dim));
     put_bool(w, "ssm.value_heads_tiled", false);
     const char *position = json_string_value(json_object_get(config, "position_embedding_type"));
     put_bool(w, "rope.scaling.finetuned", position != NULL && strcmp(position, "rope") == 0);
@@ -362,18 +368,18 @@ static mr_status put_rope(header_writer *w, const json_t *config, const mr_arch 
     if (get_number(local, NAMES("rope_theta"), &value) || get_number(config, NAMES("rope_local_base_freq"), &value))
         put_f32(w, "rope.freq_base_swa", value);
     if (arch->mla && get_number(config, NAMES("qk_rope_head_dim"), &value) && value >= 0.0) {
-        put_u32(w, "rope.dimension_count", (uint64_t)value);
+        put_u32(w, "rope.dimension_count", whole(value));
     } else if ((get_number(rope, NAMES("partial_rotary_factor"), &partial) ||
                 get_number(config, NAMES("partial_rotary_factor"), &partial)) &&
                partial > 0.0 && partial <= 1.0) {
-        put_u32(w, "rope.dimension_count", (uint64_t)(head_dim * partial));
+        put_u32(w, "rope.dimension_count", whole(head_dim * partial));
     }
     if (get_number(rope, NAMES("llama_4_scaling_beta"), &value)) put_f32(w, "attention.temperature_scale", value);
     if (type == NULL || strcmp(type, "default") == 0 || stretched) return MR_OK;
     if (strcmp(type, "dynamic") == 0) return MR_OK; /* changes nothing within max_position_embeddings */
     if (get_number(rope, NAMES("original_max_position_embeddings"), &original) ||
         get_number(config, NAMES("original_max_position_embeddings"), &original)) {
-        put_u32(w, "rope.scaling.original_context_length", (uint64_t)original);
+        put_u32(w, "rope.scaling.original_context_length", whole(original));
     }
     if (strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0) put_longrope(w, rope, config, original);
     if (strcmp(type, "llama3") == 0 || strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0)
@@ -396,11 +402,11 @@ static void put_window(header_writer *w, const json_t *config) {
     const json_t *kinds = json_object_get(config, "layer_types");
     if (!get_number(config, NAMES("sliding_window"), &window) || window <= 0) return;
     if (json_is_false(json_object_get(config, "use_sliding_window"))) return;
-    put_u32(w, "attention.sliding_window", (uint64_t)window);
+    put_u32(w, "attention.sliding_window", whole(window));
     bool listed = json_is_array(kinds);
     size_t n = count_layers(config);
     if (!listed && get_number(config, NAMES("sliding_window_pattern"), &period) && period >= 1.0 && period <= 1e6)
-        put_u32(w, "attention.sliding_window_pattern", (uint64_t)period);
+        put_u32(w, "attention.sliding_window_pattern", whole(period));
     bool later = !listed && json_is_true(json_object_get(config, "use_sliding_window")) &&
                  get_number(config, NAMES("max_window_layers"), &first);
     if ((!listed && !later) || n > MR_MAX_LAYERS) return;
@@ -418,7 +424,7 @@ static void put_mla(header_writer *w, const json_t *config) {
     double nope, rot;
     if (!get_number(config, NAMES("qk_nope_head_dim"), &nope) || !get_number(config, NAMES("qk_rope_head_dim"), &rot))
         return;
-    if (nope >= 0.0 && rot >= 0.0) put_u32(w, "attention.key_length", (uint64_t)(nope + rot));
+    if (nope >= 0.0 && rot >= 0.0) put_u32(w, "attention.key_length", whole(nope + rot));
 }
 
 /* Experts are chosen from the best groups, unless V2 says that it does without. */
@@ -428,8 +434,8 @@ static void put_expert_groups(header_writer *w, const json_t *config) {
     if (method != NULL && strcmp(method, "greedy") == 0) return;
     if (!get_number(config, NAMES("n_group"), &n_group) || !get_number(config, NAMES("topk_group"), &n_used)) return;
     if (!(n_group >= 1.0 && n_used >= 1.0)) return;
-    put_u32(w, "expert_group_count", (uint64_t)n_group);
-    put_u32(w, "expert_group_used_count", (uint64_t)n_used);
+    put_u32(w, "expert_group_count", whole(n_group));
+    put_u32(w, "expert_group_used_count", whole(n_used));
 }
 
 static void put_special(header_writer *w, const json_t *config) {
