@@ -423,12 +423,25 @@ static mr_status sort_wqkv(converter *c, mr_gguf_tensor *t) {
         memcpy(copy + ((size_t)n_head + g) * head, from + n_group * head, head);
         memcpy(copy + ((size_t)n_head + groups + g) * head, from + (n_group + 1) * head, head);
     }
-    char name[NAME_BYTES];
+    const char *ending = strrchr(t->name, '.'), *const parts[] = {"attn_q", "attn_k", "attn_v"};
     unsigned layer = (unsigned)strtoul(t->name + strlen("blk."), NULL, 10);
-    snprintf(name, sizeof name, "blk.%u.attn_qkv%s", layer, strrchr(t->name, '.'));
-    t->data = copy;
-    t->name = mr_arena_strndup(&c->owner->copies, name, strlen(name));
-    return t->name != NULL ? MR_OK : mr_fail_nomem(c->err, strlen(name), name);
+    mr_gguf_tensor whole = *t;
+    c->n_tensors--; /* these three take its place */
+    for (size_t i = 0; i < 3; i++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "blk.%u.%s%s", layer, parts[i], ending);
+        mr_gguf_tensor *out = add_tensor(c, name);
+        if (out == NULL) return mr_fail_nomem(c->err, sizeof *out, "the tensor list");
+        size_t n = i == 0 ? (size_t)n_head : groups;
+        const char *part_name = out->name;
+        *out = whole;
+        out->name = part_name;
+        out->data = copy + (i == 0 ? 0 : (size_t)n_head + (i - 1) * groups) * head;
+        out->shape[whole.n_dims - 1] = n * (n_rows / n_heads);
+        out->n_bytes = n * head;
+        c->n_tensors++;
+    }
+    return MR_OK;
 }
 
 /* Experts of gpt-oss, and the biases of their gates and ups. */

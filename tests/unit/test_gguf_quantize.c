@@ -153,6 +153,7 @@ static void test_folders(void **state) {
         char config[600];
         snprintf(config, sizeof config, "%s/%s/config.json", HF_DIR, entry->d_name);
         if (entry->d_name[0] == '.' || !mr_path_is_file(config)) continue;
+        if (strstr(entry->d_name, "mxfp4") != NULL) continue; /* quantized already */
         check_folder(entry->d_name);
         n++;
     }
