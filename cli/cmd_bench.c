@@ -1,6 +1,7 @@
 /* mistral-runner bench: speed of prompt processing and generation, in the manner of llama-bench. Random tokens;
  * sampling is left out; each test is run once to warm up and then -r times. */
 #include "cli.h"
+#include "bench_chart.h"
 #include "cmd_bench.h"
 
 #include "base/clock.h"
@@ -201,14 +202,15 @@ static void add_row(bench *b, uint32_t n_prompt, uint32_t n_gen, uint32_t n_dept
                   mr_team_size(mr_model_team(b->model)), "n_prompt", (int)n_prompt, "n_gen", (int)n_gen, "n_depth",
                   (int)n_depth, "n_concurrent", (int)n_concurrent, "avg_ts", mean, "stddev_ts",
                   sqrt(variance > 0.0 ? variance : 0.0), "samples_ts", samples, "load_sec", b->load_sec);
-    json_array_append_new(b->rows, row);
-    if (b->options->json) return;
     char test[64];
     int used = n_prompt > 0 && n_gen > 0 ? snprintf(test, sizeof test, "pp%u+tg%u", n_prompt, n_gen)
                : n_prompt > 0            ? snprintf(test, sizeof test, "pp%u", n_prompt)
                                          : snprintf(test, sizeof test, "tg%u", n_gen);
     if (n_depth > 0) used += snprintf(test + used, sizeof test - (size_t)used, " @ d%u", n_depth);
     if (n_concurrent > 1) snprintf(test + used, sizeof test - (size_t)used, " x%u", n_concurrent);
+    json_object_set_new(row, "test", json_string(test));
+    json_array_append_new(b->rows, row);
+    if (b->options->json) return;
     printf("| %-20s | %8.2f MiB | %7d | %20s | %10.2f ± %.2f |\n", info->type_label,
            (double)info->weight_bytes / 1048576.0, mr_team_size(mr_model_team(b->model)), test, mean,
            sqrt(variance > 0.0 ? variance : 0.0));
@@ -392,6 +394,10 @@ int mr_cmd_bench(int argc, char **argv) {
     if (status == MR_OK && options.json) {
         json_dumpf(b.rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
         putchar('\n');
+    }
+    if (status == MR_OK && !options.json && json_array_size(b.rows) > 1) {
+        puts("\ntokens/s");
+        mr_bench_chart(b.rows, stdout);
     }
     json_decref(b.rows);
     free(b.blocks);

@@ -106,6 +106,11 @@ same "it has its variables" out expected.txt
 printf '{%% if %%}' >bad.jinja
 refuses "render a broken template" 1 "line 1" "$cli" render --chat-template bad.jinja --messages messages.json
 
+# bench
+passes "bench" "$cli" bench -m "$model" -p 32,64 -n 8 -r 1 -t 1
+says "it prints a table" "pp64 |"
+says "and a chart" "tg8                  ████"
+
 # chat
 printf '/help\nHello\n/stats\n/system Be brief.\n/system\n/nonsense\n/exit\nnever reached\n' >talk
 rc=0
