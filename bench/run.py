@@ -84,6 +84,8 @@ def peer(model, test, repack):
         command = [PEER_BATCHED, "-m", model, "-t", THREADS, "-c", str(c * (p + n + 32)), "-b", "2048", "-ub", "512", "-npp",
                    str(p), "-ntg", str(n), "-npl", str(c)] + (["-rtr"] if repack else [])
         rows = [line.split("|") for line in output(command).splitlines() if line.startswith("|")]
+        if not rows:
+            raise SystemExit(f"{PEER_BATCHED} printed no table; leave the test {test} out, or name another in PEER_BATCHED")
         return float(rows[-1][-2])  # S t/s, all tokens over all time
     command = [PEER, "-m", model, "-t", THREADS, "-r", "1", "-o", "json"] + (["-rtr", "1"] if repack else [])
     if test in ("load", "mem"):
