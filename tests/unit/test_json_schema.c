@@ -39,6 +39,21 @@ typedef struct schema_case {
     const char *good[8], *bad[8];
 } schema_case;
 
+static void check_cases(const schema_case *cases, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        mr_error err = {0};
+        mr_matcher *m = compile(cases[i].schema, &err);
+        if (m == NULL) fail_msg("%s: %s", cases[i].schema, err.text);
+        for (int k = 0; k < 8 && cases[i].good[k] != NULL; k++) {
+            if (!accepts(m, cases[i].good[k])) fail_msg("%s does not take %s", cases[i].schema, cases[i].good[k]);
+        }
+        for (int k = 0; k < 8 && cases[i].bad[k] != NULL; k++) {
+            if (accepts(m, cases[i].bad[k])) fail_msg("%s takes %s", cases[i].schema, cases[i].bad[k]);
+        }
+        mr_matcher_free(m);
+    }
+}
+
 static void test_values(void **state) {
     (void)state;
     static const schema_case cases[] = {
@@ -79,18 +94,7 @@ static void test_values(void **state) {
          {"1", "8", "-", "07", "7777777777777777"}},
         {"{\"type\":\"integer\",\"multipleOf\":5,\"minimum\":1,\"maximum\":20}", {"5", "10", "20"}, {"0", "25", "7"}},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        mr_error err = {0};
-        mr_matcher *m = compile(cases[i].schema, &err);
-        if (m == NULL) fail_msg("%s: %s", cases[i].schema, err.text);
-        for (int k = 0; k < 8 && cases[i].good[k] != NULL; k++) {
-            if (!accepts(m, cases[i].good[k])) fail_msg("%s does not take %s", cases[i].schema, cases[i].good[k]);
-        }
-        for (int k = 0; k < 8 && cases[i].bad[k] != NULL; k++) {
-            if (accepts(m, cases[i].bad[k])) fail_msg("%s takes %s", cases[i].schema, cases[i].bad[k]);
-        }
-        mr_matcher_free(m);
-    }
+    check_cases(cases, sizeof cases / sizeof *cases);
 }
 
 static void test_structures(void **state) {
@@ -141,18 +145,7 @@ static void test_structures(void **state) {
         {"{\"type\":\"string\",\"nullable\":true}", {"\"a\"", "null"}, {"1"}},
         {"{\"type\":\"object\",\"properties\":{\"a\":false,\"b\":{}}}", {"{}", "{\"b\":1}"}, {"{\"a\":1}"}},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        mr_error err = {0};
-        mr_matcher *m = compile(cases[i].schema, &err);
-        if (m == NULL) fail_msg("%s: %s", cases[i].schema, err.text);
-        for (int k = 0; k < 8 && cases[i].good[k] != NULL; k++) {
-            if (!accepts(m, cases[i].good[k])) fail_msg("%s does not take %s", cases[i].schema, cases[i].good[k]);
-        }
-        for (int k = 0; k < 8 && cases[i].bad[k] != NULL; k++) {
-            if (accepts(m, cases[i].bad[k])) fail_msg("%s takes %s", cases[i].schema, cases[i].bad[k]);
-        }
-        mr_matcher_free(m);
-    }
+    check_cases(cases, sizeof cases / sizeof *cases);
 }
 
 static void test_refusals(void **state) {
