@@ -11,6 +11,10 @@ struct mr_matrix {
     size_t n_out, n_in;
     size_t n_panels, panel_bytes;
     uint8_t *panels;
+    /* Of a matrix on a device; panels is then NULL. */
+    void *values, *owner;
+    void (*release)(void *owner, void *values);
+    size_t remote_bytes;
 };
 
 const mr_kernels *mr_kernels_active(void) {
@@ -45,11 +49,29 @@ mr_dtype mr_matrix_dtype(const mr_matrix *matrix) {
     return matrix->type;
 }
 size_t mr_matrix_bytes(const mr_matrix *matrix) {
-    return matrix->n_panels * matrix->panel_bytes;
+    return matrix->values != NULL ? matrix->remote_bytes : matrix->n_panels * matrix->panel_bytes;
+}
+void *mr_matrix_values(const mr_matrix *matrix) {
+    return matrix->values;
+}
+
+mr_status mr_matrix_remote(mr_matrix **out, mr_dtype type, size_t n_out, size_t n_in, size_t n_bytes, void *values,
+                           void (*release)(void *owner, void *values), void *owner, mr_error *err) {
+    mr_matrix *matrix = *out = calloc(1, sizeof *matrix);
+    if (matrix == NULL) return mr_fail_nomem(err, sizeof *matrix, "a matrix");
+    *matrix = (mr_matrix){.type = type,
+                          .n_out = n_out,
+                          .n_in = n_in,
+                          .values = values,
+                          .owner = owner,
+                          .release = release,
+                          .remote_bytes = n_bytes};
+    return MR_OK;
 }
 
 void mr_matrix_free(mr_matrix *matrix) {
     if (matrix == NULL) return;
+    if (matrix->release != NULL) matrix->release(matrix->owner, matrix->values);
     mr_pages_free(matrix->panels);
     free(matrix);
 }
@@ -104,7 +126,13 @@ mr_status mr_matrix_pack(mr_matrix **out, mr_dtype type, const void *rows, size_
         free(matrix);
         return mr_fail_nomem(err, n_panels * panel_bytes, "a packed weight matrix");
     }
-    *matrix = (mr_matrix){type, layout, n_out, n_in, n_panels, panel_bytes, panels};
+    *matrix = (mr_matrix){.type = type,
+                          .layout = layout,
+                          .n_out = n_out,
+                          .n_in = n_in,
+                          .n_panels = n_panels,
+                          .panel_bytes = panel_bytes,
+                          .panels = panels};
     pack_job job = {matrix, rows, row_bytes};
     if (team != NULL) {
         mr_team_run(team, pack_member, &job);

@@ -57,6 +57,12 @@ mr_status mr_matrix_pack(mr_matrix **matrix, mr_dtype type, const void *rows, si
                          mr_error *err);
 void mr_matrix_free(mr_matrix *matrix);
 
+/* A matrix whose n_bytes of values are on a device (backend.h), where only the device's back end follows them: the
+ * products below do not take it. mr_matrix_free calls release(owner, values). */
+mr_status mr_matrix_remote(mr_matrix **matrix, mr_dtype type, size_t n_out, size_t n_in, size_t n_bytes, void *values,
+                           void (*release)(void *owner, void *values), void *owner, mr_error *err);
+void *mr_matrix_values(const mr_matrix *matrix); /* NULL for one that is packed for this processor */
+
 size_t mr_matrix_n_out(const mr_matrix *matrix);
 size_t mr_matrix_n_in(const mr_matrix *matrix);
 mr_dtype mr_matrix_dtype(const mr_matrix *matrix);
