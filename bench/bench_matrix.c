@@ -94,10 +94,9 @@ static inline void read_some(const uint8_t *p) {
 
 static void read_all(mr_worker *worker, void *arg) {
     const uint8_t *data = arg;
-    mr_loop loop = mr_loop_begin(worker, BANDWIDTH_BYTES >> 18, 1);
-    size_t begin, end;
-    while (mr_loop_next(&loop, &begin, &end)) {
-        for (const uint8_t *p = data + (begin << 18); p < data + (end << 18); p += 256) read_some(p);
+    mr_loop loop = mr_loop_begin_shares(worker, BANDWIDTH_BYTES >> 16);
+    for (size_t i; mr_loop_next_of_share(&loop, &i);) {
+        for (const uint8_t *p = data + (i << 16); p < data + ((i + 1) << 16); p += 256) read_some(p);
     }
 }
 

@@ -239,28 +239,50 @@ static void run_unit(const mr_kernels *kernels, const job *job, const cut *c, si
     }
 }
 
-/* Runs n jobs, which job_at gives, as one loop over their units. */
-static void run_jobs(mr_worker *worker, job (*job_at)(const void *items, size_t i, size_t *n_tokens), const void *items,
-                     size_t n_items, size_t n_tokens) {
-    const mr_kernels *kernels = mr_kernels_active();
+typedef job (*job_at_fn)(const void *items, size_t i, size_t *n_tokens);
+
+/* Several products as one row of units, and the place in it. */
+typedef struct job_row {
+    job_at_fn job_at;
+    const void *items;
+    size_t n_tokens;
+    int n_threads;
+    size_t i, first; /* the item at hand and its first unit */
+    job job;
+    cut cut;
+} job_row;
+
+static void enter_job(job_row *row, size_t i, size_t first) {
+    size_t n = row->n_tokens;
+    row->i = i;
+    row->first = first;
+    row->job = row->job_at(row->items, i, &n);
+    row->cut = cut_work(row->job.w, row->job.x, n, row->n_threads);
+}
+
+static void run_unit_of_row(job_row *row, size_t unit) {
+    if (unit < row->first) enter_job(row, 0, 0);
+    while (unit - row->first >= row->cut.n_units) enter_job(row, row->i + 1, row->first + row->cut.n_units);
+    run_unit(mr_kernels_active(), &row->job, &row->cut, unit - row->first);
+}
+
+/* Runs n jobs, which job_at gives, as one loop over their units. With few tokens memory is what binds, so each member
+ * reads a stream of its own; with many, all read the same weights at about the same time. */
+static void run_jobs(mr_worker *worker, job_at_fn job_at, const void *items, size_t n_items, size_t n_tokens) {
+    job_row row = {.job_at = job_at, .items = items, .n_tokens = n_tokens, .n_threads = worker->nth};
     size_t n_units = 0;
     for (size_t i = 0; i < n_items; i++) {
-        size_t n = n_tokens;
-        job j = job_at(items, i, &n);
-        n_units += cut_work(j.w, j.x, n, worker->nth).n_units;
+        enter_job(&row, i, n_units);
+        n_units += row.cut.n_units;
     }
-    mr_loop loop = mr_loop_begin(worker, n_units, 1);
-    size_t unit, end, first = 0, i = 0, n = n_tokens;
-    job j = job_at(items, 0, &n);
-    cut c = cut_work(j.w, j.x, n, worker->nth);
-    while (mr_loop_next(&loop, &unit, &end)) {
-        while (unit - first >= c.n_units) {
-            first += c.n_units;
-            n = n_tokens;
-            j = job_at(items, ++i, &n);
-            c = cut_work(j.w, j.x, n, worker->nth);
-        }
-        run_unit(kernels, &j, &c, unit - first);
+    enter_job(&row, 0, 0);
+    size_t unit, end;
+    if (n_tokens <= MR_TILE_TOKENS) {
+        mr_loop loop = mr_loop_begin_shares(worker, n_units);
+        while (mr_loop_next_of_share(&loop, &unit)) run_unit_of_row(&row, unit);
+    } else {
+        mr_loop loop = mr_loop_begin(worker, n_units, 1);
+        while (mr_loop_next(&loop, &unit, &end)) run_unit_of_row(&row, unit);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if defined(__x86_64__)
 #define cpu_relax() __builtin_ia32_pause()
@@ -28,6 +29,11 @@ typedef struct padded_counter {
     _Alignas(64) atomic_size_t value;
 } padded_counter;
 
+/* What is left of a member's share in a loop: begin + 1 in the upper half, end + 1 in the lower; 0 = not yet begun. */
+typedef struct padded_share {
+    _Alignas(64) _Atomic uint64_t left;
+} padded_share;
+
 struct mr_team {
     int n_threads;
     bool crowded; /* more members than cores: spinning would take time from the others */
@@ -45,7 +51,9 @@ struct mr_team {
 
     _Alignas(64) atomic_uint n_arrived;
     _Alignas(64) atomic_uint barrier_phase;
+    uint64_t n_loops; /* of all runs so far */
     padded_counter loops[N_LOOP_SLOTS];
+    padded_share shares[]; /* [N_LOOP_SLOTS, n_threads] */
 };
 
 typedef struct member_start {
@@ -80,11 +88,7 @@ static void announce(mr_team *team, atomic_uint *word) {
 
 void mr_barrier(mr_worker *worker) {
     mr_team *team = worker->team;
-    if (worker->nth == 1) {
-        for (int i = 0; i < N_LOOP_SLOTS; i++) atomic_store_explicit(&team->loops[i].value, 0, memory_order_relaxed);
-        worker->n_loops = 0;
-        return;
-    }
+    if (worker->nth == 1) return;
     unsigned phase = atomic_load_explicit(&team->barrier_phase, memory_order_acquire);
     if ((int)atomic_fetch_add(&team->n_arrived, 1) + 1 == worker->nth) {
         atomic_store_explicit(&team->n_arrived, 0, memory_order_relaxed);
@@ -94,13 +98,59 @@ void mr_barrier(mr_worker *worker) {
     }
 }
 
+static padded_share *share_of(mr_team *team, uint64_t slot, int member) {
+    return &team->shares[slot * (uint64_t)team->n_threads + (uint64_t)member];
+}
+
+/* The next slot. That half a ring ahead is out of use on every member (a barrier lies between), so it is made ready:
+ * the counter by whoever comes, each share by its member. */
+static uint64_t next_slot(mr_worker *worker) {
+    uint64_t slot = worker->n_loops++, ahead = (slot + N_LOOP_SLOTS / 2) % N_LOOP_SLOTS;
+    atomic_size_t *counter = &worker->team->loops[ahead].value;
+    _Atomic uint64_t *left = &share_of(worker->team, ahead, worker->ith)->left;
+    if (atomic_load_explicit(counter, memory_order_relaxed) != 0)
+        atomic_store_explicit(counter, 0, memory_order_relaxed);
+    if (atomic_load_explicit(left, memory_order_relaxed) != 0) atomic_store_explicit(left, 0, memory_order_relaxed);
+    return slot % N_LOOP_SLOTS;
+}
+
 mr_loop mr_loop_begin(mr_worker *worker, size_t n, size_t grain) {
-    uint64_t slot = worker->n_loops++;
-    /* The slot half a ring ahead is out of use on every member (a barrier lies between); the last one to pass resets it
-     * harmlessly again. */
-    atomic_size_t *ahead = &worker->team->loops[(slot + N_LOOP_SLOTS / 2) % N_LOOP_SLOTS].value;
-    if (atomic_load_explicit(ahead, memory_order_relaxed) != 0) atomic_store_explicit(ahead, 0, memory_order_relaxed);
-    return (mr_loop){.worker = worker, .slot = slot % N_LOOP_SLOTS, .n = n, .grain = grain == 0 ? 1 : grain};
+    uint64_t slot = next_slot(worker);
+    return (mr_loop){.worker = worker, .slot = slot, .n = n, .grain = grain == 0 ? 1 : grain, .share = -1};
+}
+
+mr_loop mr_loop_begin_shares(mr_worker *worker, size_t n) {
+    return (mr_loop){.worker = worker, .slot = next_slot(worker), .n = n, .grain = 1, .share = worker->ith};
+}
+
+/* Takes the first or the last item that a member has left. */
+static int take_item(const mr_loop *loop, int member, bool last, size_t *item) {
+    _Atomic uint64_t *left = &share_of(loop->worker->team, loop->slot, member)->left;
+    uint64_t old = atomic_load_explicit(left, memory_order_relaxed);
+    for (;;) {
+        uint64_t now = old;
+        if (old == 0) {
+            mr_worker of = {.ith = member, .nth = loop->worker->nth};
+            size_t begin, end;
+            mr_share(&of, loop->n, 1, &begin, &end);
+            now = (uint64_t)(begin + 1) << 32 | (end + 1);
+        }
+        uint64_t begin = now >> 32, end = now & UINT32_MAX;
+        if (begin >= end) return 0;
+        now = last ? now - 1 : now + ((uint64_t)1 << 32);
+        if (!atomic_compare_exchange_weak_explicit(left, &old, now, memory_order_relaxed, memory_order_relaxed))
+            continue;
+        *item = (size_t)(last ? end - 2 : begin - 1);
+        return 1;
+    }
+}
+
+int mr_loop_next_of_share(mr_loop *loop, size_t *item) {
+    for (int n = 0; n < loop->worker->nth; n++) {
+        if (take_item(loop, loop->share, loop->share != loop->worker->ith, item)) return 1;
+        loop->share = (loop->share + 1) % loop->worker->nth;
+    }
+    return 0;
 }
 
 int mr_loop_next(mr_loop *loop, size_t *begin, size_t *end) {
@@ -120,20 +170,20 @@ static void *member_main(void *arg) {
     for (;;) {
         seen = wait_change(team, &team->run_id, seen, SPINS_IDLE);
         if (atomic_load(&team->quit)) return NULL;
-        mr_worker worker = {.team = team, .ith = start.ith, .nth = team->n_threads};
+        mr_worker worker = {.team = team, .ith = start.ith, .nth = team->n_threads, .n_loops = team->n_loops};
         team->body(&worker, team->arg);
         mr_barrier(&worker);
     }
 }
 
 void mr_team_run(mr_team *team, void (*body)(mr_worker *worker, void *arg), void *arg) {
-    for (int i = 0; i < N_LOOP_SLOTS; i++) atomic_store_explicit(&team->loops[i].value, 0, memory_order_relaxed);
     team->body = body;
     team->arg = arg;
-    mr_worker worker = {.team = team, .ith = 0, .nth = team->n_threads};
+    mr_worker worker = {.team = team, .ith = 0, .nth = team->n_threads, .n_loops = team->n_loops};
     if (team->n_threads > 1) announce(team, &team->run_id);
     body(&worker, arg);
-    if (team->n_threads > 1) mr_barrier(&worker);
+    mr_barrier(&worker);
+    team->n_loops = worker.n_loops;
 }
 
 mr_status mr_team_new(mr_team **out, int n_threads, mr_error *err) {
@@ -142,9 +192,11 @@ mr_status mr_team_new(mr_team **out, int n_threads, mr_error *err) {
     if (n_threads < 1 || n_threads > MAX_THREADS) {
         return mr_fail(err, MR_ERR_INVALID, "%d threads were asked for; 1 to %d are possible", n_threads, MAX_THREADS);
     }
-    size_t size = (sizeof(mr_team) + 63) / 64 * 64;
+    size_t n_shares = (size_t)N_LOOP_SLOTS * (size_t)n_threads;
+    size_t size = (sizeof(mr_team) + n_shares * sizeof(padded_share) + 63) / 64 * 64;
     mr_team *team = aligned_alloc(64, size);
     if (team == NULL) return mr_fail_nomem(err, size, "the thread team");
+    memset(team, 0, size);
     *team = (mr_team){.n_threads = n_threads, .crowded = n_threads > mr_physical_cores()};
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->wake, NULL);
