@@ -3,7 +3,7 @@
 # other processors' builds.
 function(mr_add_floor name)
   cmake_parse_arguments(FLOOR "" "" "FLOORS;LIBRARIES" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c ${PROJECT_SOURCE_DIR}/src/${name}/cuda/*.c)
   if(NOT sources)
     file(WRITE ${PROJECT_BINARY_DIR}/empty_${name}.c "typedef int mr_empty_${name};\n")
     set(sources ${PROJECT_BINARY_DIR}/empty_${name}.c)

@@ -9,6 +9,35 @@ void mr_pack_q32(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_ro
 void mr_pack_k(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in);
 void mr_pack_codebook(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in);
 
+/* Up to 16 rows of a block before they are interleaved: stored integers, one byte each. */
+typedef struct mr_rows32 {
+    uint8_t q[16][32]; /* of bytes: q + 128 */
+    uint16_t d[16], m[16];
+} mr_rows32;
+
+typedef struct mr_rows256 {
+    uint8_t q[16][256];
+    uint8_t scale[16][16]; /* of 6 bits without sign, else int8; those of groups of 32 in the order of mr_group_byte */
+    uint8_t min[16][16];
+    uint16_t d[16], dmin[16];
+} mr_rows256;
+
+typedef struct mr_codebook_rows {
+    uint8_t q[16][256];
+    uint8_t scale[16][16];
+    float d[16];
+} mr_codebook_rows;
+
+/* Block b of `row`, 32 or 256 values, into row r of out. */
+void mr_split_q32(mr_dtype type, const uint8_t *row, size_t b, size_t r, mr_rows32 *out);
+void mr_split_k(mr_dtype type, const uint8_t *row, size_t b, int r, mr_rows256 *out);
+
+/* The same for a codebook type's block at src, with the numbers of the levels (by level + 64) from mr_codebook_indices.
+ */
+void mr_split_codebook(mr_dtype type, const mr_dtype_info *info, const uint8_t index_of[128], const uint8_t *src, int r,
+                       mr_codebook_rows *out);
+void mr_codebook_indices(mr_layout layout, uint8_t index_of[128]);
+
 static inline uint32_t mr_load32(const uint8_t *p) {
     uint32_t v;
     memcpy(&v, p, 4);

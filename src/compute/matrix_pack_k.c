@@ -4,21 +4,13 @@
 
 #include <math.h>
 
-/* 16 rows of a super-block before they are interleaved: stored integers, one byte each. */
-typedef struct rows256 {
-    uint8_t q[16][256];
-    uint8_t scale[16][16]; /* as they are put: of 6 bits without sign, else int8 */
-    uint8_t min[16][16];
-    uint16_t d[16], dmin[16];
-} rows256;
-
 typedef struct format256 {
     mr_dtype type;
     size_t src_bytes, out_bytes; /* of a super-block of one row, of 16 rows */
     bool in_pairs;
     uint8_t zero; /* the stored integer of weight 0 */
-    void (*split)(const uint8_t *src, int r, rows256 *out);
-    void (*put)(const rows256 *rows, uint8_t *out);
+    void (*split)(const uint8_t *src, int r, mr_rows256 *out);
+    void (*put)(const mr_rows256 *rows, uint8_t *out);
 } format256;
 
 /* -- From blocks to bytes. */
@@ -42,14 +34,14 @@ static inline void split_pair_runs(const uint8_t qs[64], uint8_t q[256]) {
     }
 }
 
-static void split_scale_min(const uint8_t scales[12], int r, rows256 *out) {
+static void split_scale_min(const uint8_t scales[12], int r, mr_rows256 *out) {
     for (int g = 0; g < 8; g++) {
         size_t at = (size_t)(g & 4) + mr_group_byte((size_t)g % 4);
         mr_k_scale_min(scales, g, &out->scale[r][at], &out->min[r][at]);
     }
 }
 
-static void split_q4_k(const uint8_t *src, int r, rows256 *out) {
+static void split_q4_k(const uint8_t *src, int r, mr_rows256 *out) {
     const mr_block_q4_k *block = (const mr_block_q4_k *)src;
     out->d[r] = block->d;
     out->dmin[r] = block->dmin;
@@ -57,7 +49,7 @@ static void split_q4_k(const uint8_t *src, int r, rows256 *out) {
     split_nibble_runs(block->qs, out->q[r]);
 }
 
-static void split_q5_k(const uint8_t *src, int r, rows256 *out) {
+static void split_q5_k(const uint8_t *src, int r, mr_rows256 *out) {
     const mr_block_q5_k *block = (const mr_block_q5_k *)src;
     out->d[r] = block->d;
     out->dmin[r] = block->dmin;
@@ -68,7 +60,7 @@ static void split_q5_k(const uint8_t *src, int r, rows256 *out) {
     }
 }
 
-static void split_q6_k(const uint8_t *src, int r, rows256 *out) {
+static void split_q6_k(const uint8_t *src, int r, mr_rows256 *out) {
     const mr_block_q6_k *block = (const mr_block_q6_k *)src;
     out->d[r] = block->d;
     memcpy(out->scale[r], block->scales, 16);
@@ -84,7 +76,7 @@ static void split_q6_k(const uint8_t *src, int r, rows256 *out) {
     }
 }
 
-static void split_q3_k(const uint8_t *src, int r, rows256 *out) {
+static void split_q3_k(const uint8_t *src, int r, mr_rows256 *out) {
     const mr_block_q3_k *block = (const mr_block_q3_k *)src;
     out->d[r] = block->d;
     for (int g = 0; g < 16; g++) out->scale[r][g] = (uint8_t)(mr_q3_k_scale(block->scales, g) + 32);
@@ -94,7 +86,7 @@ static void split_q3_k(const uint8_t *src, int r, rows256 *out) {
     }
 }
 
-static void split_q2_k(const uint8_t *src, int r, rows256 *out) {
+static void split_q2_k(const uint8_t *src, int r, mr_rows256 *out) {
     const mr_block_q2_k *block = (const mr_block_q2_k *)src;
     out->d[r] = block->d;
     out->dmin[r] = block->dmin;
@@ -102,7 +94,7 @@ static void split_q2_k(const uint8_t *src, int r, rows256 *out) {
     split_pair_runs(block->qs, out->q[r]);
 }
 
-static void split_iq4_xs(const uint8_t *src, int r, rows256 *out) {
+static void split_iq4_xs(const uint8_t *src, int r, mr_rows256 *out) {
     const mr_block_iq4_xs *block = (const mr_block_iq4_xs *)src;
     out->d[r] = block->d;
     for (int g = 0; g < 8; g++) {
@@ -115,7 +107,7 @@ static void split_iq4_xs(const uint8_t *src, int r, rows256 *out) {
     }
 }
 
-static void split_tq2_0(const uint8_t *src, int r, rows256 *out) {
+static void split_tq2_0(const uint8_t *src, int r, mr_rows256 *out) {
     const mr_block_tq2_0 *block = (const mr_block_tq2_0 *)src;
     out->d[r] = block->d;
     split_pair_runs(block->qs, out->q[r]);
@@ -130,7 +122,7 @@ static uint8_t *split_digits(const uint8_t *bytes, int n_bytes, int n_digits, ui
     return q;
 }
 
-static void split_tq1_0(const uint8_t *src, int r, rows256 *out) {
+static void split_tq1_0(const uint8_t *src, int r, mr_rows256 *out) {
     const mr_block_tq1_0 *block = (const mr_block_tq1_0 *)src;
     out->d[r] = block->d;
     uint8_t *q = split_digits(block->qs, 32, 5, out->q[r]);
@@ -160,7 +152,7 @@ static void take_vector(const uint8_t *numbers, int i, uint32_t out[16]) {
 }
 
 /* d, dmin, and scales and minima of 6 bits. */
-static void put_k_head(const rows256 *rows, uint8_t *out) {
+static void put_k_head(const mr_rows256 *rows, uint8_t *out) {
     uint32_t v[4][16];
     memcpy(out, rows->d, 32);
     memcpy(out + 32, rows->dmin, 32);
@@ -171,19 +163,19 @@ static void put_k_head(const rows256 *rows, uint8_t *out) {
     put_six_bits(out + 64, v[0], v[1], v[2], v[3]);
 }
 
-static void put_q4_k(const rows256 *rows, uint8_t *out) {
+static void put_q4_k(const mr_rows256 *rows, uint8_t *out) {
     put_k_head(rows, out);
     mr_put_nibbles(out + 256, rows->q[0], 256, 256);
 }
 
-static void put_q5_k(const rows256 *rows, uint8_t *out) {
+static void put_q5_k(const mr_rows256 *rows, uint8_t *out) {
     put_k_head(rows, out);
     out += 256;
     for (int k = 0; k < 256; k += 32, out += 320) mr_put_five_bits(out, &rows->q[0][k], 256);
 }
 
 /* Bits `shift` and shift + 1 of 16 values, one vector. */
-static inline void put_two_bits(uint8_t *out, const rows256 *rows, int k, int shift) {
+static inline void put_two_bits(uint8_t *out, const mr_rows256 *rows, int k, int shift) {
     for (size_t r = 0; r < 16; r++) {
         uint32_t v = 0;
         for (int i = 0; i < 4; i++) v |= (mr_load32(&rows->q[r][k + 4 * i]) >> shift & 0x03030303u) << 2 * i;
@@ -191,7 +183,7 @@ static inline void put_two_bits(uint8_t *out, const rows256 *rows, int k, int sh
     }
 }
 
-static void put_q6_k(const rows256 *rows, uint8_t *out) {
+static void put_q6_k(const mr_rows256 *rows, uint8_t *out) {
     for (int i = 0; i < 4; i++, out += 64) put_vector(out, rows->scale[0], i);
     for (int k = 0; k < 256; k += 16, out += 192) {
         put_two_bits(out, rows, k, 4);
@@ -199,7 +191,7 @@ static void put_q6_k(const rows256 *rows, uint8_t *out) {
     }
 }
 
-static void put_q3_k(const rows256 *rows, uint8_t *out) {
+static void put_q3_k(const mr_rows256 *rows, uint8_t *out) {
     uint32_t v[4][16];
     for (int i = 0; i < 4; i++) take_vector(rows->scale[0], i, v[i]);
     put_six_bits(out, v[0], v[1], v[2], v[3]);
@@ -215,19 +207,19 @@ static void put_q3_k(const rows256 *rows, uint8_t *out) {
     }
 }
 
-static void put_q2_k(const rows256 *rows, uint8_t *out) {
+static void put_q2_k(const mr_rows256 *rows, uint8_t *out) {
     memcpy(out, rows->d, 32);
     memcpy(out + 32, rows->dmin, 32);
     for (int i = 0; i < 4; i++) put_vector(out + 64 + 64 * i, rows->scale[0], i);
     for (int g = 0; g < 16; g++) put_two_bits(out + 320 + 64 * g, rows, 16 * g, 0);
 }
 
-static void put_iq4_xs(const rows256 *rows, uint8_t *out) {
+static void put_iq4_xs(const mr_rows256 *rows, uint8_t *out) {
     for (int i = 0; i < 2; i++) put_vector(out + 64 * i, rows->scale[0], i);
     mr_put_nibbles(out + 128, rows->q[0], 256, 256);
 }
 
-static void put_ternary(const rows256 *rows, uint8_t *out) {
+static void put_ternary(const mr_rows256 *rows, uint8_t *out) {
     for (int g = 0; g < 16; g++) put_two_bits(out + 64 * g, rows, 16 * g, 0);
 }
 
@@ -242,11 +234,21 @@ static const format256 FORMATS[] = {
     {MR_TQ2_0, sizeof(mr_block_tq2_0), MR_TERNARY_BYTES, true, 1, split_tq2_0, put_ternary},
 };
 
-void mr_pack_k(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
+static const format256 *format_of(mr_dtype type) {
     const format256 *format = FORMATS;
     while (format->type != type) format++;
+    return format;
+}
+
+void mr_split_k(mr_dtype type, const uint8_t *row, size_t b, int r, mr_rows256 *out) {
+    const format256 *format = format_of(type);
+    format->split(row + b * format->src_bytes, r, out);
+}
+
+void mr_pack_k(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
+    const format256 *format = format_of(type);
     size_t n_blocks = n_in / 256;
-    rows256 block = {.d = {0}};
+    mr_rows256 block = {.d = {0}};
     memset(block.q, format->zero, sizeof block.q);
     if (format->in_pairs) memset(panel + mr_pair_scales((n_blocks - 1) | 1, format->out_bytes), 0, 32);
     for (size_t b = 0; b < n_blocks; b++) {
@@ -305,14 +307,16 @@ static float codebook_scales(mr_dtype type, const uint8_t *src, uint8_t scale[16
     return type == MR_IQ3_S ? d : type == MR_IQ3_XXS ? d * 0.25f : d * 0.125f;
 }
 
-typedef struct codebook_rows {
-    uint8_t q[16][256];
-    uint8_t scale[16][16];
-    float d[16];
-} codebook_rows;
+void mr_codebook_indices(mr_layout layout, uint8_t index_of[128]) {
+    memset(index_of, 0, 128);
+    for (int i = 0; i < 16; i++) {
+        int level = mr_layout_levels(layout)[i];
+        if (level != 0) index_of[level + 64] = (uint8_t)i;
+    }
+}
 
-static void split_codebook(mr_dtype type, const mr_dtype_info *info, const uint8_t index_of[128], const uint8_t *src,
-                           int r, codebook_rows *out) {
+void mr_split_codebook(mr_dtype type, const mr_dtype_info *info, const uint8_t index_of[128], const uint8_t *src, int r,
+                       mr_codebook_rows *out) {
     float w[256];
     out->d[r] = codebook_scales(type, src, out->scale[r]);
     info->dequantize(src, w, 256);
@@ -331,17 +335,14 @@ void mr_pack_codebook(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t
     mr_layout layout;
     mr_acts_kind kind;
     size_t block;
-    uint8_t index_of[128] = {0};
-    codebook_rows out = {.d = {0}};
+    uint8_t index_of[128];
+    mr_codebook_rows out = {.d = {0}};
     const mr_dtype_info *info = mr_dtype_find((uint32_t)type);
     mr_layout_of(type, &layout, &kind, &block);
-    for (int i = 0; i < 16; i++) {
-        int level = mr_layout_levels(layout)[i];
-        if (level != 0) index_of[level + 64] = (uint8_t)i;
-    }
+    mr_codebook_indices(layout, index_of);
     for (size_t b = 0; b < n_in / 256; b++, panel += MR_CODEBOOK_BYTES) {
         for (size_t r = 0; r < n_rows; r++) {
-            split_codebook(type, info, index_of, rows + r * row_bytes + b * info->block_bytes, (int)r, &out);
+            mr_split_codebook(type, info, index_of, rows + r * row_bytes + b * info->block_bytes, (int)r, &out);
         }
         memcpy(panel, out.d, 64);
         for (int i = 0; i < 4; i++) put_vector(panel + 64 + 64 * i, out.scale[0], i);

@@ -499,14 +499,18 @@ static inline mr_k_launch mr_k_top_launch(const mr_k_top_args *a) {
  * ------------------------------------------------------------------------------------------------- */
 
 typedef struct mr_cuda_image {
-    const void *data; /* a fatbin for cuModuleLoadData; NULL in a build without CUDA */
+    const void *data; /* a fatbin for cuModuleLoadData, aligned to 16 */
     size_t size;
 } mr_cuda_image;
 
+/* Module i of the kernels; a kernel is in one of them, and its name says not in which. data is NULL behind the last,
+ * and for i = 0 in a build without CUDA. */
 #ifdef __cplusplus
-extern "C"
+extern "C" {
 #endif
-    mr_cuda_image
-    mr_cuda_image_get(void);
+mr_cuda_image mr_cuda_image_get(size_t i);
+#ifdef __cplusplus
+}
+#endif
 
 #endif
