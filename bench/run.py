@@ -81,9 +81,11 @@ def ours(model, test):
 def peer(model, test, repack):
     if test[0] == "x":
         p, n, d, c = parse(test)
-        command = [PEER_BATCHED, "-m", model, "-t", THREADS, "-c", str(c * (p + n + 32)), "-b", "2048", "-ub", "512", "-npp",
+        command = [os.path.abspath(PEER_BATCHED), "-m", os.path.abspath(model), "-t", THREADS, "-c", str(c * (p + n + 32)), "-b", "2048", "-ub", "512", "-npp",
                    str(p), "-ntg", str(n), "-npl", str(c)] + (["-rtr"] if repack else [])
-        rows = [line.split("|") for line in output(command).splitlines() if line.startswith("|")]
+        with tempfile.TemporaryDirectory() as folder:  # it writes its log into the working directory, its table as part of the log
+            text = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True, text=True).stdout
+        rows = [line.split("|") for line in text.splitlines() if line.startswith("|")]
         if not rows:
             raise SystemExit(f"{PEER_BATCHED} printed no table; leave the test {test} out, or name another in PEER_BATCHED")
         return float(rows[-1][-2])  # S t/s, all tokens over all time
