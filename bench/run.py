@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+from plot import figure, svg, unit
+
 BUILD = sys.argv[1]
 OURS = os.path.join(BUILD, "mistral-runner")
 PEER = os.environ.get("PEER", "")
@@ -31,6 +33,8 @@ BUDGET = float(os.environ.get("BUDGET", "840"))
 TYPES = os.environ.get("TYPES", "Q4_K_M Q8_0 Q4_0 Q6_K BF16").split()
 TESTS = os.environ.get("TESTS", "pp512 tg64").split()
 MORE = os.environ.get("MORE", "x8 pp3500 tg32@4000 load mem prefix").split()  # of the first type only
+# Points of the plot beside those, of the first type, one run each.
+SWEEP = os.environ.get("SWEEP", "pp128 pp1024 pp2048 tg32@1000 tg32@2000 x1 x2 x4").split()
 MODELS = os.environ.get("MODELS", os.path.join(BUILD, "bench-models"))
 RESULTS = os.environ.get("RESULTS", os.path.join(os.path.dirname(os.path.abspath(__file__)), "results"))
 CONCURRENT_PROMPT, CONCURRENT_GEN, PREFIX = 128, 64, 2000
@@ -105,7 +109,7 @@ def less_is_better(test):
     return test in ("load", "mem", "prefix")
 
 
-def measure(model, test, until):
+def measure(model, test, n_runs, until):
     """-> row with our median, the peer's median or None, the ratio or None, and the samples"""
     has_peer = test != "prefix" and bool(PEER_BATCHED if test[0] == "x" else PEER)
     modes = [m for m in (False, True) if has_peer and (not m or knows_repack())]
@@ -114,7 +118,7 @@ def measure(model, test, until):
         tried = {m: peer(model, test, m) for m in modes}
         mode = min(modes, key=tried.get) if less_is_better(test) else max(modes, key=tried.get)
     mine, theirs = [], []
-    for run in range(RUNS):
+    for run in range(n_runs):
         if run > 0 and time.monotonic() > until:
             break
         if has_peer:
@@ -145,34 +149,6 @@ def machine():
     return f"{name}, {os.cpu_count()} cores, Linux {platform.release()}"
 
 
-def unit(test):
-    return {"load": "s", "mem": "MiB", "prefix": "second / first"}.get(test, "tok/s")
-
-
-def figure(row, value):
-    return f"{value:.3f}" if row["test"] in ("load", "prefix") else f"{value:.1f}"
-
-
-def svg(rows, path):
-    """Bars of every test: ours over the peer's, scaled to the larger of the two."""
-    width, bar, gap, left = 760, 12, 14, 190
-    parts, y = [], 20
-    for row in rows:
-        most = max(row["ours"], row["peer"] or 0.0)
-        parts.append(f'<text x="{left - 8}" y="{y + bar}" text-anchor="end">{row["type"]} {row["test"]}, {unit(row["test"])}</text>')
-        for key, colour in (("ours", "#2563eb"), ("peer", "#9ca3af")):
-            if row[key]:
-                w = (width - left - 90) * row[key] / most
-                parts.append(f'<rect x="{left}" y="{y}" width="{w:.1f}" height="{bar}" fill="{colour}"/>')
-                parts.append(f'<text x="{left + w + 6:.1f}" y="{y + bar - 2}">{figure(row, row[key])}</text>')
-                y += bar + 2
-        y += gap
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{y}" font-family="sans-serif" font-size="11">'
-    note = f'<text x="{left}" y="12">blue mistral-runner, grey peer; load, mem and prefix: less is better</text>'
-    with open(path, "w", encoding="utf-8") as f:
-        f.write("\n".join([head, note, *parts, "</svg>\n"]))
-
-
 def record(rows):
     commit = output(["git", "rev-parse", "--short", "HEAD"]).strip()
     stem = os.path.join(RESULTS, f"{datetime.date.today().isoformat()}-{commit}")
@@ -186,7 +162,8 @@ def record(rows):
         for r in rows:
             f.write(f"| {r['type']} | {r['test']} | {unit(r['test'])} | {figure(r, r['ours'])} | "
                     + (f"{figure(r, r['peer'])}{' (rtr)' if r['repack'] else ''} | {r['ratio']:.2f} |\n" if r["peer"] else "– | – |\n"))
-    svg(rows, stem + ".svg")
+    with open(stem + ".svg", "w", encoding="utf-8") as f:
+        f.write(svg(rows))
     return stem
 
 
@@ -201,12 +178,13 @@ def main():
             subprocess.run([OURS, "synth", "--arch", "llama", "--preset", "1b", "--type", kind, "-o", models[kind]], check=True)
     START = time.monotonic()
     plan = [(TYPES[0], t) for t in TESTS + MORE] + [(kind, t) for kind in TYPES[1:] for t in TESTS]
+    plan += [(TYPES[0], t) for t in SWEEP]
     rows = []
     for i, (kind, test) in enumerate(plan):
         # What is left, shared by the rows that are left; long ones may take three shares.
         left = START + BUDGET - time.monotonic()
         share = left / (len(plan) - i) * (3 if test in ("pp3500", "tg32@4000", "x8") else 1)
-        row = {"type": kind, **measure(models[kind], test, time.monotonic() + share)}
+        row = {"type": kind, **measure(models[kind], test, 1 if i >= len(plan) - len(SWEEP) else RUNS, time.monotonic() + share)}
         rows.append(row)
         print(f"{kind:8} {test:10} ours {figure(row, row['ours']):>9}"
               + (f"  peer {figure(row, row['peer']):>9}  ratio {row['ratio']:.2f}" if row["peer"] else "")

@@ -6,6 +6,7 @@
 #   PEER_BATCHED=/path/to/llama-batched-bench    the peer for concurrent requests (default: beside PEER)
 #   TYPES="Q4_K_M Q8_0" TESTS="pp512 tg64" MORE="x8 pp3500" RUNS=5 THREADS=2   choose less or more; MORE is of the
 #                                                first type only
+#   SWEEP="pp1024 x4"                            more points of the plot, one run each, of the first type
 #   MODELS=FOLDER RESULTS=FOLDER BUDGET=840      models are kept there; records go there; seconds in all
 set -eu
 cd "$(dirname "$0")/.."
