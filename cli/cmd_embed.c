@@ -26,7 +26,8 @@ static void help(void) {
           "\n"
           "      --text TEXT        a text; may be given several times\n"
           "      --pooling P        mean, cls or last (default: what the model says, else last)\n"
-          "      --no-normalize     do not scale the vectors to length 1\n"
+          "      --normalize        scale the vectors to length 1 (default: what the model says, else so)\n"
+          "      --no-normalize     do not\n"
           "  -m, --model MODEL      GGUF file, model folder or ORG/NAME on the hub (default: the model that is built "
           "in)\n"
           "  -t, --threads N        threads (default: physical cores)\n"
@@ -47,13 +48,14 @@ static bool read_pooling(const char *name, mr_pooling *pooling) {
 }
 
 static int parse_options(int argc, char **argv, embed_options *o) {
-    enum { OPT_TEXT = 1, OPT_POOLING, OPT_NO_NORMALIZE };
+    enum { OPT_TEXT = 1, OPT_POOLING, OPT_NORMALIZE, OPT_NO_NORMALIZE };
     static const struct option longs[] = {{"model", required_argument, NULL, 'm'},
                                           {"threads", required_argument, NULL, 't'},
                                           {"ctx-size", required_argument, NULL, MR_OPT_CONTEXT},
                                           {"kv-cache-type", required_argument, NULL, MR_OPT_KV},
                                           {"text", required_argument, NULL, OPT_TEXT},
                                           {"pooling", required_argument, NULL, OPT_POOLING},
+                                          {"normalize", no_argument, NULL, OPT_NORMALIZE},
                                           {"no-normalize", no_argument, NULL, OPT_NO_NORMALIZE},
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
@@ -70,8 +72,11 @@ static int parse_options(int argc, char **argv, embed_options *o) {
             if (!read_pooling(optarg, &o->embedding.pooling))
                 return mr_cli_usage_error(COMMAND, "--pooling is \"%s\"; give mean, cls or last", optarg);
             break;
+        case OPT_NORMALIZE:
+            o->embedding.norm = MR_NORM_ALWAYS;
+            break;
         case OPT_NO_NORMALIZE:
-            o->embedding.without_norm = true;
+            o->embedding.norm = MR_NORM_NEVER;
             break;
         case 'h':
             help();

@@ -99,7 +99,9 @@ static mr_status choose_sizes(mr_engine *engine, const mr_engine_config *config,
 
 static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, mr_error *err) {
     size_t n_blocks = 0;
-    engine->layout = mr_model_kv_layout(engine->model, config->kv_type);
+    /* An encoder needs keys and values for one pass only, so they may be exact. */
+    bool exact = engine->encoder && config->kv_type == MR_KV_F16;
+    engine->layout = mr_model_kv_layout(engine->model, exact ? MR_KV_F32 : config->kv_type);
     if (engine->layout.block_bytes == 0) return mr_fail(err, MR_ERR_INTERNAL, "the model has no KV layout");
     size_t n_states, one_state = mr_model_state_bytes(engine->model);
     mr_status status = choose_states(engine, config, &n_states, err);

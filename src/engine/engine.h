@@ -23,7 +23,7 @@ typedef struct mr_engine_config {
     uint32_t max_concurrent; /* sequences in one batch; 0 = 8 */
     uint32_t max_queue;      /* requests that may wait; 0 = 1024 */
     uint32_t prefill_chunk;  /* tokens of one prefill chunk; 0 = chosen by the engine */
-    mr_kv_type kv_type;
+    mr_kv_type kv_type;      /* of an encoder, F32 in place of F16 */
     size_t kv_bytes; /* memory for KV blocks; 0 = context_size for half of max_concurrent, bounded by free memory */
     uint32_t n_snapshots; /* recurrent states kept with cached blocks; 0 = chosen by the engine */
     bool no_prefix_cache; /* for tests and measurements */

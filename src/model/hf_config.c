@@ -69,6 +69,23 @@ static const mr_hf_family FAMILIES[] = {
     {.model_type = "qwen3_5_text", .arch = "qwen35", .norm_plus_one = true},
     {.model_type = "qwen3_5_moe", .arch = "qwen35moe", .norm_plus_one = true},
     {.model_type = "qwen3_5_moe_text", .arch = "qwen35moe", .norm_plus_one = true},
+    {.model_type = "bert", .arch = "bert", .encoder = true, .defaults = "{\"layer_norm_eps\": 1e-12}"},
+    {.model_type = "distilbert", .arch = "bert", .encoder = true, .defaults = "{\"layer_norm_eps\": 1e-12}"},
+    {.model_type = "roberta",
+     .arch = "bert",
+     .encoder = true,
+     .positions_behind_padding = true,
+     .defaults = "{\"pad_token_id\": 1}"},
+    {.model_type = "xlm-roberta",
+     .arch = "bert",
+     .encoder = true,
+     .positions_behind_padding = true,
+     .defaults = "{\"pad_token_id\": 1}"},
+    {.model_type = "camembert",
+     .arch = "bert",
+     .encoder = true,
+     .positions_behind_padding = true,
+     .defaults = "{\"pad_token_id\": 1}"},
 };
 
 const mr_hf_family *mr_hf_family_find(const char *model_type, mr_error *err) {
@@ -195,6 +212,7 @@ static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *
         {"ssm.state_size", {"mamba_d_state", "linear_key_head_dim", "ssm_state_size"}, false},
         {"ssm.group_count", {"mamba_n_groups", "linear_num_key_heads", "n_groups"}, false},
         {"ssm.time_step_rank", {"mamba_n_heads", "linear_num_value_heads", "mamba_num_heads"}, false},
+        {"pooling_type", {"sentence_pooling"}, false},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         double value;
@@ -450,6 +468,17 @@ static void put_special(header_writer *w, const json_t *config) {
     if (json_is_boolean(norm)) put_bool(w, "expert_weights_norm", json_is_true(norm));
 }
 
+/* How texts become vectors. */
+static void put_vectors(header_writer *w, const json_t *config, const mr_arch *arch) {
+    const json_t *norm = json_object_get(config, "sentence_norm");
+    double n_types = 1.0;
+    if (json_is_boolean(norm)) put_bool(w, "normalize_embeddings", json_is_true(norm));
+    if (!arch->encoder) return;
+    put_bool(w, "attention.causal", false);
+    get_number(config, NAMES("type_vocab_size"), &n_types);
+    put_u32(w, ".tokenizer.ggml.token_type_count", whole(n_types));
+}
+
 /* Layers without rotation are every so many; a list that says otherwise cannot be followed. */
 static mr_status check_rotated(const json_t *config, const mr_arch *arch, mr_error *err) {
     const json_t *list = json_object_get(config, "no_rope_layers"); /* 1: rotates */
@@ -480,6 +509,7 @@ mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const j
     if (status == MR_OK) status = put_layers(&w, config, arch, err);
     put_mixers(&w, config);
     if (family->rope_halves) put_bool(&w, "rope.halves", true);
+    put_vectors(&w, config, arch);
     mr_buf_puts(header, "GGUF");
     put_le(header, 3, 4);
     put_le(header, 0, 8);

@@ -3,7 +3,9 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "compute/dtype.h"
+#include "model/hf_encoder.h"
 #include "model/hf_experts.h"
+#include "model/hf_pooling.h"
 #include "model/hf_quantized.h"
 #include "model/safetensors.h"
 #include "model/tensor_rows.h"
@@ -229,6 +231,7 @@ static bool map_layer_part(const mr_hf_family *family, const char *part, char *o
 
 /* The GGUF name of a safetensors name; false for tensors that the model does not need. */
 static bool map_name(const mr_hf_family *family, const char *name, char out[static NAME_BYTES]) {
+    if (family->encoder) return mr_hf_encoder_name(name, out, NAME_BYTES);
     static const char *const prefixes[] = {
         "model.language_model.", "language_model.model.", "language_model.", "model.", "backbone.", "transformer."};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
@@ -494,6 +497,10 @@ static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
         if (t->shape[d] == 0) return mr_fail(c->err, MR_ERR_INVALID, "tensor %s is empty", source->name);
     }
     c->n_tensors++;
+    if (c->family->positions_behind_padding && strcmp(name, "position_embd.weight") == 0) {
+        mr_status status = mr_hf_encoder_cut_positions(mr_hf_text_part(c->config), t, c->err);
+        if (status != MR_OK) return status;
+    }
     size_t name_len = strlen(name);
     if (name_len > 5 && strcmp(name + name_len - 5, "ssm_a") == 0) return convert_rates(c, t);
     if (strstr(name, ".wqkv.") != NULL) return sort_wqkv(c, t);
@@ -575,22 +582,25 @@ static mr_status convert_all(converter *c) {
     return status;
 }
 
-static mr_status read_config(const char *folder, json_t **config, mr_error *err) {
-    char *path = mr_path_join(folder, "config.json");
+mr_status mr_hf_read_json(const char *folder, const char *name, json_t **json, mr_error *err) {
+    char *path = mr_path_join(folder, name);
     if (path == NULL) return mr_fail_nomem(err, 0, "a path");
     mr_buf text = {0};
     json_error_t json_err;
     mr_status status = mr_file_read(&text, path, MAX_CONFIG_BYTES, err);
     if (status == MR_OK) {
-        *config = json_loadb(mr_buf_cstr(&text), text.len, 0, &json_err);
-        if (!json_is_object(*config)) {
-            status =
-                mr_fail(err, MR_ERR_INVALID, "%s line %d is no JSON object: %s", path, json_err.line, json_err.text);
-        }
+        *json = json_loadb(mr_buf_cstr(&text), text.len, 0, &json_err);
+        if (*json == NULL)
+            status = mr_fail(err, MR_ERR_INVALID, "%s line %d is no JSON: %s", path, json_err.line, json_err.text);
     }
     mr_buf_free(&text);
     free(path);
     return status;
+}
+
+static json_t *language_part(json_t *config) {
+    json_t *text = json_object_get(config, "text_config");
+    return json_is_object(text) ? text : config;
 }
 
 /* A multimodal model is of the family of its language part. What config.json leaves out is added to it. */
@@ -603,7 +613,7 @@ static mr_status find_family(converter *c, const char *folder, json_t *config) {
     if (c->family == NULL) return MR_ERR_UNSUPPORTED;
     if (c->family->defaults == NULL) return MR_OK;
     json_t *defaults = json_loads(c->family->defaults, 0, NULL);
-    int failed = defaults == NULL || json_object_update_missing(json_is_object(text) ? text : config, defaults) != 0;
+    int failed = defaults == NULL || json_object_update_missing(language_part(config), defaults) != 0;
     json_decref(defaults);
     return failed ? mr_fail_nomem(c->err, strlen(c->family->defaults), "config.json") : MR_OK;
 }
@@ -613,9 +623,13 @@ mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err) {
     mr_buf header = {0};
     converter c = {.err = err};
     *gguf = NULL;
-    mr_status status = read_config(folder, &config, err);
+    mr_status status = mr_hf_read_json(folder, "config.json", &config, err);
+    if (status == MR_OK && !json_is_object(config))
+        status = mr_fail(err, MR_ERR_INVALID, "%s/config.json is no JSON object", folder);
     c.config = config;
     if (status == MR_OK) status = find_family(&c, folder, config);
+    if (status == MR_OK && c.family->encoder) status = mr_hf_encoder_settings(c.family, language_part(config), err);
+    if (status == MR_OK) status = mr_hf_pooling_read(folder, language_part(config), err);
     if (status == MR_OK) status = mr_hf_quantization_read(&c.quantization, config, err);
     if (status == MR_OK) status = mr_hf_write_header(&header, c.family, config, err);
     if (status == MR_OK && (c.owner = calloc(1, sizeof *c.owner)) == NULL)

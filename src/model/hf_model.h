@@ -15,16 +15,21 @@
  * is missing or contradicts itself is named. */
 mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err);
 
+/* Reads a JSON file of a folder; json_decref() it. MR_ERR_INVALID names the line. */
+mr_status mr_hf_read_json(const char *folder, const char *name, json_t **json, mr_error *err);
+
 /* How the tensors of one model_type are named and stored. */
 typedef struct mr_hf_family {
-    const char *model_type; /* config.json */
-    const char *arch;       /* the GGUF architecture */
-    bool rope_halves;       /* pairs (i, i + n/2) although the GGUF architecture has adjacent ones */
-    bool norms_behind;      /* post_attention_layernorm stands behind the attention, not before the FFN */
-    bool norm_plus_one;     /* norm weights are stored less one */
-    bool experts_alternate; /* experts are stored as hf_experts.h tells */
-    mr_gating gating;       /* how experts are weighed where the architecture has several ways; 0: its usual one */
-    const char *defaults;   /* JSON of what config.json files leave out, or NULL */
+    const char *model_type;        /* config.json */
+    const char *arch;              /* the GGUF architecture */
+    bool rope_halves;              /* pairs (i, i + n/2) although the GGUF architecture has adjacent ones */
+    bool norms_behind;             /* post_attention_layernorm stands behind the attention, not before the FFN */
+    bool norm_plus_one;            /* norm weights are stored less one */
+    bool experts_alternate;        /* experts are stored as hf_experts.h tells */
+    bool encoder;                  /* names and settings are those of hf_encoder.h */
+    bool positions_behind_padding; /* learned positions are counted from behind the padding's */
+    mr_gating gating;     /* how experts are weighed where the architecture has several ways; 0: its usual one */
+    const char *defaults; /* JSON of what config.json files leave out, or NULL */
 } mr_hf_family;
 
 /* NULL and an error when the model_type is not known. */

@@ -57,7 +57,7 @@ static mr_status read_options(const pb_options *options, mr_embedding_options *o
                            (int)options->pooling);
         out->pooling = (mr_pooling)options->pooling; /* the same numbers */
     }
-    out->without_norm = options->has_normalize && !options->normalize;
+    if (options->has_normalize) out->norm = options->normalize ? MR_NORM_ALWAYS : MR_NORM_NEVER;
     return MR_OK;
 }
 

@@ -91,7 +91,7 @@ mr_status mr_text_model_embed(mr_text_model *model, const mr_tokens *texts, size
     embedder e = {.model = model,
                   .texts = texts,
                   .pooling = options->pooling != MR_POOLING_NONE ? options->pooling : model->pooling,
-                  .normalize = !options->without_norm,
+                  .normalize = options->norm == MR_NORM_AS_MODEL ? model->normalize : options->norm == MR_NORM_ALWAYS,
                   .n_embd = mr_model_get_info(model->model)->n_embd,
                   .out = out,
                   .stats = stats};

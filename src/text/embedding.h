@@ -4,12 +4,16 @@
 
 #include "text/text_model.h"
 
+/* Whether vectors are scaled to length 1. */
+typedef enum mr_embedding_norm { MR_NORM_AS_MODEL, MR_NORM_ALWAYS, MR_NORM_NEVER } mr_embedding_norm;
+
 typedef struct mr_embedding_options {
-    mr_pooling pooling; /* NONE: as the model's file says */
-    bool without_norm;  /* the vectors are not scaled to length 1 */
+    mr_pooling pooling; /* NONE: as the model's files say */
+    mr_embedding_norm norm;
 } mr_embedding_options;
 
-/* The pooling that the file names ({arch}.pooling_type), else the last token, with an encoder the mean. */
+/* The pooling that the files name ({arch}.pooling_type of GGUF, modules.json of a folder), else the last token, with an
+ * encoder the mean. Likewise the scaling ({arch}.normalize_embeddings), else it is done. */
 mr_pooling mr_text_model_pooling(const mr_text_model *model);
 
 /* Appends the tokens of a text, with the start and end tokens that the vocabulary adds. MR_ERR_INVALID when that leaves

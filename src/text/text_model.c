@@ -91,17 +91,21 @@ static void detect_tools(mr_text_model *m) {
     mr_tool_caps_probe(m->chat_template, &m->tools.caps);
 }
 
-/* {arch}.pooling_type; what it does not say, or says in a way that makes no vector, is the last token, or with an
- * encoder the mean. */
-static mr_pooling read_pooling(const mr_gguf *gguf, bool encoder) {
+/* How texts become vectors: {arch}.pooling_type; what it does not say, or says in a way that makes no vector, is the
+ * last token, or with an encoder the mean. And {arch}.normalize_embeddings, true where there is none. */
+static void read_pooling(mr_text_model *m) {
     mr_gguf_str arch = {"", 0};
-    char key[96];
+    char key[112];
     uint32_t type = MR_POOLING_NONE;
-    mr_gguf_string(gguf, "general.architecture", &arch);
-    snprintf(key, sizeof key, "%.*s.pooling_type", arch.len < 64 ? (int)arch.len : 64, arch.data);
-    mr_gguf_u32(gguf, key, &type);
-    if (type >= MR_POOLING_MEAN && type <= MR_POOLING_LAST) return (mr_pooling)type;
-    return encoder ? MR_POOLING_MEAN : MR_POOLING_LAST;
+    mr_gguf_string(m->gguf, "general.architecture", &arch);
+    int n = arch.len < 64 ? (int)arch.len : 64;
+    snprintf(key, sizeof key, "%.*s.pooling_type", n, arch.data);
+    mr_gguf_u32(m->gguf, key, &type);
+    m->pooling = mr_model_get_info(m->model)->encoder ? MR_POOLING_MEAN : MR_POOLING_LAST;
+    if (type >= MR_POOLING_MEAN && type <= MR_POOLING_LAST) m->pooling = (mr_pooling)type;
+    snprintf(key, sizeof key, "%.*s.normalize_embeddings", n, arch.data);
+    m->normalize = true;
+    mr_gguf_bool(m->gguf, key, &m->normalize);
 }
 
 static void warn_of_answers(const mr_text_model *m) {
@@ -131,11 +135,11 @@ mr_status mr_text_model_load(mr_text_model **model, const mr_text_model_options 
     if (status == MR_OK) detect_tools(m);
     if (status == MR_OK) m->sampling = mr_recommended_sampling(model_folder(options), m->gguf);
     if (status == MR_OK) status = load_model(m, options, err);
-    if (status == MR_OK) m->pooling = read_pooling(m->gguf, mr_model_get_info(m->model)->encoder);
     if (status != MR_OK) {
         mr_text_model_free(m);
         return status;
     }
+    read_pooling(m);
     *model = m;
     return MR_OK;
 }

@@ -19,7 +19,8 @@ struct mr_text_model {
     mr_mask_vocab *mask_vocab;
     mr_sampling sampling;
     mr_pooling pooling; /* of embeddings */
-    mr_tokens eog; /* ids that end a generation */
+    bool normalize;     /* embeddings have length 1 */
+    mr_tokens eog;      /* ids that end a generation */
 };
 
 /* recommended_sampling.c: the sampling recommended by `folder`/generation_config.json (folder may be NULL, the file may

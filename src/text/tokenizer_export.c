@@ -72,14 +72,15 @@ static void set_token(exporter *x, size_t id) {
     x->types[id] = type_of(attr);
     if ((mr_token)id == t->unk && !t->bpe.byte_level) { /* SentencePiece's vocabulary has another text for it */
         x->types[id] = TYPE_UNKNOWN;
-        if (t->bpe.by_score) text = "<unk>", len = 5;
+        if (t->bpe.by_score || t->unigram.in_float) text = "<unk>", len = 5;
     }
     /* A byte-level vocabulary is kept as bytes, but for what stands for none. */
     bool letters = t->bpe.byte_level && (attr & (MR_TOKEN_ADDED | MR_TOKEN_HIDDEN)) == 0;
     x->texts[id] = letters ? in_letters(x, text, len) : keep(x, text, len);
 }
 
-static mr_status collect_tokens(exporter *x) {
+/* Gathers texts and types of all ids, lets `change` (or NULL) rewrite them, and puts them. */
+static mr_status collect_tokens(exporter *x, mr_status (*change)(exporter *)) {
     const mr_tokenizer *t = x->t;
     size_t n_tokens = t->vocab.n;
     if (n_tokens > x->n)
@@ -101,6 +102,8 @@ static mr_status collect_tokens(exporter *x) {
     }
     for (size_t id = 0; id < x->n; id++)
         if (x->texts[id].data == NULL) return no_memory(x, x->n);
+    mr_status status = change != NULL ? change(x) : MR_OK;
+    if (status != MR_OK) return status;
     mr_gguf_put_strings(x->w, KEY("tokens"), x->texts, x->n);
     mr_gguf_put_array(x->w, KEY("token_type"), MR_GGUF_INT32, x->types, x->n);
     return MR_OK;
@@ -274,14 +277,20 @@ static void put_id(exporter *x, const char *key, mr_token id) {
     if (id >= 0) mr_gguf_put_u32(x->w, key, (uint32_t)id);
 }
 
+/* The id that goes before or behind a text; `named` where the tokenizer has a name for it. */
+static mr_token outer_id(mr_token named, const mr_tokens *around) {
+    return named >= 0 || around->n != 1 ? named : around->ids[0];
+}
+
 static void put_specials(exporter *x) {
     const mr_tokenizer *t = x->t;
-    put_id(x, KEY("bos_token_id"), t->bos);
-    put_id(x, KEY("eos_token_id"), t->eos);
+    mr_token eos = outer_id(t->eos, &t->around.behind);
+    put_id(x, KEY("bos_token_id"), outer_id(t->bos, &t->around.before));
+    put_id(x, KEY("eos_token_id"), eos);
     put_id(x, KEY("unknown_token_id"), t->unk);
     put_id(x, KEY("padding_token_id"), t->pad);
-    mr_gguf_put_bool(x->w, KEY("add_bos_token"), t->add_bos);
-    mr_gguf_put_bool(x->w, KEY("add_eos_token"), t->add_eos);
+    mr_gguf_put_bool(x->w, KEY("add_bos_token"), t->add_bos || (t->bos < 0 && t->around.before.n == 1));
+    mr_gguf_put_bool(x->w, KEY("add_eos_token"), t->add_eos || (t->eos < 0 && t->around.behind.n == 1));
     int32_t ends[64];
     size_t n = 0;
     for (size_t id = 0; id < t->vocab.n && n < 64; id++)
@@ -289,7 +298,7 @@ static void put_specials(exporter *x) {
     if (n == 0) return;
     mr_gguf_put_array(x->w, KEY("eog_token_ids"), MR_GGUF_INT32, ends, n);
     for (size_t i = 0; i < n; i++) { /* readers that know two ends of a turn */
-        if (ends[i] == t->eos) continue;
+        if (ends[i] == eos) continue;
         put_id(x, KEY("eot_token_id"), ends[i]);
         break;
     }
@@ -306,7 +315,7 @@ static mr_status put_byte_level(exporter *x, const char *pre) {
     if (status != MR_OK) return status;
     mr_gguf_put_string(x->w, KEY("model"), "gpt2");
     mr_gguf_put_string(x->w, KEY("pre"), pre);
-    status = collect_tokens(x);
+    status = collect_tokens(x, NULL);
     return status == MR_OK ? put_merges(x) : status;
 }
 
@@ -317,8 +326,154 @@ static mr_status put_sentencepiece(exporter *x) {
     mr_gguf_put_string(x->w, KEY("model"), "llama");
     mr_gguf_put_string(x->w, KEY("pre"), "default");
     mr_gguf_put_bool(x->w, KEY("add_space_prefix"), prefix);
-    status = collect_tokens(x);
+    status = collect_tokens(x, NULL);
     return status == MR_OK ? put_scores(x) : status;
+}
+
+/* ---- Unigram */
+
+static bool is_text(const char *text, size_t len, const char *expected) {
+    return len == strlen(expected) && memcmp(text, expected, len) == 0;
+}
+
+/* What the format has keys for: one character map, and rewrites of spaces. *map is NULL where there is none. */
+static bool unigram_normalizer_fits(const mr_normalizer *normalizer, const mr_charsmap **map) {
+    size_t n_maps = 0;
+    *map = NULL;
+    for (size_t i = 0; i < normalizer->n; i++) {
+        const mr_step *step = &normalizer->steps[i];
+        bool to_space =
+            is_text(step->content, step->content_len, " ") || is_text(step->content, step->content_len, SPACE_MARK);
+        if (step->kind == MR_STEP_PRECOMPILED || step->kind == MR_STEP_SENTENCEPIECE) {
+            *map = &step->map;
+            n_maps++;
+            if (step->kind == MR_STEP_SENTENCEPIECE && (step->suffix_space || !step->escape_spaces)) return false;
+        } else if (step->kind == MR_STEP_PREPEND   ? !is_text(step->content, step->content_len, SPACE_MARK)
+                   : step->kind == MR_STEP_REPLACE ? !to_space
+                                                   : step->kind != MR_STEP_STRIP) {
+            return false;
+        }
+    }
+    return n_maps <= 1;
+}
+
+static bool unigram_fits(const mr_tokenizer *t, const mr_charsmap **map) {
+    for (size_t i = 0; i < t->pretokenizer.n; i++) {
+        const mr_stage *stage = &t->pretokenizer.stages[i];
+        bool mark = stage->kind == MR_STAGE_METASPACE && is_text(stage->text, stage->len, SPACE_MARK);
+        if (!mark && stage->kind != MR_STAGE_WHITESPACE_SPLIT) return false;
+    }
+    return unigram_normalizer_fits(&t->normalizer, map) && !t->unigram.byte_fallback && t->unk >= 0 &&
+           t->around.before.n <= 1 && t->around.behind.n <= 1;
+}
+
+/* Whether runs of spaces count as one: seen in what the tokenizer makes of them. */
+static mr_status merges_spaces(const exporter *x, bool *merges) {
+    static const char plain[] = "a b", wide[] = " a   b ";
+    mr_tokens a = {0}, b = {0};
+    mr_status status = mr_tokenizer_encode(x->t, plain, sizeof plain - 1, 0, &a, x->err);
+    if (status == MR_OK) status = mr_tokenizer_encode(x->t, wide, sizeof wide - 1, 0, &b, x->err);
+    *merges = status == MR_OK && same_ids(&a, &b);
+    mr_tokens_free(&a);
+    mr_tokens_free(&b);
+    return status;
+}
+
+/* The map as files have it: the size of the trie, the trie, the replacements. */
+static mr_status put_charsmap(exporter *x, const mr_charsmap *map) {
+    if (map == NULL || map->n_units == 0) return MR_OK;
+    mr_buf bytes = {0};
+    uint32_t n_trie = (uint32_t)(map->n_units * 4);
+    for (size_t shift = 0; shift < 32; shift += 8) mr_buf_putc(&bytes, (char)(n_trie >> shift));
+    for (size_t i = 0; i < map->n_units; i++)
+        for (size_t shift = 0; shift < 32; shift += 8) mr_buf_putc(&bytes, (char)(map->units[i] >> shift));
+    mr_buf_append(&bytes, map->replacements, map->n_replacements);
+    mr_status status = bytes.failed ? no_memory(x, n_trie) : MR_OK;
+    if (status == MR_OK)
+        mr_gguf_put_array(x->w, KEY("precompiled_charsmap"), MR_GGUF_UINT8, mr_buf_cstr(&bytes), bytes.len);
+    mr_buf_free(&bytes);
+    return status;
+}
+
+/* Pieces that no text shall have lose against everything. */
+static mr_status put_unigram_scores(exporter *x) {
+    float *scores = malloc(x->n * sizeof *scores);
+    if (scores == NULL) return no_memory(x, x->n * sizeof *scores);
+    for (size_t id = 0; id < x->n; id++) {
+        bool piece = id < x->t->vocab.n && x->types[id] == TYPE_NORMAL;
+        scores[id] = piece ? (float)x->t->unigram.score[id] : x->types[id] == TYPE_UNUSED ? -10000.0f : 0.0f;
+    }
+    mr_gguf_put_array(x->w, KEY("scores"), MR_GGUF_FLOAT32, scores, x->n);
+    free(scores);
+    return MR_OK;
+}
+
+static mr_status put_unigram(exporter *x) {
+    const mr_charsmap *map;
+    bool prefix, merges;
+    if (!unigram_fits(x->t, &map)) {
+        return mr_fail(x->err, MR_ERR_UNSUPPORTED,
+                       "the tokenizer is a Unigram one with more than a character map and rewrites of spaces, or with "
+                       "bytes for unknown characters, which GGUF files cannot say");
+    }
+    mr_status status = has_space_prefix(x, &prefix);
+    if (status == MR_OK) status = merges_spaces(x, &merges);
+    if (status != MR_OK) return status;
+    mr_gguf_put_string(x->w, KEY("model"), "t5");
+    mr_gguf_put_string(x->w, KEY("pre"), "default");
+    mr_gguf_put_bool(x->w, KEY("add_space_prefix"), prefix);
+    mr_gguf_put_bool(x->w, KEY("remove_extra_whitespaces"), merges);
+    status = put_charsmap(x, map);
+    if (status == MR_OK) status = collect_tokens(x, NULL);
+    return status == MR_OK ? put_unigram_scores(x) : status;
+}
+
+/* ---- WordPiece */
+
+static bool wordpiece_fits(const mr_tokenizer *t) {
+    const mr_step *step = &t->normalizer.steps[0];
+    const mr_pretokenizer *p = &t->pretokenizer;
+    bool cuts = p->n == 2 && p->stages[0].kind == MR_STAGE_WHITESPACE_SPLIT && p->stages[1].kind == MR_STAGE_BERT;
+    return t->normalizer.n == 1 && step->kind == MR_STEP_BERT && step->clean && step->chinese && cuts && t->unk >= 0 &&
+           is_text(t->wordpiece.prefix, t->wordpiece.prefix_len, "##") && t->wordpiece.max_chars == 100 &&
+           t->around.before.n <= 1 && t->around.behind.n <= 1;
+}
+
+/* Beginnings of words get a mark for the space in front of them, continuations lose theirs. Control tokens stay. */
+static mr_status mark_words(exporter *x) {
+    for (size_t id = 0; id < x->n; id++) {
+        mr_gguf_str *text = &x->texts[id];
+        if (x->types[id] == TYPE_UNKNOWN) x->types[id] = TYPE_CONTROL;
+        if (x->types[id] == TYPE_CONTROL) continue;
+        if (text->len >= 2 && memcmp(text->data, "##", 2) == 0) {
+            text->data += 2;
+            text->len -= 2;
+            continue;
+        }
+        char *marked = mr_arena_alloc(&x->arena, text->len + 3);
+        if (marked == NULL) return no_memory(x, text->len + 3);
+        memcpy(marked, SPACE_MARK, 3);
+        memcpy(marked + 3, text->data, text->len);
+        *text = (mr_gguf_str){.data = marked, .len = text->len + 3};
+    }
+    return MR_OK;
+}
+
+static mr_status put_wordpiece(exporter *x) {
+    const mr_tokenizer *t = x->t;
+    if (!wordpiece_fits(t)) {
+        return mr_fail(x->err, MR_ERR_UNSUPPORTED,
+                       "the tokenizer is a WordPiece one that prepares or cuts texts otherwise than BERT, which GGUF "
+                       "files cannot say");
+    }
+    mr_gguf_put_string(x->w, KEY("model"), "bert");
+    mr_gguf_put_string(x->w, KEY("pre"), "default");
+    mr_gguf_put_bool(x->w, KEY("normalizer.lowercase"), t->normalizer.steps[0].lowercase);
+    mr_gguf_put_bool(x->w, KEY("normalizer.strip_accents"), t->normalizer.steps[0].strip_accents);
+    put_id(x, KEY("cls_token_id"), outer_id(-1, &t->around.before));
+    put_id(x, KEY("seperator_token_id"), outer_id(-1, &t->around.behind));
+    put_id(x, KEY("mask_token_id"), mr_tokenizer_find_special(t, "[MASK]", 6));
+    return collect_tokens(x, mark_words);
 }
 
 mr_status mr_tokenizer_put_gguf(const mr_tokenizer *tokenizer, size_t n_rows, const char *pre, mr_gguf_writer *writer,
@@ -330,9 +485,12 @@ mr_status mr_tokenizer_put_gguf(const mr_tokenizer *tokenizer, size_t n_rows, co
         status = put_byte_level(&x, pre);
     else if (tokenizer->model == MR_MODEL_BPE && bpe->byte_fallback && bpe->prefix == NULL && bpe->suffix == NULL)
         status = put_sentencepiece(&x);
+    else if (tokenizer->model == MR_MODEL_UNIGRAM)
+        status = put_unigram(&x);
+    else if (tokenizer->model == MR_MODEL_WORDPIECE)
+        status = put_wordpiece(&x);
     else
-        status = mr_fail(err, MR_ERR_UNSUPPORTED,
-                         "a tokenizer of the kind %s cannot be written to a GGUF file yet; BPE ones can",
+        status = mr_fail(err, MR_ERR_UNSUPPORTED, "GGUF files have no form for a tokenizer of the kind %s",
                          mr_tokenizer_kind(tokenizer));
     if (status == MR_OK) put_specials(&x);
     mr_arena_free(&x.arena);

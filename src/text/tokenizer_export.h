@@ -9,9 +9,10 @@
 #include "text/tokenizer.h"
 
 /* Puts the vocabulary, made up to n_rows ids (rows of the embedding) with unused ones: byte-level BPE as "gpt2" with
- * its merges, other BPE as "llama" with scores. `pre` is the tokenizer.ggml.pre to write for byte-level BPE; NULL finds
- * the one that cuts a text of many scripts as the tokenizer does. Errors: MR_ERR_UNSUPPORTED when the format cannot say
- * what the tokenizer does, MR_ERR_INVALID when it has more ids than n_rows, MR_ERR_NOMEM. */
+ * its merges, other BPE as "llama" with scores, Unigram as "t5", WordPiece as "bert". `pre` is the tokenizer.ggml.pre
+ * to write for byte-level BPE; NULL finds the one that cuts a text of many scripts as the tokenizer does. Errors:
+ * MR_ERR_UNSUPPORTED when the format cannot say what the tokenizer does, MR_ERR_INVALID when it has more ids than
+ * n_rows, MR_ERR_NOMEM. */
 mr_status mr_tokenizer_put_gguf(const mr_tokenizer *tokenizer, size_t n_rows, const char *pre, mr_gguf_writer *writer,
                                 mr_error *err);
 

@@ -240,7 +240,7 @@ static void an_encoder_reads_whole_texts(void **state) {
     open_golden(&g, "embedding/bert", 2);
     assert_true(mr_model_get_info(g.model)->encoder);
     for (size_t i = 0; i < N; i++) make_text(&g, texts[i], MOST, i);
-    size_t block = mr_model_kv_layout(g.model, MR_KV_F16).block_bytes;
+    size_t block = mr_model_kv_layout(g.model, MR_KV_F32).block_bytes;
     mr_engine_config configs[] = {{.max_concurrent = 1},
                                   {.max_concurrent = 32},
                                   {.max_concurrent = 8, .prefill_chunk = 7, .kv_bytes = 3 * block}};

@@ -318,11 +318,11 @@ static void test_tokenizers(void **state) {
     (void)state;
     static const struct {
         const char *file, *pre;
-        bool differs; /* its merges are fewer than the pairs whose joined text is a token, which scores cannot say */
-    } kinds[] = {{"t-llama3.json", "llama-bpe", false},
-                 {"t-deepseek.json", "deepseek-coder", false},
-                 {"t-llama2.json", NULL, true},
-                 {"s-bpe-bytes.model", NULL, false}};
+    } kinds[] = {{"t-llama3.json", "llama-bpe"},
+                 {"t-deepseek.json", "deepseek-coder"},
+                 {"t-llama2.json", NULL},
+                 {"s-bpe-bytes.model", NULL},
+                 {"s-unigram-nfkc.model", NULL}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         mr_error err = {0};
         mr_tokenizer *t = load_golden(kinds[i].file), *written;
@@ -338,7 +338,7 @@ static void test_tokenizers(void **state) {
         if (mr_tokenizer_from_gguf(&written, gguf, &err) != MR_OK) fail_msg("%s: %s", kinds[i].file, err.text);
         bool agree = false;
         assert_int_equal(mr_tokenizer_agree(t, written, &agree, &err), MR_OK);
-        if (agree == kinds[i].differs) fail_msg("%s: the tokenizer that was written agrees: %d", kinds[i].file, agree);
+        if (!agree) fail_msg("%s: the tokenizer that was written makes other ids", kinds[i].file);
         /* The format has a default where there is none. */
         if (mr_tokenizer_bos(t) >= 0) assert_int_equal(mr_tokenizer_bos(t), mr_tokenizer_bos(written));
         if (mr_tokenizer_eos(t) < 0) {
@@ -361,7 +361,8 @@ static void test_tokenizers(void **state) {
 
 static void test_tokenizers_without_form(void **state) {
     (void)state;
-    static const char *const files[] = {"t-unigram-bytes.json", "t-bert.json", "t-delimiter.json"};
+    static const char *const files[] = {"t-unigram-bytes.json", "t-unigram-nfkc.json", "s-unigram-suffix.model",
+                                        "t-bert-cased.json", "t-delimiter.json"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         mr_error err = {0};
         mr_tokenizer *t = load_golden(files[i]);
