@@ -39,8 +39,10 @@ ALWAYS_INLINE __m512 load_scales(q32_kind kind, const uint8_t *p) {
 }
 
 ALWAYS_INLINE __m512i dot32(__m512i sum, const __m512i w[8], const int8_t *q) {
-    for (int i = 0; i < 8; i++) sum = dot_four(sum, w[i], q + 4 * i);
-    return sum;
+    __m512i more = _mm512_setzero_si512();
+    for (int i = 0; i < 4; i++) sum = dot_four(sum, w[i], q + 4 * i);
+    for (int i = 4; i < 8; i++) more = dot_four(more, w[i], q + 4 * i);
+    return _mm512_add_epi32(sum, more);
 }
 
 /* sum + d dx (sum of (w - zero) q) */
