@@ -129,6 +129,22 @@ static void free_memory(mr_engine *engine) {
     free(engine->running);
     free(engine->entries);
     free(engine->runs);
+    free(engine->draft_logits);
+}
+
+/* What is guessed, and the memory for it. */
+static mr_status init_draft(mr_engine *engine, const mr_engine_config *config, mr_error *err) {
+    if (config->n_draft == 0 || engine->encoder) return MR_OK;
+    if (engine->memory.states != NULL) { /* it cannot be taken back to where a guess went wrong */
+        MR_WARN("n_draft is 0 instead of %u: the model has a recurrent state", config->n_draft);
+        return MR_OK;
+    }
+    engine->n_draft = config->n_draft < MR_MAX_DRAFT ? config->n_draft : MR_MAX_DRAFT;
+    if (config->n_draft > MR_MAX_DRAFT)
+        MR_WARN("n_draft is %d instead of %u, the most that is supported", MR_MAX_DRAFT, config->n_draft);
+    size_t bytes = (size_t)MR_DRAFT_ROWS * engine->n_vocab * sizeof *engine->draft_logits;
+    engine->draft_logits = malloc(bytes);
+    return engine->draft_logits != NULL ? MR_OK : mr_fail_nomem(err, bytes, "the logits of guesses");
 }
 
 /* The thread takes no signals: they are the host's. */
@@ -163,6 +179,7 @@ mr_status mr_engine_new(mr_engine **engine, mr_model *model, const mr_engine_con
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->wake, NULL);
     mr_status status = init_memory(e, config, err);
+    if (status == MR_OK) status = init_draft(e, config, err);
     if (status == MR_OK) status = start_thread(e, err);
     if (status != MR_OK) {
         free_memory(e);

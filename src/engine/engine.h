@@ -26,6 +26,8 @@ typedef struct mr_engine_config {
     mr_kv_type kv_type;      /* of an encoder, F32 in place of F16 */
     size_t kv_bytes; /* memory for KV blocks; 0 = context_size for half of max_concurrent, bounded by free memory */
     uint32_t n_snapshots; /* recurrent states kept with cached blocks; 0 = chosen by the engine */
+    uint32_t n_draft;     /* most tokens guessed ahead for a request in a pass (draft.h), which changes the speed and no
+                             text; 0 = none. Models with a recurrent state guess nothing */
     bool no_prefix_cache; /* for tests and measurements */
 } mr_engine_config;
 
@@ -41,8 +43,8 @@ void mr_engine_free(mr_engine *engine);
 uint32_t mr_engine_context_size(const mr_engine *engine);
 
 /* A mask over the vocabulary for the next token (constrained decoding). Called on the scheduler's thread before each
- * sampling with the tokens generated so far. Fills bits[(n_vocab+63)/64] and returns true, or false for "no restriction
- * now". Must not call the engine. */
+ * sampling, once for each token in order, with the tokens generated so far. Fills bits[(n_vocab+63)/64] and returns
+ * true, or false for "no restriction now". Must not call the engine. */
 typedef bool (*mr_mask_fn)(void *ctx, const int32_t *generated, size_t n_generated, uint64_t *bits);
 
 /* What becomes of the hidden rows of a text (mr_batch_run.hidden): one vector. The values are those of
@@ -79,9 +81,10 @@ typedef struct mr_request_stats {
     uint32_t n_prompt;
     uint32_t n_prompt_cached; /* prompt tokens whose KV was reused */
     uint32_t n_generated;
-    double queue_sec;      /* from submission to the first work on it */
-    double prompt_sec;     /* from there to the first token */
-    double generation_sec; /* from there to the end, or until now */
+    uint32_t n_drafted, n_accepted; /* guesses, and those of them that were generated */
+    double queue_sec;               /* from submission to the first work on it */
+    double prompt_sec;              /* from there to the first token */
+    double generation_sec;          /* from there to the end, or until now */
 } mr_request_stats;
 
 /* Queues a request. Refused at once with MR_ERR_LIMIT and the numbers when the prompt leaves no room in the context or
@@ -108,6 +111,7 @@ typedef struct mr_engine_stats {
     uint32_t n_running, n_waiting;
     uint64_t n_requests, n_prompt_tokens, n_prompt_cached, n_generated;
     uint64_t n_passes, n_aborted, n_preempted; /* forward passes, those broken off, sequences that had to give way */
+    uint64_t n_drafted, n_accepted;            /* guesses, and those of them that were generated */
     size_t n_blocks, n_blocks_used, n_blocks_cached; /* cached: unreferenced, kept for reuse */
     size_t kv_bytes;
     size_t n_states, state_bytes; /* recurrent states that there is room for, snapshots included, and their bytes */

@@ -5,6 +5,7 @@
 #ifndef MR_ENGINE_INTERNAL_H
 #define MR_ENGINE_INTERNAL_H
 
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/sequence.h"
 
@@ -31,7 +32,7 @@ struct mr_request {
     mr_request_state state;
     mr_request *next; /* in the waiting list */
     bool abandoned;   /* its owner is gone */
-    int32_t *tokens;  /* prompt and generated tokens */
+    int32_t *tokens;  /* prompt and generated tokens; during a pass guesses lie behind them */
     size_t n_tokens, cap;
     size_t n_delivered; /* of the generated ones */
     mr_finish finish;
@@ -47,6 +48,7 @@ struct mr_request {
     float *hidden; /* [MR_BATCH_MAX, n_embd] rows of a pass, or [1, n_embd]; with pooling only */
     double *sums;  /* [n_embd] of the rows so far; mean pooling only */
     bool was_preempted;
+    mr_draft *draft; /* NULL: nothing is guessed */
 
     /* Guarded by mask_lock, which is held during a call of the mask. */
     pthread_mutex_t mask_lock;
@@ -58,19 +60,24 @@ struct mr_request {
 /* One request's part of a forward pass. */
 typedef struct mr_pass_entry {
     mr_request *request;
-    uint32_t n_tokens;
+    uint32_t n_tokens; /* guesses included */
+    uint32_t n_draft;  /* guesses, the last tokens: logits are wanted behind each of them and the one before */
     bool wants_logits;
+    float *logits;     /* [1 + n_draft, n_vocab] */
     uint32_t n_hidden; /* last rows that are wanted for pooling */
     bool masked;
     mr_status status;
     mr_error error;
-    int32_t token; /* sampled */
+    bool sampling;       /* there is a row to choose from: the next of logits */
+    uint32_t n_accepted; /* guesses that the sampler chose, too */
+    int32_t token;       /* chosen behind them */
 } mr_pass_entry;
 
 struct mr_engine {
     /* Constant. */
     mr_model *model;
     uint32_t n_vocab, n_embd, context_size, max_concurrent, max_queue, prefill_chunk;
+    uint32_t n_draft; /* most guesses for a request in a pass */
     bool use_cache;
     bool encoder; /* the model's: a text goes through one pass as a whole */
     mr_kv_layout layout;
@@ -97,12 +104,16 @@ struct mr_engine {
     size_t n_refused_at;    /* available blocks when the first waiting request did not fit */
     uint64_t refused;       /* its arrival */
     double prefill_rate;    /* tokens per second, 0 = not measured yet */
+    float *draft_logits;    /* [MR_DRAFT_ROWS, n_vocab] of requests with guesses; NULL when nothing is guessed */
+    mr_draft_cost draft_cost;
 };
 
 /* request.c */
 void mr_request_destroy(mr_request *request);               /* drops its hold on the engine; lock not held */
 void mr_engine_release(mr_engine *engine);                  /* drops one hold on the struct */
 bool mr_request_append(mr_request *request, int32_t token); /* lock held */
+bool mr_request_reserve(mr_request *request, size_t n);     /* room for n more tokens; lock held */
+bool mr_request_is_eog(const mr_request *request, int32_t token);
 void mr_request_end(mr_request *request, mr_finish finish, const mr_error *error); /* lock held; wakes its owner */
 void mr_waiting_push_front(mr_engine *engine, mr_request *request);                /* lock held */
 mr_request *mr_waiting_pop(mr_engine *engine);                                     /* lock held; NULL when empty */

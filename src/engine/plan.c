@@ -2,7 +2,9 @@
  *
  * First the next token of every sequence that generates; then prompts, in order of arrival, with the tokens that are
  * left of the pass. While others generate, a pass takes no more prompt tokens than fit into PASS_SECONDS, so that a
- * long prompt slows the others but never stops them; several prompts share the pass. */
+ * long prompt slows the others but never stops them; several prompts share the pass. Guesses (draft.h) ride along with
+ * the next tokens while those are few, an equal number for each sequence at most, and only in blocks that nobody needs.
+ */
 #include "engine/internal.h"
 
 #include <string.h>
@@ -21,6 +23,7 @@ static void add_entry(mr_engine *engine, size_t at, mr_request *r, size_t n_toke
     engine->entries[at] = (mr_pass_entry){.request = r,
                                           .n_tokens = (uint32_t)n_tokens,
                                           .wants_logits = r->pooling == MR_POOLING_NONE && n_tokens == tokens_left(r),
+                                          .logits = r->logits,
                                           .n_hidden = mr_pooling_rows(r, n_tokens),
                                           .token = -1};
 }
@@ -60,8 +63,51 @@ static size_t plan_decode(mr_engine *engine) {
     return n;
 }
 
-static size_t prefill_budget(const mr_engine *engine, size_t n_decode) {
-    size_t most = MR_BATCH_MAX - n_decode;
+/* How many guesses fit behind the next token: into the text, and into blocks that are there or free beside one for each
+ * that generates. */
+static size_t room_for_draft(mr_engine *engine, mr_request *r, size_t most) {
+    size_t n = min_size(most, r->max_len - r->n_tokens - 1), first = r->sequence.n_computed + 1;
+    size_t covered = r->sequence.n_blocks * MR_KV_BLOCK - first;
+    if (n <= covered) return n;
+    bool free = mr_kv_blocks_n_available(engine->memory.blocks) > engine->n_running &&
+                mr_sequence_reserve(&r->sequence, &engine->memory, first + n) == MR_OK;
+    return free ? n : covered;
+}
+
+/* Writes guesses behind the request's tokens; returns how many. They stop before what would end the text. */
+static size_t propose(mr_engine *engine, mr_request *r, size_t most) {
+    size_t n = room_for_draft(engine, r, most);
+    pthread_mutex_lock(&engine->lock);
+    bool reserved = mr_request_reserve(r, n);
+    pthread_mutex_unlock(&engine->lock);
+    if (!reserved) return 0;
+    mr_draft_see(r->draft, r->tokens, r->n_tokens);
+    n = mr_draft_propose(r->draft, r->tokens, r->n_tokens, n, mr_draft_cost_row(&engine->draft_cost));
+    for (size_t i = 0; i < n; i++) {
+        if (mr_request_is_eog(r, r->tokens[r->n_tokens + i])) return i;
+    }
+    return n;
+}
+
+/* Adds guesses to the n entries, one token each; returns their number. */
+static size_t plan_drafts(mr_engine *engine, size_t n) {
+    if (engine->n_draft == 0 || n == 0 || n >= MR_DRAFT_ROWS) return 0;
+    size_t share = min_size(engine->n_draft, (MR_DRAFT_ROWS - n) / n), n_rows = 0, n_drafts = 0;
+    for (size_t i = 0; share > 0 && i < n; i++) {
+        mr_pass_entry *entry = &engine->entries[i];
+        size_t count = propose(engine, entry->request, share);
+        if (count == 0) continue;
+        entry->n_draft = (uint32_t)count;
+        entry->n_tokens += (uint32_t)count;
+        entry->logits = engine->draft_logits + n_rows * engine->n_vocab;
+        n_rows += 1 + count;
+        n_drafts += count;
+    }
+    return n_drafts;
+}
+
+static size_t prefill_budget(const mr_engine *engine, size_t n_decode, size_t n_drafts) {
+    size_t most = MR_BATCH_MAX - n_decode - n_drafts;
     if (n_decode == 0 || engine->prefill_chunk > 0 || engine->prefill_rate == 0) return most;
     size_t n = (size_t)(engine->prefill_rate * PASS_SECONDS) / MR_KV_BLOCK * MR_KV_BLOCK;
     return min_size(most, n < MR_KV_BLOCK ? MR_KV_BLOCK : n);
@@ -101,7 +147,7 @@ static size_t align_chunk(const mr_request *r, size_t n) {
     return end > begin ? end - begin : n;
 }
 
-static size_t plan_prefill(mr_engine *engine, size_t n_decode) {
+static size_t plan_prefill(mr_engine *engine, size_t n_decode, size_t n_drafts) {
     mr_request *ready[MR_MAX_CONCURRENT];
     size_t takes[MR_MAX_CONCURRENT], n_ready = 0;
     for (size_t i = 0; i < engine->n_running; i++) {
@@ -112,7 +158,7 @@ static size_t plan_prefill(mr_engine *engine, size_t n_decode) {
     }
     if (n_ready == 0) return n_decode;
     size_t chunk = engine->prefill_chunk > 0 ? engine->prefill_chunk : MR_BATCH_MAX;
-    size_t left = prefill_budget(engine, n_decode), share = left / n_ready / MR_KV_BLOCK * MR_KV_BLOCK;
+    size_t left = prefill_budget(engine, n_decode, n_drafts), share = left / n_ready / MR_KV_BLOCK * MR_KV_BLOCK;
     if (share < MR_KV_BLOCK) share = MR_KV_BLOCK;
     for (size_t i = 0; i < n_ready; i++) {
         takes[i] = min_size(min_size(tokens_left(ready[i]), chunk), min_size(share, left));
@@ -143,5 +189,6 @@ static size_t plan_whole(mr_engine *engine) {
 size_t mr_plan_pass(mr_engine *engine) {
     if (engine->encoder) return plan_whole(engine);
     size_t n_decode = plan_decode(engine);
-    return plan_prefill(engine, n_decode);
+    size_t n_drafts = plan_drafts(engine, n_decode);
+    return plan_prefill(engine, n_decode, n_drafts);
 }

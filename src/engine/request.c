@@ -20,6 +20,7 @@ void mr_engine_release(mr_engine *engine) {
 void mr_request_destroy(mr_request *request) {
     mr_engine *engine = request->engine;
     mr_sampler_free(request->sampler);
+    mr_draft_free(request->draft);
     free(request->tokens);
     free(request->eog);
     free(request->mask_bits);
@@ -109,6 +110,11 @@ static bool copy_params(mr_request *r, const mr_request_params *params) {
     r->n_tokens = r->n_prompt = params->n_prompt;
     r->pooling = params->pooling;
     if (r->pooling != MR_POOLING_NONE) return true;
+    if (r->engine->n_draft > 0) {
+        r->draft = mr_draft_new(r->n_prompt);
+        if (r->draft == NULL) return false;
+        mr_draft_see(r->draft, r->tokens, r->n_tokens);
+    }
     if (params->n_eog > 0) {
         r->eog = malloc(params->n_eog * sizeof *r->eog);
         if (r->eog == NULL) return false;
@@ -180,14 +186,25 @@ mr_status mr_engine_submit(mr_engine *engine, const mr_request_params *params, m
     return MR_OK;
 }
 
-bool mr_request_append(mr_request *request, int32_t token) {
-    if (request->n_tokens == request->cap) {
-        size_t cap = request->cap * 2;
-        int32_t *tokens = realloc(request->tokens, cap * sizeof *tokens);
-        if (tokens == NULL) return false;
-        request->tokens = tokens;
-        request->cap = cap;
+bool mr_request_is_eog(const mr_request *request, int32_t token) {
+    for (size_t i = 0; i < request->n_eog; i++) {
+        if (request->eog[i] == token) return true;
     }
+    return false;
+}
+
+bool mr_request_reserve(mr_request *request, size_t n) {
+    if (request->cap - request->n_tokens >= n) return true;
+    size_t cap = request->cap * 2 + n;
+    int32_t *tokens = realloc(request->tokens, cap * sizeof *tokens);
+    if (tokens == NULL) return false;
+    request->tokens = tokens;
+    request->cap = cap;
+    return true;
+}
+
+bool mr_request_append(mr_request *request, int32_t token) {
+    if (!mr_request_reserve(request, 1)) return false;
     request->tokens[request->n_tokens++] = token;
     request->stats.n_generated++;
     pthread_cond_broadcast(&request->changed);

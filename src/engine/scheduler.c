@@ -170,7 +170,9 @@ static bool end_pass(mr_engine *engine, mr_pass_entry *entries, size_t n, mr_sta
     return aborted;
 }
 
-static void measure(mr_engine *engine, size_t n_tokens, double seconds) {
+static void measure(mr_engine *engine, const mr_pass_entry *entries, size_t n, size_t n_tokens, double seconds) {
+    bool alone = n == 1 && entries[0].wants_logits && n_tokens == 1 + entries[0].n_draft;
+    if (engine->n_draft > 0 && alone) mr_draft_cost_note(&engine->draft_cost, entries[0].n_draft, seconds);
     if (n_tokens < MR_KV_BLOCK || !(seconds > 0)) return;
     double rate = (double)n_tokens / seconds;
     engine->prefill_rate = engine->prefill_rate == 0 ? rate : 0.5 * (engine->prefill_rate + rate);
@@ -186,8 +188,14 @@ static void add_state(mr_engine *engine, mr_batch_run *run, mr_sequence *s) {
     run->state_mid = s->n_mid > 0 ? mr_states_data(states, s->mid) : NULL;
 }
 
+static void drop_draft(mr_pass_entry *entry) {
+    entry->n_tokens -= entry->n_draft;
+    entry->n_draft = 0;
+}
+
 /* Computes entries[0..n) in one pass and sets their status. When it fails each is tried alone, so that an error hits
- * only those that cause it. False when the pass was broken off and nothing has happened. */
+ * only those that cause it, and then without guesses, which are not to cause any. False when the pass was broken off
+ * and nothing has happened. */
 static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
     size_t n_tokens = 0;
     for (size_t i = 0; i < n; i++) {
@@ -196,8 +204,8 @@ static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
                                          .n_tokens = entries[i].n_tokens,
                                          .pos0 = r->sequence.n_computed,
                                          .blocks = r->sequence.blocks,
-                                         .n_logits = entries[i].wants_logits ? 1 : 0,
-                                         .logits = entries[i].wants_logits ? r->logits : NULL,
+                                         .n_logits = entries[i].wants_logits ? 1 + entries[i].n_draft : 0,
+                                         .logits = entries[i].wants_logits ? entries[i].logits : NULL,
                                          .n_hidden = entries[i].n_hidden,
                                          .hidden = entries[i].n_hidden > 0 ? r->hidden : NULL};
         add_state(engine, &engine->runs[i], &r->sequence);
@@ -209,7 +217,7 @@ static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
     mr_status status = mr_model_forward(engine->model, &engine->memory.pool, engine->runs, n, engine->abort, &error);
     bool aborted = end_pass(engine, entries, n, status);
     if (status == MR_OK) {
-        measure(engine, n_tokens, mr_clock_since(start));
+        measure(engine, entries, n, n_tokens, mr_clock_since(start));
     } else if (status == MR_ERR_CANCELLED && aborted) {
         return false;
     } else if (n > 1) {
@@ -217,6 +225,9 @@ static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
             if (!compute(engine, &entries[i], 1)) entries[i].status = MR_ERR_CANCELLED;
         }
         return true;
+    } else if (entries[0].n_draft > 0) {
+        drop_draft(&entries[0]);
+        return compute(engine, entries, 1);
     }
     for (size_t i = 0; i < n; i++) {
         entries[i].status = status;
@@ -228,15 +239,20 @@ static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
 static void apply_mask_of(mr_pass_entry *entry) {
     mr_request *r = entry->request;
     pthread_mutex_lock(&r->mask_lock);
-    entry->masked =
-        r->mask != NULL && r->mask(r->mask_ctx, r->tokens + r->n_prompt, r->n_tokens - r->n_prompt, r->mask_bits);
+    size_t n_generated = r->n_tokens - r->n_prompt + entry->n_accepted;
+    entry->masked = r->mask != NULL && r->mask(r->mask_ctx, r->tokens + r->n_prompt, n_generated, r->mask_bits);
     pthread_mutex_unlock(&r->mask_lock);
 }
 
+/* Chooses from the next row; a guess that is chosen, too, makes the row behind it the next one. */
 static void sample_entry(mr_pass_entry *entry) {
     mr_request *r = entry->request;
-    if (!entry->wants_logits || entry->status != MR_OK) return;
-    entry->token = mr_sampler_next(r->sampler, r->logits, r->tokens, r->n_tokens, entry->masked ? r->mask_bits : NULL);
+    if (!entry->sampling) return;
+    float *logits = entry->logits + (size_t)entry->n_accepted * r->engine->n_vocab;
+    size_t n_tokens = r->n_tokens + entry->n_accepted;
+    entry->token = mr_sampler_next(r->sampler, logits, r->tokens, n_tokens, entry->masked ? r->mask_bits : NULL);
+    entry->sampling = entry->n_accepted < entry->n_draft && r->tokens[n_tokens] == entry->token;
+    if (entry->sampling) entry->n_accepted++;
 }
 
 typedef struct sampling_job {
@@ -253,11 +269,12 @@ static void sample_share(mr_worker *worker, void *arg) {
     }
 }
 
-static void sample(mr_engine *engine, size_t n) {
+/* Chooses one token for each entry that samples; false when none does. */
+static bool sample_once(mr_engine *engine, size_t n) {
     size_t n_samples = 0;
     for (size_t i = 0; i < n; i++) {
         mr_pass_entry *entry = &engine->entries[i];
-        if (!entry->wants_logits || entry->status != MR_OK) continue;
+        if (!entry->sampling) continue;
         n_samples++;
         if (entry->request->mask_bits != NULL) apply_mask_of(entry);
     }
@@ -267,19 +284,20 @@ static void sample(mr_engine *engine, size_t n) {
     } else {
         for (size_t i = 0; i < n; i++) sample_entry(&engine->entries[i]);
     }
+    return n_samples > 0;
+}
+
+static void sample(mr_engine *engine, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        engine->entries[i].sampling = engine->entries[i].wants_logits && engine->entries[i].status == MR_OK;
+    while (sample_once(engine, n)) {
+    }
 }
 
 static void pool(mr_engine *engine, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (engine->entries[i].status == MR_OK) mr_pooling_add(engine->entries[i].request, &engine->entries[i]);
     }
-}
-
-static bool is_eog(const mr_request *r, int32_t token) {
-    for (size_t i = 0; i < r->n_eog; i++) {
-        if (r->eog[i] == token) return true;
-    }
-    return false;
 }
 
 static void note_prompt_end(mr_request *r) {
@@ -297,7 +315,7 @@ static void deliver_vector(mr_request *r) {
 static void deliver_token(mr_request *r, int32_t token) {
     mr_engine *engine = r->engine;
     note_prompt_end(r);
-    if (is_eog(r, token)) {
+    if (mr_request_is_eog(r, token)) {
         mr_running_end(r, MR_FINISH_EOG, NULL);
     } else if (!mr_request_append(r, token)) {
         mr_error error = {0};
@@ -309,17 +327,30 @@ static void deliver_token(mr_request *r, int32_t token) {
     }
 }
 
+/* The guesses that were chosen lie behind the request's tokens already; they end nothing (plan.c). */
+static void deliver_draft(mr_request *r, const mr_pass_entry *entry) {
+    mr_engine *engine = r->engine;
+    for (size_t i = 0; i < entry->n_accepted; i++) mr_request_append(r, r->tokens[r->n_tokens]);
+    r->stats.n_drafted += entry->n_draft;
+    r->stats.n_accepted += entry->n_accepted;
+    engine->stats.n_drafted += entry->n_draft;
+    engine->stats.n_accepted += entry->n_accepted;
+    engine->stats.n_generated += entry->n_accepted;
+}
+
 static void deliver(mr_engine *engine, size_t n) {
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < n; i++) {
         mr_pass_entry *entry = &engine->entries[i];
         mr_request *r = entry->request;
         if (entry->status == MR_ERR_CANCELLED) continue; /* broken off: planned again */
-        if (entry->status == MR_OK) mr_sequence_advance(&r->sequence, &engine->memory, r->tokens, entry->n_tokens);
+        size_t n_stand = entry->n_tokens - entry->n_draft + entry->n_accepted;
+        if (entry->status == MR_OK) mr_sequence_advance(&r->sequence, &engine->memory, r->tokens, n_stand);
         if (r->abandoned) continue;
         if (entry->status != MR_OK) {
             mr_running_end(r, MR_FINISH_ERROR, &entry->error);
         } else if (entry->wants_logits) {
+            deliver_draft(r, entry);
             deliver_token(r, entry->token);
         } else if (r->pooling != MR_POOLING_NONE) {
             deliver_vector(r);
