@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/utf8.h"
+#include "engine/draft.h"
 
 #include <errno.h>
 #include <math.h>
@@ -174,6 +175,9 @@ int mr_cli_model_option(const char *command, mr_cli_model *m, int option, const 
     case MR_OPT_KV:
         ok = parse_kv(command, value, &m->kv_type);
         break;
+    case MR_OPT_DRAFT:
+        ok = mr_cli_int(command, "--draft", value, 0, MR_MAX_DRAFT, &m->n_draft);
+        break;
     case MR_OPT_TEMPLATE:
         m->chat_template = value;
         break;
@@ -273,7 +277,10 @@ mr_status mr_cli_load(mr_cli_model *o, mr_cancel *cancel, mr_text_model **model,
         .n_paths = o->path != NULL ? 1 : 0,
         .chat_template = o->chat_template,
         .model = {.n_threads = (int)o->n_threads, .progress = mr_cli_bar_draw, .progress_ctx = &bar, .cancel = cancel},
-        .engine = {.context_size = (uint32_t)o->context_size, .max_concurrent = 1, .kv_type = o->kv_type},
+        .engine = {.context_size = (uint32_t)o->context_size,
+                   .max_concurrent = 1,
+                   .kv_type = o->kv_type,
+                   .n_draft = (uint32_t)o->n_draft},
     };
     status = mr_text_model_load(model, &options, err);
     mr_cli_bar_wipe(&bar);

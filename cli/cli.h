@@ -54,7 +54,7 @@ void mr_cli_before_exit(void (*restore)(void));
 typedef struct mr_cli_model {
     const char *path; /* NULL: the embedded model */
     const char *chat_template;
-    long n_threads, context_size;
+    long n_threads, context_size, n_draft;
     mr_kv_type kv_type;
     mr_sampling sampling; /* filled from the model by mr_cli_load, then from the options */
     bool has_temperature, has_top_k, has_top_p, has_min_p, has_seed, has_repeat_penalty, has_repeat_last_n;
@@ -73,6 +73,7 @@ enum {
     MR_OPT_CONTEXT,
     MR_OPT_KV,
     MR_OPT_TEMPLATE,
+    MR_OPT_DRAFT,
 };
 #define MR_CLI_MODEL_OPTIONS                                                                                           \
     {"model", required_argument, NULL, 'm'}, {"threads", required_argument, NULL, 't'},                                \
@@ -82,7 +83,7 @@ enum {
         {"repeat-penalty", required_argument, NULL, MR_OPT_REPEAT_PENALTY},                                            \
         {"repeat-last-n", required_argument, NULL, MR_OPT_REPEAT_LAST_N},                                              \
         {"ctx-size", required_argument, NULL, MR_OPT_CONTEXT}, {"kv-cache-type", required_argument, NULL, MR_OPT_KV},  \
-    {                                                                                                                  \
+        {"draft", required_argument, NULL, MR_OPT_DRAFT}, {                                                            \
         "chat-template", required_argument, NULL, MR_OPT_TEMPLATE                                                      \
     }
 #define MR_CLI_MODEL_HELP                                                                                              \
@@ -97,6 +98,8 @@ enum {
     "      --repeat-last-n N  how many recent tokens that looks at; -1 = all (default 64)\n"                           \
     "      --ctx-size N       most tokens of the context (default: the model's)\n"                                     \
     "      --kv-cache-type T  f16, f32 or q8_0 (default f16)\n"                                                        \
+    "      --draft N          guess up to N tokens ahead where the text repeats itself; the text stays the same "      \
+    "(default 0)\n"                                                                                                    \
     "      --chat-template F  a .jinja or .json file in place of the model's chat template\n"
 
 /* Takes one of MR_CLI_MODEL_OPTIONS. Returns 1 when taken, 0 when `option` is none of them, -1 when its value is wrong

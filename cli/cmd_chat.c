@@ -216,6 +216,10 @@ static mr_status do_stats(chat *c, const char *argument, mr_error *err) {
     printf("context: %u tokens; KV blocks: %zu in use, %zu cached, of %zu (%zu MiB in all)\n",
            mr_engine_context_size(mr_text_model_engine(c->model)), stats.n_blocks_used, stats.n_blocks_cached,
            stats.n_blocks, stats.kv_bytes >> 20);
+    if (c->options.n_draft > 0) {
+        printf("guessed ahead: %llu tokens, %llu of them right\n", (unsigned long long)stats.n_drafted,
+               (unsigned long long)stats.n_accepted);
+    }
     if (c->total.answers == 0) return MR_OK;
     fputs("last answer: ", stdout);
     print_figures(stdout, &c->last);

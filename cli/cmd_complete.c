@@ -115,6 +115,7 @@ static void print_stats(const mr_generation *generation) {
     fprintf(stderr, "read %u tokens in %.3f s (%.1f/s), wrote %u in %.3f s (%.1f/s)\n", s.n_prompt, s.prompt_sec,
             s.prompt_sec > 0 ? s.n_prompt / s.prompt_sec : 0, s.n_generated, s.generation_sec,
             s.generation_sec > 0 ? s.n_generated / s.generation_sec : 0);
+    if (s.n_drafted > 0) fprintf(stderr, "guessed %u tokens ahead, %u of them right\n", s.n_drafted, s.n_accepted);
 }
 
 static mr_status complete(const complete_options *o, mr_text_model *model, mr_cancel *cancel, mr_error *err) {

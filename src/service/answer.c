@@ -198,6 +198,8 @@ static mr_status take_figures(const mr_generation *generation, mr_answer *answer
     mr_generation_figures figures = {.n_prompt = stats.n_prompt,
                                      .n_cached = stats.n_prompt_cached,
                                      .n_generated = stats.n_generated,
+                                     .n_drafted = stats.n_drafted,
+                                     .n_accepted = stats.n_accepted,
                                      .queue_sec = stats.queue_sec,
                                      .prompt_sec = stats.prompt_sec,
                                      .generation_sec = stats.generation_sec};

@@ -2,21 +2,22 @@
 #include "service/environment.h"
 
 #include "base/log.h"
+#include "engine/draft.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-/* A positive number of at most `max`, or the default. */
-static uint32_t number(const char *name, uint32_t fallback, uint32_t max) {
+/* A number from `min` to `max`, or the default. */
+static uint32_t number(const char *name, uint32_t fallback, uint32_t min, uint32_t max) {
     const char *text = getenv(name);
     if (text == NULL || *text == '\0') return fallback;
     char *end;
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
-    if (errno != 0 || *end != '\0' || strspn(text, "0123456789") != strlen(text) || value == 0 || value > max) {
-        MR_WARN("%s=%.64s is no whole number from 1 to %u; %u is used", name, text, max, fallback);
+    if (errno != 0 || *end != '\0' || strspn(text, "0123456789") != strlen(text) || value < min || value > max) {
+        MR_WARN("%s=%.64s is no whole number from %u to %u; %u is used", name, text, min, max, fallback);
         return fallback;
     }
     return (uint32_t)value;
@@ -35,9 +36,13 @@ mr_tool_config mr_environment_tools(void) {
     const char *endpoint = getenv("MISTRAL_GRPC_ENDPOINT");
     return (mr_tool_config){
         .grpc_endpoint = endpoint != NULL && *endpoint != '\0' ? endpoint : NULL,
-        .max_iterations = number("MISTRAL_MAX_ITERATIONS", 3, 1000),
-        .tool_timeout_sec = number("MISTRAL_TOOL_TIMEOUT_SEC", 30, 86400),
-        .connection_timeout_sec = number("MISTRAL_CONNECTION_TIMEOUT_SEC", 10, 86400),
+        .max_iterations = number("MISTRAL_MAX_ITERATIONS", 3, 1, 1000),
+        .tool_timeout_sec = number("MISTRAL_TOOL_TIMEOUT_SEC", 30, 1, 86400),
+        .connection_timeout_sec = number("MISTRAL_CONNECTION_TIMEOUT_SEC", 10, 1, 86400),
         .parallel = truth("MISTRAL_PARALLEL_TOOLS", true),
     };
+}
+
+uint32_t mr_environment_n_draft(void) {
+    return number("MISTRAL_DRAFT_TOKENS", 0, 0, MR_MAX_DRAFT);
 }

@@ -18,4 +18,7 @@ typedef struct mr_tool_config {
 /* What the MISTRAL_* variables say, else the defaults. grpc_endpoint points into the environment. */
 mr_tool_config mr_environment_tools(void);
 
+/* MISTRAL_DRAFT_TOKENS, else 0: mr_engine_config.n_draft. */
+uint32_t mr_environment_n_draft(void);
+
 #endif

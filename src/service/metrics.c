@@ -35,7 +35,7 @@ static method methods[MAX_METHODS];
 static size_t n_methods;
 static model models[MAX_MODELS];
 static size_t n_models;
-static uint64_t n_prompt, n_cached, n_generated, n_tools[2], n_spans_dropped;
+static uint64_t n_prompt, n_cached, n_generated, n_drafted, n_accepted, n_tools[2], n_spans_dropped;
 static histogram queue, first_token, per_token, tool_seconds;
 
 /* Copies as much of a text as fits, in whole characters. */
@@ -89,6 +89,8 @@ void mr_metrics_generation(const mr_generation_figures *f) {
     n_prompt += f->n_prompt;
     n_cached += f->n_cached;
     n_generated += f->n_generated;
+    n_drafted += f->n_drafted;
+    n_accepted += f->n_accepted;
     observe(&queue, f->queue_sec);
     if (f->n_generated > 0) observe(&first_token, f->queue_sec + f->prompt_sec);
     if (f->n_generated > 1) observe(&per_token, f->generation_sec / (f->n_generated - 1));
@@ -233,6 +235,8 @@ mr_metric *mr_metrics_snapshot(size_t *n) {
     add_sum(&p, "mistral_runner.tokens.prompt_cached", "{token}", "those of them that were found in the cache",
             n_cached);
     add_sum(&p, "mistral_runner.tokens.generated", "{token}", "tokens that were generated", n_generated);
+    add_sum(&p, "mistral_runner.tokens.drafted", "{token}", "tokens that were guessed ahead", n_drafted);
+    add_sum(&p, "mistral_runner.tokens.draft_accepted", "{token}", "those of them that were generated", n_accepted);
     add_sum(&p, "mistral_runner.spans.dropped", "{span}", "spans that were not exported", n_spans_dropped);
     add_models(&p);
     pthread_mutex_unlock(&lock);

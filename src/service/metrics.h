@@ -17,9 +17,10 @@ void mr_metrics_job(const char *method, mr_job_end end, double seconds);
 /* One generation (a job with tools has several). */
 typedef struct mr_generation_figures {
     uint32_t n_prompt, n_cached, n_generated;
-    double queue_sec;      /* from submission to the first work on it */
-    double prompt_sec;     /* from there to the first token */
-    double generation_sec; /* from there to the end */
+    uint32_t n_drafted, n_accepted; /* guesses, and those of them that were generated */
+    double queue_sec;               /* from submission to the first work on it */
+    double prompt_sec;              /* from there to the first token */
+    double generation_sec;          /* from there to the end */
 } mr_generation_figures;
 void mr_metrics_generation(const mr_generation_figures *figures);
 

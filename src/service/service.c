@@ -93,7 +93,8 @@ static mr_status load_model(void *ctx, mr_cancel *cancel, void **value, mr_error
                   .cancel = cancel},
         .engine = {.context_size = settings->context_size,
                    .max_concurrent = settings->max_concurrent,
-                   .kv_type = settings->kv_type},
+                   .kv_type = settings->kv_type,
+                   .n_draft = settings->n_draft},
     };
     MR_INFO("loading %s", name);
     uint64_t start = mr_clock_ns();

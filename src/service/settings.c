@@ -234,6 +234,7 @@ static mr_status resolve_engine(mr_settings *settings, const pb_settings *pb, mr
     if (strcasecmp(device, "auto") != 0 && strcasecmp(device, "cpu") != 0) {
         return mr_fail(err, MR_ERR_INVALID, "device \"%.64s\" is unknown; use \"auto\" or \"cpu\"", device);
     }
+    settings->n_draft = mr_environment_n_draft();
     return resolve_sizes(settings, pb, err);
 }
 
@@ -285,8 +286,8 @@ static mr_status make_key(mr_settings *settings, mr_error *err) {
     append_identity(&key, settings->tokenizer_folder);
     mr_buf_puts(&key, "tmpl=");
     append_identity(&key, settings->chat_template);
-    mr_buf_printf(&key, "ctx=%u;seq=%u;kv=%d;threads=%u", settings->context_size, settings->max_concurrent,
-                  (int)settings->kv_type, settings->threads);
+    mr_buf_printf(&key, "ctx=%u;seq=%u;kv=%d;threads=%u;draft=%u", settings->context_size, settings->max_concurrent,
+                  (int)settings->kv_type, settings->threads, settings->n_draft);
     mr_status status = key.failed ? no_memory(err) : keep(settings, &settings->key, mr_buf_cstr(&key), err);
     mr_buf_free(&key);
     return status;

@@ -22,6 +22,7 @@ typedef struct mr_settings {
     uint32_t context_size;               /* 0: the engine's choice; likewise below */
     uint32_t max_concurrent;
     uint32_t threads;
+    uint32_t n_draft; /* from the environment */
     mr_kv_type kv_type;
     bool with_logging;
     bool stream_final_full_text;

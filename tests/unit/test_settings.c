@@ -244,11 +244,30 @@ static void test_tools_from_environment_and_message(void **state) {
     settings = decoded("{}");
     assert_null(settings.tools.grpc_endpoint);
     mr_settings_free(&settings);
-    assert_refused("{'tool_calling':{'grpc_endpoint':'ftp://localhost'}}", MR_ERR_INVALID, "tool_calling.grpc_endpoint");
+    assert_refused("{'tool_calling':{'grpc_endpoint':'ftp://localhost'}}", MR_ERR_INVALID,
+                   "tool_calling.grpc_endpoint");
     unsetenv("MISTRAL_GRPC_ENDPOINT");
     unsetenv("MISTRAL_MAX_ITERATIONS");
     unsetenv("MISTRAL_TOOL_TIMEOUT_SEC");
     unsetenv("MISTRAL_PARALLEL_TOOLS");
+}
+
+static void test_guesses_from_the_environment(void **state) {
+    (void)state;
+    unsetenv("MISTRAL_DRAFT_TOKENS");
+    mr_settings without = decoded("{}");
+    assert_int_equal(without.n_draft, 0);
+    static const char *const values[] = {"8", "15", "0", "16", "-1", "many", ""};
+    static const uint32_t expected[] = {8, 15, 0, 0, 0, 0, 0};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        setenv("MISTRAL_DRAFT_TOKENS", values[i], 1);
+        mr_settings with = decoded("{}");
+        assert_int_equal(with.n_draft, expected[i]);
+        assert_int_equal(strcmp(with.key, without.key) == 0, expected[i] == 0); /* another engine */
+        mr_settings_free(&with);
+    }
+    mr_settings_free(&without);
+    unsetenv("MISTRAL_DRAFT_TOKENS");
 }
 
 int main(void) {
@@ -258,6 +277,7 @@ int main(void) {
         cmocka_unit_test(test_refusals_say_what_to_do),
         cmocka_unit_test(test_sizes_and_flags),
         cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_guesses_from_the_environment),
         cmocka_unit_test(test_tools_from_environment_and_message),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
