@@ -142,6 +142,7 @@ static mr_status init_draft(mr_engine *engine, const mr_engine_config *config, m
     engine->n_draft = config->n_draft < MR_MAX_DRAFT ? config->n_draft : MR_MAX_DRAFT;
     if (config->n_draft > MR_MAX_DRAFT)
         MR_WARN("n_draft is %d instead of %u, the most that is supported", MR_MAX_DRAFT, config->n_draft);
+    engine->fixed_draft_cost = config->draft_cost;
     size_t bytes = (size_t)MR_DRAFT_ROWS * engine->n_vocab * sizeof *engine->draft_logits;
     engine->draft_logits = malloc(bytes);
     return engine->draft_logits != NULL ? MR_OK : mr_fail_nomem(err, bytes, "the logits of guesses");

@@ -28,7 +28,8 @@ typedef struct mr_engine_config {
     uint32_t n_snapshots; /* recurrent states kept with cached blocks; 0 = chosen by the engine */
     uint32_t n_draft;     /* most tokens guessed ahead for a request in a pass (draft.h), which changes the speed and no
                              text; 0 = none. Models with a recurrent state guess nothing */
-    bool no_prefix_cache; /* for tests and measurements */
+    bool no_prefix_cache; /* for tests and measurements, and likewise: */
+    double draft_cost;    /* what a guess costs, as a part of what a token costs; 0 = as measured (draft.h) */
 } mr_engine_config;
 
 /* Starts the scheduler. The model must outlive the engine. The address space for KV is reserved at once, its memory is

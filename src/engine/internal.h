@@ -77,7 +77,8 @@ struct mr_engine {
     /* Constant. */
     mr_model *model;
     uint32_t n_vocab, n_embd, context_size, max_concurrent, max_queue, prefill_chunk;
-    uint32_t n_draft; /* most guesses for a request in a pass */
+    uint32_t n_draft;        /* most guesses for a request in a pass */
+    double fixed_draft_cost; /* 0 = measured */
     bool use_cache;
     bool encoder; /* the model's: a text goes through one pass as a whole */
     mr_kv_layout layout;

@@ -82,7 +82,8 @@ static size_t propose(mr_engine *engine, mr_request *r, size_t most) {
     pthread_mutex_unlock(&engine->lock);
     if (!reserved) return 0;
     mr_draft_see(r->draft, r->tokens, r->n_tokens);
-    n = mr_draft_propose(r->draft, r->tokens, r->n_tokens, n, mr_draft_cost_row(&engine->draft_cost));
+    double cost = engine->fixed_draft_cost > 0 ? engine->fixed_draft_cost : mr_draft_cost_row(&engine->draft_cost);
+    n = mr_draft_propose(r->draft, r->tokens, r->n_tokens, n, cost);
     for (size_t i = 0; i < n; i++) {
         if (mr_request_is_eog(r, r->tokens[r->n_tokens + i])) return i;
     }

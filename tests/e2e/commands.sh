@@ -25,6 +25,9 @@ passes "complete with a seed" "$cli" complete -m "$model" -p "Once upon a time" 
 mv out seed.txt
 passes "complete with it again" "$cli" complete -m "$model" -p "Once upon a time" -n 30 --temp 1.5 --seed 11
 same "a seed gives the same text" out seed.txt
+passes "complete with guesses" "$cli" complete -m "$model" -p "Once upon a time" -n 30 --temp 1.5 --seed 11 --draft 8
+same "they change nothing" out seed.txt
+refuses "complete with too many guesses" 2 "--draft needs a whole number from 0 to 15" "$cli" complete -m "$model" -p x --draft 16
 refuses "complete without text" 2 "--prompt or --file" "$cli" complete -m "$model"
 refuses "complete with a wrong number" 2 "-n needs a whole number" "$cli" complete -m "$model" -p x -n 3x
 refuses "complete with a negative temperature" 1 "temperature" "$cli" complete -m "$model" -p x --temp -2

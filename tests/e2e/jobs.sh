@@ -59,6 +59,24 @@ passes "a stream that repeats the whole at its end" "$cli" run --worker full.jso
 tail -n 1 out | grep -q '"text":"'
 result "the last chunk has the text" $?
 
+# Guesses change no text: greedy, with a temperature, and constrained.
+cat >echo.json <<'JSON'
+{"args": {"messages": [{"role": "USER", "content": {"text": "Please repeat this: the old house 17 river green lamp Maria basket seven stones window Felix 42 garden paper moon bridge silver"}}],
+  "options": {"max_tokens": 120, "temperature": 0}}, "using": "chat"}
+JSON
+sed 's/"temperature": 0/"temperature": 0.9, "seed": 5, "repeat_penalty": 1.1/' echo.json >warm.json
+sed 's/"options"/"json_schema": "{\\"type\\": \\"array\\", \\"items\\": {\\"type\\": \\"string\\"}}", "options"/' echo.json >schema.json
+for job in echo warm schema; do
+    passes "a job without guesses ($job)" "$cli" run --worker flat.json --job $job.json --stream
+    mv out without.txt
+    passes "the same with guesses ($job)" env MISTRAL_DRAFT_TOKENS=8 MISTRAL_METRICS_FILE="$scratch/$job.prom" "$cli" run --worker flat.json --job $job.json --stream
+    mv out with.txt
+    [ -s with.txt ] && cmp -s with.txt without.txt
+    result "the text is the same ($job)" $?
+done
+[ "$(sed -n 's/^mistral_runner_tokens_draft_accepted_total.* //p' echo.prom)" -gt 0 ]
+result "guesses were right" $?
+
 # The context of one completion continued by the next.
 cat >first.json <<'JSON'
 {"args": {"prompt": "The little dog", "options": {"max_tokens": 8, "temperature": 0}}, "using": "completion"}

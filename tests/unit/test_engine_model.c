@@ -26,6 +26,7 @@ typedef struct loaded {
 
 static int32_t prompts[N_PROMPTS][MAX_PROMPT];
 static size_t n_prompts[N_PROMPTS] = {1, 31, 64, 150, 201, 300};
+static float temperature;
 
 static loaded load(int n_threads) {
     loaded l = {0};
@@ -56,7 +57,7 @@ static void make_prompts(uint32_t n_vocab) {
 
 static mr_request *submit(mr_engine *engine, size_t prompt) {
     mr_sampling sampling = mr_sampling_default();
-    sampling.temperature = 0;
+    sampling.temperature = temperature;
     mr_request_params params = {
         .prompt = prompts[prompt], .n_prompt = n_prompts[prompt], .max_tokens = N_GENERATE, .sampling = sampling};
     mr_request *request = NULL;
@@ -159,6 +160,50 @@ static void text_is_the_same_with_f32(void **state) {
     check_type(MR_KV_F32, 2);
 }
 
+/* Prompts that say the same again and again, so that the answers do, too. */
+static void make_repeating_prompts(uint32_t n_vocab) {
+    for (size_t p = 0; p < N_PROMPTS; p++) {
+        for (size_t i = 0; i < n_prompts[p]; i++)
+            prompts[p][i] = (int32_t)(mr_random_uniform(p, i % (20 + 2 * p)) * n_vocab);
+    }
+}
+
+/* Several tokens of an answer come from one pass then; their text is that of single steps. */
+static void check_guesses(const int n_threads[2]) {
+    int32_t want[N_PROMPTS][N_GENERATE];
+    for (size_t t = 0; t < 2; t++) {
+        loaded l = load(n_threads[t]);
+        make_repeating_prompts(mr_model_get_info(l.model)->n_vocab);
+        mr_engine_config config = {.context_size = 512, .draft_cost = 0.2};
+        mr_engine *engine = new_engine(l.model, config);
+        for (size_t p = 0; t == 0 && p < N_PROMPTS; p++) collect(submit(engine, p), want[p]);
+        mr_engine_free(engine);
+        config.n_draft = t == 0 ? 15 : 4;
+        engine = new_engine(l.model, config);
+        expect(engine, want, false);
+        expect(engine, want, true);
+        mr_engine_stats stats = mr_engine_get_stats(engine);
+        print_message("%llu of %llu guesses were right\n", (unsigned long long)stats.n_accepted,
+                      (unsigned long long)stats.n_drafted);
+        assert_true(stats.n_accepted > 10);
+        mr_engine_free(engine);
+        config.prefill_chunk = 7;
+        config.kv_bytes = 17 * mr_model_kv_layout(l.model, MR_KV_F16).block_bytes;
+        engine = new_engine(l.model, config);
+        expect(engine, want, true);
+        mr_engine_free(engine);
+        unload(&l);
+    }
+}
+
+static void guesses_change_nothing(void **state) {
+    (void)state;
+    check_guesses((const int[]){1, 4});
+    temperature = 0.8f;
+    check_guesses((const int[]){3, 2});
+    temperature = 0;
+}
+
 /* A pass is broken off again and again; the neighbour's text is as ever. */
 static void aborts_leave_the_neighbours_alone(void **state) {
     (void)state;
@@ -241,11 +286,9 @@ static void text_is_the_same_with_recurrent_states(void **state) {
 int main(void) {
     mr_log_set_filter("error");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(text_is_the_same_with_f16),
-        cmocka_unit_test(text_is_the_same_with_q8),
-        cmocka_unit_test(text_is_the_same_with_f32),
-        cmocka_unit_test(aborts_leave_the_neighbours_alone),
-        cmocka_unit_test(text_is_the_same_with_recurrent_states),
+        cmocka_unit_test(text_is_the_same_with_f16),         cmocka_unit_test(text_is_the_same_with_q8),
+        cmocka_unit_test(text_is_the_same_with_f32),         cmocka_unit_test(guesses_change_nothing),
+        cmocka_unit_test(aborts_leave_the_neighbours_alone), cmocka_unit_test(text_is_the_same_with_recurrent_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
