@@ -128,6 +128,7 @@ typedef struct mr_hparams {
     uint32_t conv_width, n_head_mix, n_group_mix, dim_k_mix, dim_v_mix;
     bool value_heads_tiled; /* as the architecture, unless the metadata's ssm.value_heads_tiled says otherwise */
     bool rotates;           /* whether any layer does */
+    bool keys_are_values;   /* layers without a window may lack values of their own */
 
     uint32_t n_expert, n_expert_used; /* 0 = dense */
     uint32_t n_ff_expert;

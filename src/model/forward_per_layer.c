@@ -19,8 +19,8 @@ void mr_per_layer_inputs(const mr_pass *p, mr_worker *worker) {
     for (size_t t = begin; t < end; t++) {
         float *all = b->per_layer + t * n_all;
         model->ops->scale(all, 1.0f / sqrtf((float)h->n_embd), n_all);
-        model->per_layer.type->dequantize(model->per_layer.rows + (size_t)p->tokens[t] * model->per_layer.row_bytes,
-                                          token, n_all);
+        size_t row = (uint64_t)p->tokens[t] < model->per_layer.n_rows ? (size_t)p->tokens[t] : 0;
+        model->per_layer.type->dequantize(model->per_layer.rows + row * model->per_layer.row_bytes, token, n_all);
         for (uint32_t il = 0; il < h->n_layer; il++) {
             mr_apply_norm(model, &model->per_layer.norm, all + il * n, n, all + il * n);
         }

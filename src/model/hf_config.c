@@ -4,103 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-/* What Gemma 3's multimodal configurations leave out. */
-#define GEMMA3_DEFAULTS                                                                                                \
-    "{\"num_attention_heads\": 8, \"num_key_value_heads\": 4, \"head_dim\": 256, \"max_position_embeddings\": 131072," \
-    " \"rms_norm_eps\": 1e-6, \"rope_theta\": 1e6, \"query_pre_attn_scalar\": 256, \"sliding_window\": 4096}"
-
-static const mr_hf_family FAMILIES[] = {
-    {.model_type = "llama", .arch = "llama", .rope_halves = true},
-    {.model_type = "mistral", .arch = "llama", .rope_halves = true},
-    {.model_type = "ministral", .arch = "llama", .rope_halves = true},
-    {.model_type = "ministral3", .arch = "mistral3", .rope_halves = true},
-    {.model_type = "mixtral", .arch = "llama", .rope_halves = true},
-    {.model_type = "qwen2", .arch = "qwen2"},
-    {.model_type = "qwen2_moe", .arch = "qwen2moe"},
-    {.model_type = "qwen3", .arch = "qwen3"},
-    {.model_type = "qwen3_moe", .arch = "qwen3moe"},
-    {.model_type = "gemma", .arch = "gemma", .norm_plus_one = true},
-    {.model_type = "gemma2", .arch = "gemma2", .norms_behind = true, .norm_plus_one = true},
-    {.model_type = "gemma3_text",
-     .arch = "gemma3",
-     .norms_behind = true,
-     .norm_plus_one = true,
-     .defaults = GEMMA3_DEFAULTS},
-    {.model_type = "gemma3",
-     .arch = "gemma3",
-     .norms_behind = true,
-     .norm_plus_one = true,
-     .defaults = GEMMA3_DEFAULTS},
-    {.model_type = "phi", .arch = "phi2"},
-    {.model_type = "phi3", .arch = "phi3"},
-    {.model_type = "phimoe", .arch = "phimoe"},
-    {.model_type = "starcoder2", .arch = "starcoder2"},
-    {.model_type = "granite", .arch = "granite", .rope_halves = true},
-    {.model_type = "granitemoe", .arch = "granitemoe", .rope_halves = true},
-    {.model_type = "granitemoeshared", .arch = "granitemoe", .rope_halves = true},
-    {.model_type = "cohere", .arch = "command-r"},
-    {.model_type = "cohere2", .arch = "cohere2"},
-    {.model_type = "olmo2", .arch = "olmo2", .norms_behind = true},
-    {.model_type = "olmo3", .arch = "olmo2", .norms_behind = true},
-    {.model_type = "olmoe", .arch = "olmoe"},
-    {.model_type = "apertus", .arch = "apertus"},
-    {.model_type = "exaone4", .arch = "exaone4", .norms_behind = true},
-    {.model_type = "exaone", .arch = "exaone"},
-    {.model_type = "internlm2", .arch = "internlm2", .rope_halves = true},
-    {.model_type = "internlm3", .arch = "llama", .rope_halves = true},
-    {.model_type = "smollm3", .arch = "smollm3", .rope_halves = true},
-    {.model_type = "seed_oss", .arch = "seed_oss"},
-    {.model_type = "hunyuan_v1_dense", .arch = "hunyuan-dense"},
-    {.model_type = "hunyuan_v1_moe", .arch = "hunyuan-moe"},
-    {.model_type = "ernie4_5", .arch = "ernie4_5"},
-    {.model_type = "ernie4_5_moe", .arch = "ernie4_5-moe"},
-    {.model_type = "glm", .arch = "chatglm"},
-    {.model_type = "glm4", .arch = "glm4"},
-    {.model_type = "glm4_moe", .arch = "glm4moe"},
-    {.model_type = "deepseek_v2", .arch = "deepseek2"},
-    {.model_type = "deepseek_v3", .arch = "deepseek2", .gating = MR_GATING_SIGMOID},
-    {.model_type = "gpt_oss", .arch = "gpt-oss", .experts_alternate = true},
-    {.model_type = "lfm2", .arch = "lfm2"},
-    {.model_type = "lfm2_moe", .arch = "lfm2moe"},
-    {.model_type = "granitemoehybrid", .arch = "granitehybrid", .rope_halves = true},
-    {.model_type = "nemotron_h", .arch = "nemotron_h"},
-    {.model_type = "qwen3_next", .arch = "qwen3next", .norm_plus_one = true},
-    {.model_type = "qwen3_5", .arch = "qwen35", .norm_plus_one = true},
-    {.model_type = "qwen3_5_text", .arch = "qwen35", .norm_plus_one = true},
-    {.model_type = "qwen3_5_moe", .arch = "qwen35moe", .norm_plus_one = true},
-    {.model_type = "qwen3_5_moe_text", .arch = "qwen35moe", .norm_plus_one = true},
-    {.model_type = "bert", .arch = "bert", .encoder = true, .defaults = "{\"layer_norm_eps\": 1e-12}"},
-    {.model_type = "distilbert", .arch = "bert", .encoder = true, .defaults = "{\"layer_norm_eps\": 1e-12}"},
-    {.model_type = "roberta",
-     .arch = "bert",
-     .encoder = true,
-     .positions_behind_padding = true,
-     .defaults = "{\"pad_token_id\": 1}"},
-    {.model_type = "xlm-roberta",
-     .arch = "bert",
-     .encoder = true,
-     .positions_behind_padding = true,
-     .defaults = "{\"pad_token_id\": 1}"},
-    {.model_type = "camembert",
-     .arch = "bert",
-     .encoder = true,
-     .positions_behind_padding = true,
-     .defaults = "{\"pad_token_id\": 1}"},
-};
-
-const mr_hf_family *mr_hf_family_find(const char *model_type, mr_error *err) {
-    size_t n = sizeof FAMILIES / sizeof FAMILIES[0];
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(FAMILIES[i].model_type, model_type) == 0) return &FAMILIES[i];
-    }
-    mr_buf known = {0};
-    for (size_t i = 0; i < n; i++) mr_buf_printf(&known, "%s%s", i == 0 ? "" : ", ", FAMILIES[i].model_type);
-    mr_fail(err, MR_ERR_UNSUPPORTED, "config.json has model_type \"%.64s\", which is not supported; supported are: %s",
-            model_type, mr_buf_cstr(&known));
-    mr_buf_free(&known);
-    return NULL;
-}
-
 /* Collects metadata under the prefix of the architecture. */
 typedef struct header_writer {
     mr_buf *out;
@@ -140,13 +43,17 @@ static uint64_t whole(double value) {
     return value >= 0.0 && value < (double)UINT32_MAX ? (uint64_t)value : UINT32_MAX;
 }
 
-static void put_f32(header_writer *w, const char *key, double value) {
+static uint32_t f32_bits(double value) {
     union {
         float f;
         uint32_t u;
     } bits = {.f = (float)value};
+    return bits.u;
+}
+
+static void put_f32(header_writer *w, const char *key, double value) {
     put_key(w, key, MR_GGUF_FLOAT32);
-    put_le(w->out, bits.u, 4);
+    put_le(w->out, f32_bits(value), 4);
 }
 
 static void put_bool(header_writer *w, const char *key, bool value) {
@@ -198,7 +105,7 @@ static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *
         {"attention.scale", {"attention_multiplier"}, true},
         {"logit_scale", {"logits_scaling", "logit_scale"}, true},
         {"expert_count", {"num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"}, false},
-        {"expert_used_count", {"num_experts_per_tok", "moe_topk", "moe_k"}, false},
+        {"expert_used_count", {"num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts"}, false},
         {"expert_feed_forward_length", {"moe_intermediate_size"}, false},
         {"expert_weights_scale", {"routed_scaling_factor"}, true},
         {"leading_dense_block_count", {"num_dense_layers", "first_k_dense_replace", "moe_layer_start_index"}, false},
@@ -207,6 +114,13 @@ static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *
         {"attention.kv_lora_rank", {"kv_lora_rank"}, false},
         {"attention.value_length", {"v_head_dim"}, false},
         {"full_attention_interval", {"full_attention_interval"}, false},
+        {"attention.key_length_swa", {"local_head_dim"}, false},
+        {"attention.value_length_swa", {"local_head_dim"}, false},
+        {"rope.dimension_count_swa", {"local_head_dim"}, false},
+        {"attention.shared_kv_layers", {"num_kv_shared_layers"}, false},
+        {"embedding_length_per_layer_input", {"hidden_size_per_layer_input"}, false},
+        {"altup.num_inputs", {"altup_num_inputs"}, false},
+        {"altup.active_idx", {"altup_active_idx"}, false},
         {"shortconv.l_cache", {"conv_L_cache"}, false},
         {"ssm.conv_kernel", {"mamba_d_conv", "linear_conv_kernel_dim", "conv_kernel"}, false},
         {"ssm.state_size", {"mamba_d_state", "linear_key_head_dim", "ssm_state_size"}, false},
@@ -258,6 +172,20 @@ static size_t count_layers(const json_t *config) {
     return json_array_size(json_object_get(config, "layers_block_type"));
 }
 
+/* A list of config.json with a number for each layer, where there is one; no number is minus infinity among floats. */
+static void put_list(header_writer *w, const char *key, const json_t *config, const char *name, mr_gguf_type type) {
+    const json_t *list = json_object_get(config, name);
+    if (json_array_size(list) == 0) return;
+    put_key(w, key, MR_GGUF_ARRAY);
+    put_le(w->out, (uint64_t)type, 4);
+    put_le(w->out, json_array_size(list), 8);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        double value = json_is_number(item) ? json_number_value(item) : -INFINITY;
+        put_le(w->out, type == MR_GGUF_FLOAT32 ? f32_bits(value) : whole(value), 4);
+    }
+}
+
 /* value for the layers of a kind, 0 for the others. */
 static void put_by_kind(header_writer *w, const char *key, const json_t *config, size_t n, int kind, double value) {
     put_key(w, key, MR_GGUF_ARRAY);
@@ -297,10 +225,15 @@ static mr_status put_layers(header_writer *w, const json_t *config, const mr_arc
         put_by_kind(w, "attention.head_count_kv", config, n, KIND_ATTENTION, n_head_kv);
     else if (n_head_kv >= 0.0)
         put_u32(w, "attention.head_count_kv", whole(n_head_kv));
+    else
+        put_list(w, "attention.head_count_kv", config, "num_key_value_heads", MR_GGUF_UINT32);
     if (hybrid && arch->one_block_layers)
         put_by_kind(w, "feed_forward_length", config, n, KIND_FFN, width);
     else if (width >= 0.0)
         put_u32(w, "feed_forward_length", whole(width));
+    else
+        put_list(w, "feed_forward_length", config, "intermediate_size", MR_GGUF_UINT32);
+    put_list(w, "activation_sparsity_scale", config, "activation_sparsity_scale", MR_GGUF_FLOAT32);
     for (size_t i = 0; hybrid && i < n; i++) {
         if (layer_kind(config, i) == KIND_EXPERTS)
             return mr_fail(
@@ -372,6 +305,7 @@ static mr_status put_rope(header_writer *w, const json_t *config, const mr_arch 
     const json_t *local = json_object_get(rope_sets(config), "sliding_attention"), *rope = mr_hf_rope(config);
     const char *type = json_string_value(json_object_get(rope, "rope_type"));
     if (type == NULL) type = json_string_value(json_object_get(rope, "type"));
+    bool proportional = type != NULL && strcmp(type, "proportional") == 0; /* divisors tell what does not rotate */
     double value, original = 0.0, alpha = 0.0;
     double head_dim, n_head, n_embd, partial;
     if (!get_number(config, NAMES("head_dim"), &head_dim)) {
@@ -387,13 +321,15 @@ static mr_status put_rope(header_writer *w, const json_t *config, const mr_arch 
         put_f32(w, "rope.freq_base_swa", value);
     if (arch->mla && get_number(config, NAMES("qk_rope_head_dim"), &value) && value >= 0.0) {
         put_u32(w, "rope.dimension_count", whole(value));
-    } else if ((get_number(rope, NAMES("partial_rotary_factor"), &partial) ||
+    } else if (!proportional &&
+               (get_number(rope, NAMES("partial_rotary_factor"), &partial) ||
                 get_number(config, NAMES("partial_rotary_factor"), &partial)) &&
                partial > 0.0 && partial <= 1.0) {
         put_u32(w, "rope.dimension_count", whole(head_dim * partial));
     }
     if (get_number(rope, NAMES("llama_4_scaling_beta"), &value)) put_f32(w, "attention.temperature_scale", value);
     if (type == NULL || strcmp(type, "default") == 0 || stretched) return MR_OK;
+    if (proportional) return MR_OK;
     if (strcmp(type, "dynamic") == 0) return MR_OK; /* changes nothing within max_position_embeddings */
     if (get_number(rope, NAMES("original_max_position_embeddings"), &original) ||
         get_number(config, NAMES("original_max_position_embeddings"), &original)) {
@@ -456,10 +392,12 @@ static void put_expert_groups(header_writer *w, const json_t *config) {
     put_u32(w, "expert_group_used_count", whole(n_used));
 }
 
-static void put_special(header_writer *w, const json_t *config) {
+static void put_special(header_writer *w, const json_t *config, const mr_arch *arch) {
     double value;
     put_window(w, config);
-    if (get_number(config, NAMES("query_pre_attn_scalar"), &value) && value > 0) {
+    if (arch->v_norm)
+        put_bool(w, "attention.keys_are_values", json_is_true(json_object_get(config, "attention_k_eq_v")));
+    if (!arch->attn_scale_one && get_number(config, NAMES("query_pre_attn_scalar"), &value) && value > 0) {
         double root = 1.0;
         for (int i = 0; i < 60; i++) root = 0.5 * (root + value / root);
         put_f32(w, "attention.scale", 1.0 / root);
@@ -502,7 +440,7 @@ mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const j
     copy_numbers(&w, config, arch);
     mr_status status = check_rotated(config, arch, err);
     if (status == MR_OK) status = put_rope(&w, config, arch, err);
-    put_special(&w, config);
+    put_special(&w, config, arch);
     if (!arch->one_block_layers) put_expert_groups(&w, config);
     if (arch->mla) put_mla(&w, config);
     if (family->gating != 0) put_u32(&w, "expert_gating_func", (uint64_t)family->gating);

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CONFIG_BYTES = 16 << 20, NAME_BYTES = 256 };
+enum { MAX_CONFIG_BYTES = 16 << 20, NAME_BYTES = MR_HF_NAME_BYTES };
 
 /* What the assembled GGUF keeps alive. */
 typedef struct hf_owner {
@@ -47,236 +47,6 @@ typedef struct converter {
     size_t n_tensors, cap_tensors;
     mr_error *err;
 } converter;
-
-/* Names below "layers.N.", without the ending ".weight" or ".bias". */
-static const struct {
-    const char *theirs, *ours;
-} LAYER_NAMES[] = {
-    {"self_attn.q_proj", "attn_q"},
-    {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},
-    {"self_attn.o_proj", "attn_output"},
-    {"self_attn.dense", "attn_output"},
-    {"self_attn.qkv_proj", "attn_qkv"},
-    {"self_attn.q_norm", "attn_q_norm"},
-    {"self_attn.k_norm", "attn_k_norm"},
-    {"self_attn.query_layernorm", "attn_q_norm"},
-    {"self_attn.key_layernorm", "attn_k_norm"},
-    {"mlp.gate_proj", "ffn_gate"},
-    {"mlp.up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"},
-    {"mlp.gate_up_proj", "ffn_up"},
-    {"mlp.c_fc", "ffn_up"},
-    {"mlp.c_proj", "ffn_down"},
-    {"mlp.fc1", "ffn_up"},
-    {"mlp.fc2", "ffn_down"},
-    {"mlp.gate", "ffn_gate_inp"},
-    {"block_sparse_moe.gate", "ffn_gate_inp"},
-    {"mlp.shared_expert.gate_proj", "ffn_gate_shexp"},
-    {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
-    {"mlp.shared_expert.down_proj", "ffn_down_shexp"},
-    {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"},
-    {"mlp.shared_experts.gate_proj", "ffn_gate_shexp"},
-    {"mlp.shared_experts.up_proj", "ffn_up_shexp"},
-    {"mlp.shared_experts.down_proj", "ffn_down_shexp"},
-    {"mlp.shared_mlp.gate_proj", "ffn_gate_shexp"},
-    {"mlp.shared_mlp.up_proj", "ffn_up_shexp"},
-    {"mlp.shared_mlp.down_proj", "ffn_down_shexp"},
-    {"mlp.router", "ffn_gate_inp"},
-    {"mlp.gate.wg", "ffn_gate_inp"},
-    {"self_attn.q_a_proj", "attn_q_a"},
-    {"self_attn.q_a_layernorm", "attn_q_a_norm"},
-    {"self_attn.q_b_proj", "attn_q_b"},
-    {"self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"},
-    {"self_attn.kv_a_layernorm", "attn_kv_a_norm"},
-    {"self_attn.kv_b_proj", "attn_kv_b"},
-    {"attn.attention.q_proj", "attn_q"},
-    {"attn.attention.k_proj", "attn_k"},
-    {"attn.attention.v_proj", "attn_v"},
-    {"attn.attention.out_proj", "attn_output"},
-    {"mlp.c_fc_0", "ffn_gate"},
-    {"mlp.c_fc_1", "ffn_up"},
-    {"ln_1", "attn_norm"},
-    {"ln_2", "ffn_norm"},
-    {"attention.wqkv", "wqkv"},
-    {"attention.wo", "attn_output"},
-    {"attention_norm", "attn_norm"},
-    {"attention_layernorm", "attn_norm"},
-    {"feedforward_layernorm", "ffn_norm"},
-    {"input_layernorm", "attn_norm"},
-    {"pre_feedforward_layernorm", "ffn_norm"},
-    {"post_feedforward_layernorm", "post_ffw_norm"},
-    {"post_self_attn_layernorm", "post_attention_norm"},
-    {"post_mlp_layernorm", "post_ffw_norm"},
-    {"shared_mlp.input_linear", "ffn_up_shexp"},
-    {"shared_mlp.output_linear", "ffn_down_shexp"},
-    {"norm", "attn_norm"},
-    {"operator_norm", "attn_norm"},
-    {"ffn_norm", "ffn_norm"},
-    {"conv.conv", "shortconv.conv"},
-    {"conv.in_proj", "shortconv.in_proj"},
-    {"conv.out_proj", "shortconv.out_proj"},
-    {"self_attn.out_proj", "attn_output"},
-    {"self_attn.q_layernorm", "attn_q_norm"},
-    {"self_attn.k_layernorm", "attn_k_norm"},
-    {"feed_forward.w1", "ffn_gate"},
-    {"feed_forward.w2", "ffn_down"},
-    {"feed_forward.w3", "ffn_up"},
-    {"feed_forward.gate", "ffn_gate_inp"},
-    {"block_sparse_moe.router.layer", "ffn_gate_inp"},
-    {"block_sparse_moe.input_linear", "ffn_gate_up_exps"},
-    {"block_sparse_moe.output_linear", "ffn_down_exps"},
-    {"mixer.q_proj", "attn_q"},
-    {"mixer.k_proj", "attn_k"},
-    {"mixer.v_proj", "attn_v"},
-    {"mixer.o_proj", "attn_output"},
-    {"mixer.up_proj", "ffn_up"},
-    {"mixer.down_proj", "ffn_down"},
-    {"in_proj", "ssm_in"},
-    {"conv1d", "ssm_conv1d"},
-    {"out_proj", "ssm_out"},
-    {"in_proj_qkvz", "qkvz"},
-    {"in_proj_qkv", "attn_qkv"},
-    {"in_proj_z", "attn_gate"},
-    {"in_proj_ba", "ssm_ba"},
-    {"in_proj_b", "ssm_beta"},
-    {"in_proj_a", "ssm_alpha"},
-};
-
-/* Names below "layers.N." that have no ending; ours have what they need. */
-static const struct {
-    const char *theirs, *ours;
-} WHOLE_NAMES[] = {
-    {"feed_forward.expert_bias", "exp_probs_b.bias"},
-    {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias"},
-    {"mlp.moe_statics.e_score_correction_bias", "exp_probs_b.bias"},
-    {"self_attn.sinks", "attn_sinks.weight"},
-    {"mlp.act_fn.alpha_p", "xielu_alpha_p"},
-    {"mlp.act_fn.alpha_n", "xielu_alpha_n"},
-    {"mlp.act_fn.beta", "xielu_beta"},
-    {"mlp.act_fn.eps", "xielu_eps"},
-    {"mlp.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
-    {"mlp.experts.down_proj", "ffn_down_exps.weight"},
-    {"mlp.experts.gate_up_proj_blocks", "ffn_gate_up_exps.weight"},
-    {"mlp.experts.gate_up_proj_bias", "ffn_gate_up_exps.bias"},
-    {"mlp.experts.down_proj_blocks", "ffn_down_exps.weight"},
-    {"mlp.experts.down_proj_bias", "ffn_down_exps.bias"},
-    {"feed_forward.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
-    {"feed_forward.experts.down_proj", "ffn_down_exps.weight"},
-    {"block_sparse_moe.experts.gate_up_proj", "ffn_gate_up_exps.weight"},
-    {"block_sparse_moe.experts.down_proj", "ffn_down_exps.weight"},
-    {"block_sparse_moe.router.weight", "ffn_gate_inp.weight"},
-    {"A_log", "ssm_a"},
-    {"D", "ssm_d"},
-    {"dt_bias", "ssm_dt.bias"},
-};
-
-/* The recurrent part of a layer is called by its kind; what is in it is alike. Its norm is the only one whose name
- * would not tell it from the layer's. */
-static const char *below_mixer(const char *part) {
-    static const char *const mixers[] = {"mamba.", "mixer.", "linear_attn."};
-    for (size_t i = 0; i < sizeof mixers / sizeof mixers[0]; i++) {
-        if (strncmp(part, mixers[i], strlen(mixers[i])) == 0) return part + strlen(mixers[i]);
-    }
-    return NULL;
-}
-
-/* Our name of a whole name, endings included. */
-static const char *map_whole(const char *part) {
-    const char *below = below_mixer(part);
-    for (size_t i = 0; i < sizeof WHOLE_NAMES / sizeof WHOLE_NAMES[0]; i++) {
-        if (strcmp(part, WHOLE_NAMES[i].theirs) == 0) return WHOLE_NAMES[i].ours;
-        if (below != NULL && strcmp(below, WHOLE_NAMES[i].theirs) == 0) return WHOLE_NAMES[i].ours;
-    }
-    return NULL;
-}
-
-static const struct {
-    const char *theirs, *ours;
-} EXPERT_NAMES[] = {
-    {"gate_proj", "ffn_gate"}, {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"},
-    {"w1", "ffn_gate"},        {"w3", "ffn_up"},      {"w2", "ffn_down"},
-};
-
-/* Our name of the part of a layer, or false when it has none. */
-static bool map_layer_part(const mr_hf_family *family, const char *part, char *out, size_t n) {
-    unsigned expert;
-    int used = 0;
-    const char *experts = strstr(part, "experts.");
-    if (experts != NULL && sscanf(experts, "experts.%5u.%n", &expert, &used) == 1 && used > 0) {
-        for (size_t i = 0; i < sizeof EXPERT_NAMES / sizeof EXPERT_NAMES[0]; i++) {
-            if (strcmp(experts + used, EXPERT_NAMES[i].theirs) != 0) continue;
-            snprintf(out, n, "%s.%u", EXPERT_NAMES[i].ours, expert);
-            return true;
-        }
-        return false;
-    }
-    if (strcmp(part, "post_attention_layernorm") == 0) {
-        snprintf(out, n, "%s", family->norms_behind ? "post_attention_norm" : "ffn_norm");
-        return true;
-    }
-    const char *below = below_mixer(part);
-    if (below != NULL && strcmp(below, "norm") == 0) {
-        snprintf(out, n, "ssm_norm");
-        return true;
-    }
-    for (size_t i = 0; i < sizeof LAYER_NAMES / sizeof LAYER_NAMES[0]; i++) {
-        bool same = strcmp(part, LAYER_NAMES[i].theirs) == 0;
-        if (!same && (below == NULL || strcmp(below, LAYER_NAMES[i].theirs) != 0)) continue;
-        snprintf(out, n, "%s", LAYER_NAMES[i].ours);
-        return true;
-    }
-    return false;
-}
-
-/* The GGUF name of a safetensors name; false for tensors that the model does not need. */
-static bool map_name(const mr_hf_family *family, const char *name, char out[static NAME_BYTES]) {
-    if (family->encoder) return mr_hf_encoder_name(name, out, NAME_BYTES);
-    static const char *const prefixes[] = {
-        "model.language_model.", "language_model.model.", "language_model.", "model.", "backbone.", "transformer."};
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        size_t n = strlen(prefixes[i]);
-        if (strncmp(name, prefixes[i], n) == 0) {
-            name += n;
-            break;
-        }
-    }
-    char as_layers[NAME_BYTES]; /* EXAONE's layers are h.N */
-    if (strncmp(name, "h.", 2) == 0 && strlen(name) + strlen("layers.") < NAME_BYTES) {
-        snprintf(as_layers, sizeof as_layers, "layers.%s", name + 2);
-        name = as_layers;
-    }
-    unsigned layer;
-    int used = 0;
-    if (sscanf(name, "layers.%5u.%n", &layer, &used) == 1 && used > 0 && map_whole(name + used) != NULL) {
-        snprintf(out, NAME_BYTES, "blk.%u.%s", layer, map_whole(name + used));
-        return true;
-    }
-    const char *dot = strrchr(name, '.');
-    if (dot == NULL || (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0) || strlen(name) >= NAME_BYTES)
-        return false;
-    char stem[NAME_BYTES], part[NAME_BYTES / 2];
-    memcpy(stem, name, (size_t)(dot - name));
-    stem[dot - name] = '\0';
-    used = 0;
-    if (sscanf(stem, "layers.%5u.%n", &layer, &used) == 1 && used > 0) {
-        if (!map_layer_part(family, stem + used, part, sizeof part)) return false;
-        snprintf(out, NAME_BYTES, "blk.%u.%s%s", layer, part, dot);
-        return true;
-    }
-    static const struct {
-        const char *theirs, *ours;
-    } globals[] = {{"embed_tokens", "token_embd"}, {"norm", "output_norm"},   {"final_layernorm", "output_norm"},
-                   {"embeddings", "token_embd"},   {"norm_f", "output_norm"}, {"embedding_norm", "output_norm"},
-                   {"lm_head", "output"},          {"output", "output"},      {"tok_embeddings", "token_embd"},
-                   {"wte", "token_embd"},          {"ln_f", "output_norm"}};
-    for (size_t i = 0; i < sizeof globals / sizeof globals[0]; i++) {
-        if (strcmp(stem, globals[i].theirs) != 0) continue;
-        snprintf(out, NAME_BYTES, "%s%s", globals[i].ours, dot);
-        return true;
-    }
-    return false;
-}
 
 static bool is_tied(const json_t *config) {
     const json_t *tied = json_object_get(config, "tie_word_embeddings"), *text = json_object_get(config, "text_config");
@@ -344,7 +114,7 @@ static mr_status convert_quantized(converter *c, const mr_st_tensor *source, con
     mr_status status = mr_hf_quantized_tensor(&c->quantization, c->owner->st, source, &c->owner->copies, t, c->err);
     if (status != MR_OK) return status;
     c->n_tensors++;
-    if (strcmp(name, "token_embd.weight") != 0) return MR_OK;
+    if (strcmp(name, "token_embd.weight") != 0 && strcmp(name, "per_layer_token_embd.weight") != 0) return MR_OK;
     mr_tensor_rows rows;
     status = mr_tensor_rows_get(t, 0, (size_t)t->shape[1], t->n_bytes / (size_t)t->shape[1], NULL, &rows, c->err);
     if (status != MR_OK) return status;
@@ -467,7 +237,7 @@ static mr_status convert_experts(converter *c, const mr_st_tensor *source, const
 static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
     char name[NAME_BYTES], plain[NAME_BYTES];
     plain_name(source->name, plain);
-    if (!map_name(c->family, plain, name)) return MR_OK;
+    if (!mr_hf_map_name(c->family, plain, name)) return MR_OK;
     if (strcmp(name, "output.weight") == 0 && is_tied(c->config)) return MR_OK;
     drop_shared(c->config, name);
     bool experts = strstr(name, "_exps.weight") != NULL || strstr(name, ".ffn_gate_up_exps.bias") != NULL;
@@ -512,6 +282,20 @@ static mr_status convert_tensor(converter *c, const mr_st_tensor *source) {
     return MR_OK;
 }
 
+/* A tensor of n floats, 0 yet, behind the others; NULL when there is no memory. */
+static float *add_vector(converter *c, const char *name, size_t n) {
+    mr_gguf_tensor *t = add_tensor(c, name);
+    float *values = mr_arena_calloc(&c->owner->copies, n, sizeof *values);
+    if (t == NULL || values == NULL) return NULL;
+    t->n_dims = 1;
+    t->shape[0] = n;
+    t->type = MR_F32;
+    t->data = (const uint8_t *)values;
+    t->n_bytes = n * sizeof *values;
+    c->n_tensors++;
+    return values;
+}
+
 /* The divisors of Llama 3.1's rope scaling as a tensor, as GGUF files have them. */
 static mr_status add_llama3_factors(converter *c, const json_t *rope) {
     const json_t *config = mr_hf_text_part(c->config);
@@ -529,9 +313,8 @@ static mr_status add_llama3_factors(converter *c, const json_t *rope) {
         return mr_fail(c->err, MR_ERR_INVALID, "config.json's llama3 rope scaling is incomplete");
     }
     size_t n = (size_t)head_dim / 2;
-    mr_gguf_tensor *t = add_tensor(c, "rope_freqs.weight");
-    float *values = mr_arena_calloc(&c->owner->copies, n, sizeof *values);
-    if (t == NULL || values == NULL) return mr_fail_nomem(c->err, n * sizeof *values, "rope factors");
+    float *values = add_vector(c, "rope_freqs.weight", n);
+    if (values == NULL) return mr_fail_nomem(c->err, n * sizeof *values, "rope factors");
     for (size_t i = 0; i < n; i++) {
         double wavelength = 2.0 * 3.14159265358979323846 * pow(base, (double)(2 * i) / head_dim);
         double smooth = (original / wavelength - low) / (high - low);
@@ -542,12 +325,21 @@ static mr_status add_llama3_factors(converter *c, const json_t *rope) {
         else
             values[i] = (float)(1.0 / ((1.0 - smooth) / factor + smooth));
     }
-    t->n_dims = 1;
-    t->shape[0] = n;
-    t->type = MR_F32;
-    t->data = (const uint8_t *)values;
-    t->n_bytes = n * sizeof *values;
-    c->n_tensors++;
+    return MR_OK;
+}
+
+/* The divisors of Gemma 4's rotation, which leaves the later pairs of a head alone: a huge divisor does that. */
+static mr_status add_proportional_factors(converter *c, const json_t *rope) {
+    const json_t *config = mr_hf_text_part(c->config), *part = json_object_get(rope, "partial_rotary_factor");
+    const json_t *factor = json_object_get(rope, "factor");
+    double head_dim = json_number_value(json_object_get(config, "head_dim"));
+    double share = part != NULL ? json_number_value(part) : 1.0, all = factor != NULL ? json_number_value(factor) : 1.0;
+    if (!(head_dim >= 2.0 && head_dim <= 65536.0 && share > 0.0 && share <= 1.0 && all > 0.0 && all < 1e9))
+        return mr_fail(c->err, MR_ERR_INVALID, "config.json's proportional rope scaling has impossible numbers");
+    size_t n = (size_t)head_dim / 2, n_rotated = (size_t)(share * head_dim / 2.0);
+    float *values = add_vector(c, "rope_freqs.weight", n);
+    if (values == NULL) return mr_fail_nomem(c->err, n * sizeof *values, "rope factors");
+    for (size_t i = 0; i < n; i++) values[i] = i < n_rotated ? (float)all : 1e30f;
     return MR_OK;
 }
 
@@ -556,16 +348,9 @@ static mr_status add_longrope_factors(converter *c, const json_t *rope, const ch
     const json_t *list = json_object_get(rope, key);
     size_t n = json_array_size(list);
     if (n == 0) return MR_OK;
-    mr_gguf_tensor *t = add_tensor(c, name);
-    float *values = n <= 65536 ? mr_arena_calloc(&c->owner->copies, n, sizeof *values) : NULL;
-    if (t == NULL || values == NULL) return mr_fail_nomem(c->err, n * sizeof *values, "rope factors");
+    float *values = n <= 65536 ? add_vector(c, name, n) : NULL;
+    if (values == NULL) return mr_fail_nomem(c->err, n * sizeof *values, "rope factors");
     for (size_t i = 0; i < n; i++) values[i] = (float)json_number_value(json_array_get(list, i));
-    t->n_dims = 1;
-    t->shape[0] = n;
-    t->type = MR_F32;
-    t->data = (const uint8_t *)values;
-    t->n_bytes = n * sizeof *values;
-    c->n_tensors++;
     return MR_OK;
 }
 
@@ -577,6 +362,8 @@ static mr_status convert_all(converter *c) {
     const json_t *rope = mr_hf_rope(mr_hf_text_part(c->config));
     const char *type = json_string_value(json_object_get(rope, "rope_type"));
     if (status == MR_OK && type != NULL && strcmp(type, "llama3") == 0) status = add_llama3_factors(c, rope);
+    if (status == MR_OK && type != NULL && strcmp(type, "proportional") == 0)
+        status = add_proportional_factors(c, rope);
     if (status == MR_OK) status = add_longrope_factors(c, rope, "short_factor", "rope_factors_short.weight");
     if (status == MR_OK) status = add_longrope_factors(c, rope, "long_factor", "rope_factors_long.weight");
     return status;
@@ -611,11 +398,14 @@ static mr_status find_family(converter *c, const char *folder, json_t *config) {
     if (model_type == NULL) return mr_fail(c->err, MR_ERR_INVALID, "%s/config.json has no model_type", folder);
     c->family = mr_hf_family_find(model_type, c->err);
     if (c->family == NULL) return MR_ERR_UNSUPPORTED;
-    if (c->family->defaults == NULL) return MR_OK;
-    json_t *defaults = json_loads(c->family->defaults, 0, NULL);
-    int failed = defaults == NULL || json_object_update_missing(language_part(config), defaults) != 0;
-    json_decref(defaults);
-    return failed ? mr_fail_nomem(c->err, strlen(c->family->defaults), "config.json") : MR_OK;
+    text = language_part(config);
+    if (c->family->defaults != NULL) {
+        json_t *defaults = json_loads(c->family->defaults, 0, NULL);
+        int failed = defaults == NULL || json_object_update_missing(text, defaults) != 0;
+        json_decref(defaults);
+        if (failed) return mr_fail_nomem(c->err, strlen(c->family->defaults), "config.json");
+    }
+    return c->family->spell_out != NULL ? c->family->spell_out(text, c->err) : MR_OK;
 }
 
 mr_status mr_hf_open(mr_gguf **gguf, const char *folder, mr_error *err) {

@@ -30,10 +30,17 @@ typedef struct mr_hf_family {
     bool positions_behind_padding; /* learned positions are counted from behind the padding's */
     mr_gating gating;     /* how experts are weighed where the architecture has several ways; 0: its usual one */
     const char *defaults; /* JSON of what config.json files leave out, or NULL */
+    /* Puts what the language part says by rules of its own as others say it, or NULL */
+    mr_status (*spell_out)(json_t *config, mr_error *err);
 } mr_hf_family;
 
 /* NULL and an error when the model_type is not known. */
 const mr_hf_family *mr_hf_family_find(const char *model_type, mr_error *err);
+
+enum { MR_HF_NAME_BYTES = 256 };
+
+/* The GGUF name of a safetensors name; false for tensors that the model does not need. */
+bool mr_hf_map_name(const mr_hf_family *family, const char *name, char out[static MR_HF_NAME_BYTES]);
 
 /* The language part of a multimodal model's configuration, or the configuration itself. */
 const json_t *mr_hf_text_part(const json_t *config);

@@ -305,7 +305,12 @@ static mr_status check_heads(const mr_hparams *h, mr_error *err) {
             return mr_fail(err, MR_ERR_INVALID, "the model has %u heads, no multiple of its %u key-value heads",
                            h->n_head, n_head_kv);
         }
-        mr_layer_dims dims = mr_layer_dims_of(h, il);
+        mr_layer_dims dims = mr_layer_dims_of(h, il), source = mr_layer_dims_of(h, mr_layer_kv_source(h, il));
+        if (dims.n_head_kv != source.n_head_kv || dims.head_dim_k != source.head_dim_k ||
+            dims.head_dim_v != source.head_dim_v)
+            return mr_fail(err, MR_ERR_INVALID,
+                           "the model's layer %u uses keys and values of layer %u, which have other sizes", il,
+                           mr_layer_kv_source(h, il));
         bool local = mr_layer_has_window(h, il) && h->n_rot_local > 0;
         uint32_t n_rot = local ? h->n_rot_local : h->n_rot;
         if (h->arch->gated_attention && dims.head_dim_k != dims.head_dim_v)
@@ -380,9 +385,14 @@ mr_status mr_hparams_read(mr_hparams *h, const mr_gguf *gguf, mr_error *err) {
                        n_shared, h->n_embd_per_layer);
     }
     h->n_layer_kv = h->n_layer - n_shared;
+    h->keys_are_values = h->arch->v_norm;
+    mr_gguf_bool(gguf, full_key(&r, "attention.keys_are_values", key), &h->keys_are_values);
     h->n_stream = h->arch->altup ? need_u32(&r, "altup.num_inputs", MR_MAX_STREAMS) : 1;
     uint32_t active = 0;
     mr_gguf_u32(gguf, full_key(&r, "altup.active_idx", key), &active);
+    if (r.status == MR_OK && h->arch->altup && h->n_embd_per_layer == 0)
+        return mr_fail(err, MR_ERR_INVALID,
+                       "the model's layers have no embeddings of their own, which is not possible");
     if (r.status == MR_OK && active != 0) {
         return mr_fail(err, MR_ERR_UNSUPPORTED, "the model's layers update residual stream %u; only 0 is supported",
                        active);

@@ -39,7 +39,8 @@ static mr_status load_attention(mr_loader *l, uint32_t il, mr_layer *layer) {
     } else {
         bool has_kv = layer->kv_source == il;
         /* Where values are the keys, they have no matrix. */
-        bool has_v = has_kv && !(h->arch->v_norm && !layer_has(l, il, "attn_v.weight"));
+        bool may_lack_v = h->keys_are_values && layer->window == 0;
+        bool has_v = has_kv && !(may_lack_v && !layer_has(l, il, "attn_v.weight"));
         status = mr_load_linear(l, in_layer(il, "attn_q", name), n_q, h->n_embd, &layer->q);
         if (status == MR_OK && has_kv)
             status = mr_load_linear(l, in_layer(il, "attn_k", name), n_k, h->n_embd, &layer->k);

@@ -44,10 +44,10 @@ static mr_status load_per_layer(mr_loader *l) {
     size_t n_all = (size_t)h->n_layer * h->n_embd_per_layer;
     if (h->n_embd_per_layer == 0) return MR_OK;
     const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, "per_layer_token_embd.weight");
-    if (tensor == NULL || tensor->shape[0] != n_all || tensor->shape[1] < h->n_vocab) {
+    if (tensor == NULL || tensor->data == NULL || tensor->shape[0] != n_all || tensor->shape[2] != 1 ||
+        tensor->shape[3] != 1) {
         return mr_fail(l->err, MR_ERR_INVALID,
-                       "the model file has no tensor per_layer_token_embd.weight of %u rows of %zu values", h->n_vocab,
-                       n_all);
+                       "the model file has no tensor per_layer_token_embd.weight with rows of %zu values", n_all);
     }
     model->per_layer.type = mr_dtype_find(tensor->type);
     if (model->per_layer.type->dequantize == NULL) {
@@ -56,6 +56,7 @@ static mr_status load_per_layer(mr_loader *l) {
                        model->per_layer.type->name);
     }
     model->per_layer.rows = tensor->data;
+    model->per_layer.n_rows = tensor->shape[1];
     model->per_layer.row_bytes = tensor->n_bytes / (size_t)tensor->shape[1];
     model->info.n_params += tensor->shape[0] * tensor->shape[1];
     mr_status status = mr_load_progress(l, tensor->n_bytes);
@@ -66,14 +67,23 @@ static mr_status load_per_layer(mr_loader *l) {
     return status;
 }
 
+/* Map i of a stack of n_maps, WHAT.weight, or by itself, WHAT.i.weight. */
+static mr_status load_stream_map(mr_loader *l, const char *what, size_t i, size_t n_maps, mr_linear *map) {
+    size_t n = l->model->hparams.n_embd;
+    char name[64];
+    snprintf(name, sizeof name, "%s.%zu.weight", what, i);
+    if (mr_load_has(l, name)) return mr_load_rows(l, name, 0, n, n, n, &map->w);
+    snprintf(name, sizeof name, "%s.weight", what);
+    return mr_load_rows(l, name, i * n, n, n_maps * n, n, &map->w);
+}
+
 static mr_status load_streams(mr_loader *l) {
     mr_model *model = l->model;
-    size_t n = model->hparams.n_embd, n_maps = model->hparams.n_stream - 1;
+    size_t n_maps = model->hparams.n_stream - 1;
     mr_status status = MR_OK;
     for (size_t i = 0; i < n_maps && status == MR_OK; i++) {
-        status = mr_load_rows(l, "altup_proj.weight", i * n, n, n_maps * n, n, &model->streams_in[i].w);
-        if (status == MR_OK)
-            status = mr_load_rows(l, "altup_unembd_proj.weight", i * n, n, n_maps * n, n, &model->streams_out[i].w);
+        status = load_stream_map(l, "altup_proj", i, n_maps, &model->streams_in[i]);
+        if (status == MR_OK) status = load_stream_map(l, "altup_unembd_proj", i, n_maps, &model->streams_out[i]);
     }
     return status;
 }

@@ -176,11 +176,13 @@ struct mr_model {
     const uint8_t *embd_rows; /* in the file's mapping */
     size_t embd_row_bytes;
 
-    /* Embeddings of a token for each layer, [n_vocab, n_layer, n_embd_per_layer], in the file's mapping; what the
-     * token's embedding adds to them; and its norm. */
+    /* Embeddings of a token for each layer, [n_rows, n_layer, n_embd_per_layer], in the file's mapping (tokens behind
+     * the last row, which stand for pictures and sounds, have that of token 0); what the token's embedding adds to
+     * them; and its norm. */
     struct {
         const mr_dtype_info *type;
         const uint8_t *rows;
+        uint64_t n_rows;
         size_t row_bytes;
         mr_linear from_embd; /* [n_layer * n_embd_per_layer, n_embd] */
         mr_norm_weights norm;

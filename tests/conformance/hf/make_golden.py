@@ -162,6 +162,61 @@ CASES.update({
 })
 
 
+GEMMA3N = dict(TIED, head_dim=8, hidden_size=24, num_hidden_layers=4, sliding_window=12, num_kv_shared_layers=2,
+               layer_types=["sliding_attention", "full_attention"] * 2, hidden_size_per_layer_input=4, laurel_rank=4,
+               rope_parameters={"sliding_attention": dict(LOCAL_ROPE, rope_theta=10000.0),
+                                "full_attention": dict(LOCAL_ROPE, rope_theta=100000.0)})
+GEMMA4 = dict(GEMMA3N, intermediate_size=24, global_head_dim=16, hidden_size_per_layer_input=0, num_kv_shared_layers=0,
+              final_logit_softcapping=30.0, num_global_key_value_heads=1,
+              rope_parameters={"sliding_attention": LOCAL_ROPE, "full_attention": {
+                  "rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 100000.0}})
+CASES.update({
+    # Fewer tokens than there are have embeddings for each layer, and FFNs differ in width.
+    "gemma3n": ("Gemma3nForCausalLM", "Gemma3nTextConfig",
+                dict(GEMMA3N, intermediate_size=[24, 40, 24, 24], vocab_size_per_layer_input=48,
+                     activation_sparsity_pattern=[0.8, 0.5, 0.0, 0.0]), dict()),
+    "gemma3n-nested": ("Gemma3nForCausalLM", "Gemma3nTextConfig",
+                       dict(GEMMA3N, intermediate_size=24, num_hidden_layers=5, num_kv_shared_layers=0,
+                            layer_types=["sliding_attention"] * 4 + ["full_attention"], num_attention_heads=2,
+                            num_key_value_heads=1, altup_num_inputs=2, vocab_size_per_layer_input=64),
+                       dict(rewrite=lambda *model: as_gemma3n(*model))),
+    "gemma4-e2b": ("Gemma4ForCausalLM", "Gemma4TextConfig",
+                   dict(GEMMA4, hidden_size_per_layer_input=4, num_kv_shared_layers=2, use_double_wide_mlp=True,
+                        num_key_value_heads=1, vocab_size_per_layer_input=64), dict()),
+    "gemma4-31b": ("Gemma4ForCausalLM", "Gemma4TextConfig", dict(GEMMA4, attention_k_eq_v=True), dict()),
+    "gemma4-26b-a4b": ("Gemma4ForCausalLM", "Gemma4TextConfig",
+                       dict(GEMMA4, attention_k_eq_v=True, enable_moe_block=True, num_experts=4, top_k_experts=2,
+                            moe_intermediate_size=8, num_hidden_layers=3,
+                            layer_types=["sliding_attention"] * 2 + ["full_attention"]),
+                       dict(rewrite=lambda *model: as_gemma4(*model))),
+    "gemma4-unified": ("Gemma4UnifiedForCausalLM", "Gemma4UnifiedTextConfig",
+                       dict(GEMMA4, num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"]), dict()),
+})
+
+
+def multimodal(model_type, config, tensors):
+    """The language part beside parts that see and hear, of which nothing is to be read."""
+    beside = {f"model.{part}.layers.0.self_attn.q_proj.weight": torch.zeros(2, 2) for part in ("vision_tower", "audio_tower")}
+    return ({"model_type": model_type, "text_config": config, "vision_config": {"num_hidden_layers": 1},
+             "audio_config": {"num_hidden_layers": 1}, "tie_word_embeddings": True},
+            {**{key.replace("model.", "model.language_model.", 1): value for key, value in tensors.items()}, **beside})
+
+
+def as_gemma3n(config, tensors):
+    """Published files have the older names of the bases, and a scale that nothing uses; what is usual may be missing."""
+    bases = {kind: rope["rope_theta"] for kind, rope in config.pop("rope_parameters").items()}
+    for key in ("layer_types", "activation_sparsity_pattern", "final_logit_softcapping"):
+        config.pop(key)
+    return multimodal("gemma3n", dict(config, rope_scaling=None, rope_theta=bases["full_attention"],
+                                      rope_local_base_freq=bases["sliding_attention"], query_pre_attn_scalar=256), tensors)
+
+
+def as_gemma4(config, tensors):
+    """Published files have names of their own for what full layers have otherwise."""
+    config.pop("per_layer_config")
+    return multimodal("gemma4", dict(config, global_head_dim=16, num_global_key_value_heads=1), tensors)
+
+
 def rewrite(folder, change):
     """Stores the model as change(configuration, tensors) gives it."""
     path, weights = os.path.join(folder, "config.json"), os.path.join(folder, "model.safetensors")
@@ -250,8 +305,9 @@ def main():
             for key, value in model.named_parameters():
                 if "norm" in key:
                     less_one = name.startswith(("gemma", "qwen3next", "qwen35")) and "linear_attn" not in key
+                    less_one = less_one and not name.startswith(("gemma3n", "gemma4"))
                     value.copy_((0.0 if less_one else 1.0) + 0.2 * torch.randn_like(value))
-                elif key.endswith(("A_log", "dt_bias", ".D")):
+                elif key.endswith(("A_log", "dt_bias", ".D", "_scale", ".scale")):
                     value.add_(0.2 * torch.randn_like(value))
                 elif "mxfp4" in saving and key.endswith(("gate_up_proj", "down_proj")):
                     value.copy_(mxfp4_weight(key, value.shape))
@@ -260,8 +316,8 @@ def main():
                 else:
                     value.copy_(torch.randn_like(value) * (1.0 if "embed" in key else 1.6 / value.shape[-1] ** 0.5))
             for key, value in model.named_buffers():
-                if key.endswith("correction_bias"):
-                    value.copy_(0.2 * torch.randn_like(value))
+                if key.endswith(("correction_bias", "layer_scalar")):
+                    value.add_(0.2 * torch.randn_like(value))
         if saving.get("bf16"):
             model = model.to(torch.bfloat16)
         model.save_pretrained(folder, max_shard_size=saving.get("max_shard_size", "5GB"))
