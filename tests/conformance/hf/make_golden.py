@@ -162,21 +162,21 @@ CASES.update({
 })
 
 
-GEMMA3N = dict(TIED, head_dim=8, hidden_size=24, num_hidden_layers=4, sliding_window=12, num_kv_shared_layers=2,
+GEMMA3N = dict(TIED, head_dim=8, num_hidden_layers=4, sliding_window=12, num_kv_shared_layers=2,
                layer_types=["sliding_attention", "full_attention"] * 2, hidden_size_per_layer_input=4, laurel_rank=4,
                rope_parameters={"sliding_attention": dict(LOCAL_ROPE, rope_theta=10000.0),
                                 "full_attention": dict(LOCAL_ROPE, rope_theta=100000.0)})
-GEMMA4 = dict(GEMMA3N, intermediate_size=24, global_head_dim=16, hidden_size_per_layer_input=0, num_kv_shared_layers=0,
+GEMMA4 = dict(GEMMA3N, intermediate_size=64, global_head_dim=16, hidden_size_per_layer_input=0, num_kv_shared_layers=0,
               final_logit_softcapping=30.0, num_global_key_value_heads=1,
               rope_parameters={"sliding_attention": LOCAL_ROPE, "full_attention": {
                   "rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 100000.0}})
 CASES.update({
     # Fewer tokens than there are have embeddings for each layer, and FFNs differ in width.
     "gemma3n": ("Gemma3nForCausalLM", "Gemma3nTextConfig",
-                dict(GEMMA3N, intermediate_size=[24, 40, 24, 24], vocab_size_per_layer_input=48,
+                dict(GEMMA3N, intermediate_size=[64, 96, 64, 64], vocab_size_per_layer_input=48,
                      activation_sparsity_pattern=[0.8, 0.5, 0.0, 0.0]), dict()),
     "gemma3n-nested": ("Gemma3nForCausalLM", "Gemma3nTextConfig",
-                       dict(GEMMA3N, intermediate_size=24, num_hidden_layers=5, num_kv_shared_layers=0,
+                       dict(GEMMA3N, intermediate_size=32, num_hidden_layers=5, num_kv_shared_layers=0,
                             layer_types=["sliding_attention"] * 4 + ["full_attention"], num_attention_heads=2,
                             num_key_value_heads=1, altup_num_inputs=2, vocab_size_per_layer_input=64),
                        dict(rewrite=lambda *model: as_gemma3n(*model))),
@@ -186,7 +186,7 @@ CASES.update({
     "gemma4-31b": ("Gemma4ForCausalLM", "Gemma4TextConfig", dict(GEMMA4, attention_k_eq_v=True), dict()),
     "gemma4-26b-a4b": ("Gemma4ForCausalLM", "Gemma4TextConfig",
                        dict(GEMMA4, attention_k_eq_v=True, enable_moe_block=True, num_experts=4, top_k_experts=2,
-                            moe_intermediate_size=8, num_hidden_layers=3,
+                            moe_intermediate_size=32, num_hidden_layers=3,
                             layer_types=["sliding_attention"] * 2 + ["full_attention"]),
                        dict(rewrite=lambda *model: as_gemma4(*model))),
     "gemma4-unified": ("Gemma4UnifiedForCausalLM", "Gemma4UnifiedTextConfig",
