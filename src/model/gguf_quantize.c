@@ -13,13 +13,14 @@
 
 enum { NAME_BYTES = 128, CHUNK_BYTES = 16 << 20, MAX_PARTS = 4096 };
 
-/* A tensor to write: one of the model, or one for each expert, one after the other. */
+/* A tensor to write: one of the model, or several that become one, one after the other. */
 typedef struct target {
     char name[NAME_BYTES];
     const mr_gguf_tensor **parts; /* [n_parts], all of one type and shape */
     size_t n_parts;
     const mr_dtype_info *from, *to;
     size_t n_in, n_rows; /* of a part */
+    size_t n_again;      /* how often the first row stands again behind the last */
     size_t head_rows;    /* rows of a head that are to be reordered, 0 = none */
     size_t n_rot;        /* of these, how many are rotated */
 } target;
@@ -47,36 +48,57 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* "blk.3.ffn_gate.5.weight": the fifth of the tensors that make up blk.3.ffn_gate_exps.weight. */
-static bool split_expert(const char *name, unsigned *layer, char part[static 16], unsigned *expert) {
+/* A tensor that is one of several in `stack`: "blk.3.ffn_gate.5.weight" is expert 5 of blk.3.ffn_gate_exps.weight,
+ * "altup_proj.1.weight" map 1 of altup_proj.weight. The names of all begin with `stem`. */
+typedef struct stacked {
+    char stem[64], stack[NAME_BYTES];
+    unsigned number;
+    size_t n; /* how many there are to be */
+} stacked;
+
+static bool split_stacked(const quantizer *q, const char *name, stacked *s) {
+    unsigned layer;
+    char part[24];
     int end = 0;
-    return sscanf(name, "blk.%5u.%15[a-z_].%5u.weight%n", layer, part, expert, &end) == 3 && end > 0 &&
-           name[end] == '\0' &&
-           (strcmp(part, "ffn_gate") == 0 || strcmp(part, "ffn_up") == 0 || strcmp(part, "ffn_down") == 0);
+    if (sscanf(name, "blk.%5u.%15[a-z_].%5u.weight%n", &layer, part, &s->number, &end) == 3 && end > 0 &&
+        name[end] == '\0' &&
+        (strcmp(part, "ffn_gate") == 0 || strcmp(part, "ffn_up") == 0 || strcmp(part, "ffn_down") == 0)) {
+        snprintf(s->stem, sizeof s->stem, "blk.%u.%s", layer, part);
+        snprintf(s->stack, sizeof s->stack, "%s_exps.weight", s->stem);
+        s->n = q->hparams.n_expert;
+        return true;
+    }
+    end = 0;
+    if (sscanf(name, "%23[a-z_].%5u.weight%n", part, &s->number, &end) == 2 && end > 0 && name[end] == '\0' &&
+        (strcmp(part, "altup_proj") == 0 || strcmp(part, "altup_unembd_proj") == 0)) {
+        snprintf(s->stem, sizeof s->stem, "%s", part);
+        snprintf(s->stack, sizeof s->stack, "%s.weight", part);
+        s->n = q->hparams.n_stream - 1;
+        return true;
+    }
+    return false;
 }
 
 static bool same_form(const mr_gguf_tensor *a, const mr_gguf_tensor *b) {
     return a->type == b->type && memcmp(a->shape, b->shape, sizeof a->shape) == 0;
 }
 
-/* Takes expert 0 and finds the others; later ones are taken along. */
-static mr_status gather_experts(quantizer *q, target *t, const mr_gguf_tensor *first, unsigned layer,
-                                const char *part) {
-    size_t n = q->hparams.n_expert;
-    if (n == 0 || n > MAX_PARTS)
-        return mr_fail(q->err, MR_ERR_INVALID, "tensor %s is an expert's, but the model has no experts", first->name);
-    t->parts = calloc(n, sizeof *t->parts);
-    if (t->parts == NULL) return mr_fail_nomem(q->err, n * sizeof *t->parts, "the experts");
-    t->n_parts = n;
-    for (size_t i = 0; i < n; i++) {
+/* Takes number 0 and finds the others; later ones are taken along. */
+static mr_status gather_stack(quantizer *q, target *t, const mr_gguf_tensor *first, const stacked *s) {
+    if (s->n == 0 || s->n > MAX_PARTS)
+        return mr_fail(q->err, MR_ERR_INVALID, "tensor %s is one of several, but the model has none such", first->name);
+    t->parts = calloc(s->n, sizeof *t->parts);
+    if (t->parts == NULL) return mr_fail_nomem(q->err, s->n * sizeof *t->parts, s->stack);
+    t->n_parts = s->n;
+    for (size_t i = 0; i < s->n; i++) {
         char name[NAME_BYTES];
-        snprintf(name, sizeof name, "blk.%u.%s.%zu.weight", layer, part, i);
+        snprintf(name, sizeof name, "%s.%zu.weight", s->stem, i);
         t->parts[i] = mr_gguf_find_tensor(q->model, name);
         if (t->parts[i] == NULL || !same_form(t->parts[i], first))
             return mr_fail(q->err, MR_ERR_INVALID, "tensor %s is missing or of another form than %s", name,
                            first->name);
     }
-    snprintf(t->name, sizeof t->name, "blk.%u.%s_exps.weight", layer, part);
+    snprintf(t->name, sizeof t->name, "%s", s->stack);
     return MR_OK;
 }
 
@@ -135,15 +157,22 @@ static mr_status choose_order(quantizer *q, target *t) {
     return MR_OK;
 }
 
+/* Tokens that no layer has an embedding of: they have that of token 0, which other readers want to be there. */
+static size_t count_missing(const quantizer *q, const mr_gguf_tensor *tensor) {
+    const mr_gguf_tensor *embd = mr_gguf_find_tensor(q->model, "token_embd.weight");
+    bool by_layer = strcmp(tensor->name, "per_layer_token_embd.weight") == 0 && tensor->n_dims == 2;
+    return by_layer && embd != NULL && embd->shape[1] > tensor->shape[1] ? (size_t)(embd->shape[1] - tensor->shape[1])
+                                                                         : 0;
+}
+
 static mr_status plan_tensor(quantizer *q, const mr_gguf_tensor *tensor) {
-    unsigned layer, expert;
-    char part[16];
-    bool apart = split_expert(tensor->name, &layer, part, &expert);
-    if (apart && expert > 0) return MR_OK;
+    stacked stack;
+    bool apart = split_stacked(q, tensor->name, &stack);
+    if (apart && stack.number > 0) return MR_OK;
     target *t = &q->targets[q->n_targets++];
     mr_status status = MR_OK;
     if (apart) {
-        status = gather_experts(q, t, tensor, layer, part);
+        status = gather_stack(q, t, tensor, &stack);
     } else {
         t->parts = calloc(1, sizeof *t->parts);
         if (t->parts == NULL) return mr_fail_nomem(q->err, sizeof *t->parts, "a tensor");
@@ -159,8 +188,10 @@ static mr_status plan_tensor(quantizer *q, const mr_gguf_tensor *tensor) {
     status = choose_type(q, t, n_dims);
     if (status == MR_OK) status = choose_order(q, t);
     if (status != MR_OK) return status;
+    t->n_again = count_missing(q, tensor);
     uint64_t shape[MR_GGUF_MAX_DIMS];
     memcpy(shape, tensor->shape, sizeof shape);
+    shape[1] += t->n_again;
     if (apart) shape[2] = t->n_parts;
     if (apart) n_dims = 3;
     mr_gguf_put_tensor(q->writer, t->name, (uint32_t)t->to->type, n_dims, shape);
@@ -300,6 +331,29 @@ static mr_status write_part(quantizer *q, const target *t, const mr_gguf_tensor 
     return status;
 }
 
+/* The first row again, behind the last. */
+static mr_status write_first_again(quantizer *q, const target *t) {
+    size_t to_bytes = 0;
+    mr_tensor_rows rows;
+    mr_dtype_row_bytes(t->to, t->n_in, &to_bytes); /* both checked with the part */
+    mr_status status = mr_tensor_rows_get(t->parts[0], 0, 1, t->parts[0]->n_bytes / t->n_rows, q->team, &rows, q->err);
+    if (status != MR_OK) return status;
+    q->chunk = malloc(to_bytes);
+    if (q->chunk == NULL) status = mr_fail_nomem(q->err, to_bytes, t->name);
+    if (status == MR_OK && t->from == t->to) {
+        memcpy(q->chunk, rows.rows, to_bytes);
+    } else if (status == MR_OK) {
+        t->from->dequantize(rows.rows, q->scratch, t->n_in);
+        t->to->quantize(q->scratch, q->chunk, t->n_in, NULL);
+    }
+    for (size_t i = 0; i < t->n_again && status == MR_OK; i++)
+        status = mr_gguf_append(q->writer, q->chunk, to_bytes, q->err);
+    free(q->chunk);
+    q->chunk = NULL;
+    mr_tensor_rows_free(&rows);
+    return status;
+}
+
 static mr_status write_data(quantizer *q) {
     mr_status status = mr_team_new(&q->team, q->options->n_threads, q->err);
     if (status != MR_OK) return status;
@@ -312,6 +366,7 @@ static mr_status write_data(quantizer *q) {
             continue;
         }
         for (size_t p = 0; p < t->n_parts && status == MR_OK; p++) status = write_part(q, t, t->parts[p]);
+        if (t->n_again > 0 && status == MR_OK) status = write_first_again(q, t);
     }
     return status;
 }

@@ -176,11 +176,11 @@ static mr_status read_heads(json_t *config, size_t n, heads *layers, mr_error *e
     return status == MR_OK && json_is_object(exceptions) ? read_exceptions(exceptions, n, layers, err) : status;
 }
 
-/* Every step-th of the values as a list of n, or NULL. */
-static json_t *list_of(size_t n, const json_int_t *values, size_t step) {
+/* NULL when there is no memory. */
+static json_t *list_of(const json_int_t *values, size_t n) {
     json_t *list = json_array();
     for (size_t i = 0; i < n && list != NULL; i++) {
-        if (json_array_append_new(list, json_integer(values[i * step])) == 0) continue;
+        if (json_array_append_new(list, json_integer(values[i])) == 0) continue;
         json_decref(list);
         list = NULL;
     }
@@ -189,7 +189,7 @@ static json_t *list_of(size_t n, const json_int_t *values, size_t step) {
 
 static mr_status put_heads(json_t *config, size_t n, mr_error *err) {
     heads layers[MR_MAX_LAYERS];
-    json_int_t dims[2] = {0, 0}; /* of layers with a window, and without */
+    json_int_t n_kv[MR_MAX_LAYERS], dims[2] = {0, 0}; /* dims: of layers with a window, and without */
     mr_status status = read_heads(config, n, layers, err);
     for (size_t i = 0; i < n && status == MR_OK; i++) {
         bool full = is_full(config, i);
@@ -198,8 +198,9 @@ static mr_status put_heads(json_t *config, size_t n, mr_error *err) {
                            "config.json has heads of %d and %d values in %s layers, which is not supported",
                            (int)dims[full], (int)layers[i].dim, full ? FULL : LOCAL);
         dims[full] = layers[i].dim;
+        n_kv[i] = layers[i].n_kv;
     }
-    if (status == MR_OK) status = put(config, "num_key_value_heads", list_of(n, &layers[0].n_kv, 2), err);
+    if (status == MR_OK) status = put(config, "num_key_value_heads", list_of(n_kv, n), err);
     if (status == MR_OK && dims[false] != 0) status = put(config, "local_head_dim", json_integer(dims[false]), err);
     return status == MR_OK && dims[true] != 0 ? put(config, "head_dim", json_integer(dims[true]), err) : status;
 }
@@ -212,7 +213,7 @@ static mr_status put_widths(json_t *config, size_t n, mr_error *err) {
     mr_status status = get_size(config, "intermediate_size", &width, err);
     if (status != MR_OK) return status;
     for (size_t i = 0; i < n; i++) widths[i] = (json_int_t)i < (json_int_t)n - n_shared ? width : 2 * width;
-    return put(config, "intermediate_size", list_of(n, widths, 1), err);
+    return put(config, "intermediate_size", list_of(widths, n), err);
 }
 
 /* Both kinds of layers have a base, and the second one no scaling. */

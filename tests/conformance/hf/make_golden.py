@@ -29,6 +29,7 @@ CASES = {
     "llama": ("LlamaForCausalLM", "LlamaConfig", dict(rope_scaling=LLAMA3), dict()),
     "mistral": ("MistralForCausalLM", "MistralConfig", dict(sliding_window=16, head_dim=8), dict()),
     "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", dict(tie_word_embeddings=True), dict()),
+    "qwen3": ("Qwen3ForCausalLM", "Qwen3Config", dict(head_dim=16), dict()),
     "qwen3-bf16": ("Qwen3ForCausalLM", "Qwen3Config", dict(head_dim=16), dict(bf16=True)),
     "gemma2-sharded": ("Gemma2ForCausalLM", "Gemma2Config",
                        dict(head_dim=8, sliding_window=16, query_pre_attn_scalar=12, num_hidden_layers=3),
