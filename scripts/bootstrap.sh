@@ -5,7 +5,7 @@ set -eu
 
 packages="gcc make cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev libpcre2-dev \
 libutf8proc-dev libedit-dev libcurl4-openssl-dev libssl-dev libcmocka-dev libgrpc-dev libc6-dev"
-[ "${1:-}" = check ] && packages="$packages python3-grpcio"
+[ "${1:-}" = check ] && packages="$packages python3-grpcio g++"
 [ "${1:-}" = check ] && [ "$(uname -m)" = x86_64 ] && packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 [ "${1:-}" = fuzz ] && packages="$packages clang libclang-rt-dev"
 [ "${1:-}" = deb ] && packages="$packages dpkg-dev file"
@@ -18,7 +18,7 @@ installed() {
 # A tool that is on the PATH already need not come from a package.
 have_tool() {
     case $1 in
-    gcc | make | cmake | clang) command -v "$1" >/dev/null ;;
+    gcc | g++ | make | cmake | clang) command -v "$1" >/dev/null ;;
     ninja-build) command -v ninja >/dev/null ;;
     pkg-config) command -v pkg-config >/dev/null ;;
     *) return 1 ;;

@@ -1,5 +1,4 @@
 /* floors: compute */
-#include "compute/blocks.h"
 #include "compute/cpu.h"
 #include "compute/matrix.h"
 #include "compute/matrix_impl.h"
@@ -14,6 +13,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "random_rows.h"
 
 /* -- Data. */
 
@@ -43,94 +44,10 @@ static void *make(size_t n_bytes) {
     return p;
 }
 
-/* The halves of a block that are floats: their byte offsets, -1 ends. */
-static void float_fields(mr_dtype type, int offsets[3]) {
-    offsets[0] = offsets[1] = offsets[2] = -1;
-    switch (type) {
-    case MR_Q4_0:
-    case MR_Q5_0:
-    case MR_Q8_0:
-    case MR_IQ4_NL:
-    case MR_IQ4_XS:
-    case MR_IQ2_XXS:
-    case MR_IQ2_XS:
-    case MR_IQ2_S:
-    case MR_IQ3_XXS:
-    case MR_IQ3_S:
-    case MR_IQ1_S:
-        offsets[0] = 0;
-        break;
-    case MR_Q4_1:
-    case MR_Q5_1:
-    case MR_Q4_K:
-    case MR_Q5_K:
-    case MR_Q8_1:
-    case MR_HQQ4:
-    case MR_HQQ8:
-        offsets[0] = 0, offsets[1] = 2;
-        break;
-    case MR_Q2_K:
-        offsets[0] = 80, offsets[1] = 82;
-        break;
-    case MR_Q3_K:
-        offsets[0] = 108;
-        break;
-    case MR_Q6_K:
-        offsets[0] = 208;
-        break;
-    case MR_TQ1_0:
-        offsets[0] = 52;
-        break;
-    case MR_TQ2_0:
-        offsets[0] = 64;
-        break;
-    default:
-        break;
-    }
-}
-
-/* Rows of random bits: every integer that the format has occurs, extremes included; scales are harmless numbers. */
 static uint8_t *random_rows(mr_dtype type, size_t n_out, size_t n_in, size_t *row_bytes) {
-    const mr_dtype_info *info = mr_dtype_find(type);
-    assert_non_null(info);
-    assert_true(mr_dtype_row_bytes(info, n_in, row_bytes));
+    assert_true(mr_dtype_row_bytes(mr_dtype_find(type), n_in, row_bytes));
     uint8_t *rows = make(n_out * *row_bytes);
-    size_t n_bytes = n_out * *row_bytes;
-    if (type == MR_F32 || type == MR_F16 || type == MR_BF16) {
-        for (size_t i = 0; i < n_out * n_in; i++) {
-            float w = random_normal();
-            uint16_t half = type == MR_F16 ? mr_f32_to_f16(w) : mr_f32_to_bf16(w);
-            if (type == MR_F32)
-                memcpy(rows + 4 * i, &w, 4);
-            else
-                memcpy(rows + 2 * i, &half, 2);
-        }
-        return rows;
-    }
-    for (size_t i = 0; i < n_bytes; i++) rows[i] = (uint8_t)(random_bits() >> 8);
-    int offsets[3];
-    float_fields(type, offsets);
-    for (size_t at = 0; at < n_bytes; at += info->block_bytes) {
-        for (int i = 0; offsets[i] >= 0; i++) {
-            uint16_t half = mr_f32_to_f16(random_float() * (i == 0 ? 0.02f : 0.05f));
-            memcpy(rows + at + offsets[i], &half, 2);
-        }
-        if (type == MR_MXFP4) rows[at] = (uint8_t)(120 + random_bits() % 12);
-        if (type == MR_Q8_K || type == MR_F8_E4M3) {
-            float d = mr_f16_to_f32(mr_f32_to_f16(random_float() * 0.02f));
-            memcpy(rows + at, &d, 4);
-        }
-        for (size_t k = at + 4; type == MR_F8_E4M3 && k < at + info->block_bytes; k++) {
-            if ((rows[k] & 0x7F) == 0x7F) rows[k] ^= 1; /* no number */
-        }
-        if (type == MR_IQ1_M) { /* the top nibbles of four scales are a half: keep it small */
-            mr_block_iq1_m *block = (mr_block_iq1_m *)(rows + at);
-            uint16_t half = mr_f32_to_f16(random_float() * 0.02f);
-            for (int i = 0; i < 4; i++) {
-                block->scales[i] = (uint16_t)((block->scales[i] & 0x0FFF) | (half >> 4 * i & 15) << 12);
-            }
-        }
-    }
+    fill_random_rows(type, rows, n_out * *row_bytes, random_bits);
     return rows;
 }
 
@@ -200,11 +117,7 @@ static float *multiply(mr_team *team, const mr_matrix *w, const mr_acts *x, size
     return y;
 }
 
-static const mr_dtype TYPES[] = {
-    MR_F32,   MR_F16,   MR_BF16,  MR_Q8_0,   MR_Q4_0,   MR_Q4_K,  MR_Q5_K,    MR_Q6_K,   MR_Q4_1,  MR_Q5_0,
-    MR_Q5_1,  MR_Q2_K,  MR_Q3_K,  MR_IQ4_NL, MR_IQ4_XS, MR_MXFP4, MR_IQ2_XXS, MR_IQ2_XS, MR_IQ2_S, MR_IQ3_XXS,
-    MR_IQ3_S, MR_IQ1_S, MR_IQ1_M, MR_TQ1_0,  MR_TQ2_0,  MR_Q8_1,  MR_Q8_K,    MR_HQQ4,   MR_HQQ8,  MR_F8_E4M3,
-};
+#define TYPES MATRIX_TYPES
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
 
 static bool has_kernel(mr_dtype type) {

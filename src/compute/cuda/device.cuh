@@ -30,7 +30,7 @@ template <typename T> MR_DEVICE T shuffle_xor(T v, int mask) {
 template <typename T> MR_DEVICE T shuffle(T v, int lane) {
     return __shfl_sync(0xFFFFFFFFu, v, lane);
 }
-MR_DEVICE uint32_t ballot(bool v) {
+MR_DEVICE uint32_t warp_ballot(bool v) {
     return __ballot_sync(0xFFFFFFFFu, v);
 }
 
@@ -73,6 +73,9 @@ MR_DEVICE uint16_t float_to_half(float f) {
     uint16_t h;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
     return h;
+}
+MR_DEVICE uint32_t bit_count(uint32_t v) {
+    return (uint32_t)__popc(v);
 }
 MR_DEVICE uint32_t float_bits(float f) {
     return __float_as_uint(f);

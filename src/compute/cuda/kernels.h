@@ -150,17 +150,14 @@ static inline mr_k_launch mr_k_matmul_launch(const mr_k_matmul_args *a) {
         l.block = 32 * mr_k_gemv_warps((uint32_t)a->layout, a->n_in);
         return l;
     }
-    uint32_t n = mr_k_gemm_tokens(a->n_tokens), rows = n == 32 ? 32 : 128;
+    uint32_t n = mr_k_gemm_tokens(a->n_tokens), rows = n == 32 ? 32 : a->layout == MR_CUDA_BF16 ? 256 : 128;
     snprintf(l.name, sizeof l.name, "mr_gemm_%s_%u", layout, (unsigned)n);
     l.grid[0] = mr_k_matmul_tiles(a, rows / MR_CUDA_TILE_ROWS);
     l.grid[1] = mr_k_div_up(a->n_tokens, n);
     l.grid[2] = a->expert_begin != 0 ? a->n_expert : 1;
-    /* Two stages of tokens x 256 k for each of the warps' shares of k (4 where there are few tokens, 1 otherwise). */
+    /* Two stages of each token's 256, 128 or 64 k, for each of the warps' shares of k: 4 where there are few tokens. */
     uint32_t k_split = n == 32 ? 4 : 1;
-    l.shared = 2 * k_split * n *
-               (a->layout == MR_CUDA_BF16 ? 128 * 2 + 64
-                : a->layout <= MR_CUDA_F8 ? 64 * 4 + 64
-                                          : 256 + 32 + 8 * 8);
+    l.shared = 2 * k_split * n * (a->layout <= MR_CUDA_F8 ? 320 : 256 + 32 + 64);
     return l;
 }
 
@@ -301,19 +298,22 @@ static inline mr_k_launch mr_k_attention_join_launch(const mr_k_attention_args *
     return mr_k_launch_of("mr_attn_join", a->n_head, a->n_splits > 1 && !a->whole ? a->n_runs : 0, 1, 64, 0);
 }
 
-/* Queries (token, head) of a block of the prefill kernel. */
+/* A block takes 64 queries (token, head of a group) on tensor cores where the cache has halves and the sizes allow it,
+ * 16 otherwise. */
 static inline mr_k_launch mr_k_attention_prefill_launch(const mr_k_attention_args *a) {
     static const char *const names[] = {"mr_attn_prefill_f16", "mr_attn_prefill_q8", "mr_attn_prefill_f32"};
-    uint32_t group = a->n_head / a->kv.n_head_kv;
-    uint32_t n = mr_k_div_up(a->most_tokens * group, 64); /* 64 query rows */
-    if (a->kv.type == MR_K_KV_F16 && a->kv.dk % 16 == 0 && a->kv.dv % 16 == 0 && a->kv.dk <= 256 && a->kv.dv <= 256)
-        return mr_k_launch_of("mr_attn_prefill_mma", n, a->kv.n_head_kv, a->n_runs, 128,
-                              2 * 32 * (a->kv.dk + a->kv.dv) * 2);
-    /* Rows of scores, and keys and values as floats. */
+    uint32_t dk = a->kv.dk, dv = a->kv.dv, n_queries = a->most_tokens * (a->n_head / a->kv.n_head_kv);
+    if (a->kv.type == MR_K_KV_F16 && dk % 16 == 0 && dv % 16 == 0 && dk <= 256 && dv <= 256) {
+        uint32_t stages = dk + dv <= 256 ? 2 : 1;
+        return mr_k_launch_of(dv <= 64    ? "mr_attn_mma_64"
+                              : dv <= 128 ? "mr_attn_mma_128"
+                                          : "mr_attn_mma_256",
+                              mr_k_div_up(n_queries, 64), a->kv.n_head_kv, a->n_runs, 128,
+                              2 * (2 * 64 * (dk + 8) + stages * 32 * (dk + dv)));
+    }
     uint32_t rows = 16;
-    n = mr_k_div_up(a->most_tokens * group, rows);
-    return mr_k_launch_of(names[a->kv.type], n, a->kv.n_head_kv, a->n_runs, 128,
-                          4 * (rows * (a->kv.dk + a->kv.dv + 32 + 4) + 16 * 33));
+    return mr_k_launch_of(names[a->kv.type], mr_k_div_up(n_queries, rows), a->kv.n_head_kv, a->n_runs, 128,
+                          4 * rows * (dk + dv + 32 + 4));
 }
 
 /* ---- experts
