@@ -10,7 +10,9 @@ struct mr_matrix {
     mr_layout layout;
     size_t n_out, n_in;
     size_t n_panels, panel_bytes;
-    uint8_t *panels;
+    size_t step;             /* from one panel to the next */
+    uint8_t *panels, *pages; /* the first panel, and the memory that it is in */
+    mr_matrix *partner;      /* the other one in this memory, which frees it when it lives longer; or NULL */
     /* Of a matrix on a device; panels is then NULL. */
     void *values, *owner;
     void (*release)(void *owner, void *values);
@@ -72,7 +74,10 @@ mr_status mr_matrix_remote(mr_matrix **out, mr_dtype type, size_t n_out, size_t 
 void mr_matrix_free(mr_matrix *matrix) {
     if (matrix == NULL) return;
     if (matrix->release != NULL) matrix->release(matrix->owner, matrix->values);
-    mr_pages_free(matrix->panels);
+    if (matrix->partner != NULL)
+        matrix->partner->partner = NULL;
+    else
+        mr_pages_free(matrix->pages);
     free(matrix);
 }
 
@@ -87,8 +92,7 @@ typedef struct pack_job {
 static void pack_panel(const pack_job *job, size_t p) {
     mr_matrix *m = job->matrix;
     size_t row = p * MR_PANEL_ROWS, n_rows = m->n_out - row < MR_PANEL_ROWS ? m->n_out - row : MR_PANEL_ROWS;
-    mr_pack_panel(m->type, m->panels + p * m->panel_bytes, job->rows + row * job->row_bytes, n_rows, job->row_bytes,
-                  m->n_in);
+    mr_pack_panel(m->type, m->panels + p * m->step, job->rows + row * job->row_bytes, n_rows, job->row_bytes, m->n_in);
 }
 
 static void pack_member(mr_worker *worker, void *arg) {
@@ -100,14 +104,13 @@ static void pack_member(mr_worker *worker, void *arg) {
     }
 }
 
-mr_status mr_matrix_pack(mr_matrix **out, mr_dtype type, const void *rows, size_t n_out, size_t n_in, mr_team *team,
-                         mr_error *err) {
-    *out = NULL;
+/* What a matrix of the type and shape takes. */
+static mr_status shape_matrix(mr_matrix *m, mr_dtype type, size_t n_out, size_t n_in, mr_error *err) {
     const mr_dtype_info *info = mr_dtype_find((uint32_t)type);
-    mr_layout layout;
     mr_acts_kind kind;
     size_t block, row_bytes;
-    if (info == NULL || !mr_layout_of(type, &layout, &kind, &block)) {
+    *m = (mr_matrix){.type = type, .n_out = n_out, .n_in = n_in};
+    if (info == NULL || !mr_layout_of(type, &m->layout, &kind, &block)) {
         return mr_fail(err, MR_ERR_UNSUPPORTED, "there is no matrix kernel for tensors of type %s",
                        info == NULL ? "(unknown)" : info->name);
     }
@@ -116,37 +119,61 @@ mr_status mr_matrix_pack(mr_matrix **out, mr_dtype type, const void *rows, size_
                        "a matrix of %zu x %zu can't have type %s, whose blocks hold %zu values", n_out, n_in,
                        info->name, block);
     }
-    size_t n_panels = (n_out - 1) / MR_PANEL_ROWS + 1, panel_bytes = mr_panel_bytes(layout, n_in);
-    if (n_in > SIZE_MAX / 256 || panel_bytes > SIZE_MAX / 2 / n_panels) {
+    m->n_panels = (n_out - 1) / MR_PANEL_ROWS + 1;
+    m->panel_bytes = m->step = mr_panel_bytes(m->layout, n_in);
+    if (n_in > SIZE_MAX / 256 || m->panel_bytes > SIZE_MAX / 4 / m->n_panels)
         return mr_fail(err, MR_ERR_NOMEM, "a matrix of %zu x %zu is larger than the address space", n_out, n_in);
+    return MR_OK;
+}
+
+mr_status mr_matrix_reserve(mr_matrix **out, mr_matrix **second, mr_dtype type, size_t n_out, size_t n_in,
+                            mr_error *err) {
+    mr_matrix shape;
+    *out = NULL;
+    if (second != NULL) *second = NULL;
+    mr_status status = shape_matrix(&shape, type, n_out, n_in, err);
+    if (status != MR_OK) return status;
+    if (second != NULL) shape.step = 2 * shape.panel_bytes;
+    size_t n_bytes = shape.n_panels * shape.step;
+    mr_matrix *m = malloc(sizeof *m), *other = second != NULL ? malloc(sizeof *other) : NULL;
+    shape.panels = shape.pages = m == NULL || (second != NULL && other == NULL) ? NULL : mr_pages_alloc(n_bytes);
+    if (shape.pages == NULL) {
+        free(m);
+        free(other);
+        return mr_fail_nomem(err, n_bytes, "a packed weight matrix");
     }
-    mr_matrix *matrix = malloc(sizeof *matrix);
-    uint8_t *panels = matrix == NULL ? NULL : mr_pages_alloc(n_panels * panel_bytes);
-    if (panels == NULL) {
-        free(matrix);
-        return mr_fail_nomem(err, n_panels * panel_bytes, "a packed weight matrix");
-    }
-    *matrix = (mr_matrix){.type = type,
-                          .layout = layout,
-                          .n_out = n_out,
-                          .n_in = n_in,
-                          .n_panels = n_panels,
-                          .panel_bytes = panel_bytes,
-                          .panels = panels};
-    pack_job job = {matrix, rows, row_bytes};
+    *out = m;
+    *m = shape;
+    if (second == NULL) return MR_OK;
+    *second = other;
+    *other = shape;
+    other->panels += shape.panel_bytes;
+    other->partner = m;
+    m->partner = other;
+    return MR_OK;
+}
+
+void mr_matrix_fill(mr_matrix *matrix, const void *rows, mr_team *team) {
+    pack_job job = {.matrix = matrix, .rows = rows};
+    mr_dtype_row_bytes(mr_dtype_find((uint32_t)matrix->type), matrix->n_in, &job.row_bytes);
     if (team != NULL) {
         mr_team_run(team, pack_member, &job);
     } else {
-        for (size_t p = 0; p < n_panels; p++) pack_panel(&job, p);
+        for (size_t p = 0; p < matrix->n_panels; p++) pack_panel(&job, p);
     }
-    *out = matrix;
-    return MR_OK;
+}
+
+mr_status mr_matrix_pack(mr_matrix **matrix, mr_dtype type, const void *rows, size_t n_out, size_t n_in, mr_team *team,
+                         mr_error *err) {
+    mr_status status = mr_matrix_reserve(matrix, NULL, type, n_out, n_in, err);
+    if (status == MR_OK) mr_matrix_fill(*matrix, rows, team);
+    return status;
 }
 
 /* -- Products. */
 
 enum {
-    UNIT_BYTES = 64 << 10,        /* weights of a unit of work, when few tokens make it bound by memory */
+    UNIT_BYTES = 256 << 10,       /* weights of a unit of work, when few tokens make it bound by memory */
     ACTS_BLOCK_BYTES = 384 << 10, /* activations that stay in the second-level cache while panels stream by */
 };
 
@@ -200,11 +227,11 @@ static void run_tile(const mr_kernels *kernels, const job *job, size_t panel, si
         x[t] = job->x->data + row * job->x->stride;
     }
     const mr_matrix *w = job->w;
-    mr_tile tile = {w->panels + panel * w->panel_bytes, w->panel_bytes, n_panels, w->n_in, x, n_tokens, sums[0]};
+    mr_tile tile = {w->panels + panel * w->step, w->step, n_panels, w->n_in, x, n_tokens, sums[0]};
     kernels->tile[w->layout](&tile);
     if (job->up != NULL) {
-        tile.panels = job->up->panels + panel * job->up->panel_bytes;
-        tile.panel_bytes = job->up->panel_bytes;
+        tile.panels = job->up->panels + panel * job->up->step;
+        tile.step = job->up->step;
         tile.out = sums[1];
         kernels->tile[job->up->layout](&tile);
     }
@@ -229,8 +256,9 @@ static void run_unit(const mr_kernels *kernels, const job *job, const cut *c, si
     size_t first_token = unit / c->n_groups * c->block, first_panel = unit % c->n_groups * c->group;
     size_t last_token = min_size(first_token + c->block, c->n_tokens);
     size_t last_panel = min_size(first_panel + c->group, job->w->n_panels);
-    /* Many tokens: one panel at a time stays in the first-level cache. Few: several streams hide latencies. */
-    size_t n_panels = c->n_tokens > MR_TILE_TOKENS / 2 ? 1 : MR_TILE_PANELS;
+    /* Many tokens: one panel at a time stays in the first-level cache. Two matrices in one memory: a panel of each, in
+     * the order of the memory. */
+    size_t n_panels = c->n_tokens > MR_TILE_TOKENS / 2 || job->w->partner != NULL ? 1 : MR_TILE_PANELS;
     for (size_t panel = first_panel; panel < last_panel; panel += n_panels) {
         for (size_t token = first_token; token < last_token; token += MR_TILE_TOKENS) {
             run_tile(kernels, job, panel, min_size(n_panels, last_panel - panel), token,

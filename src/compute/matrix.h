@@ -57,6 +57,13 @@ mr_status mr_matrix_pack(mr_matrix **matrix, mr_dtype type, const void *rows, si
                          mr_error *err);
 void mr_matrix_free(mr_matrix *matrix);
 
+/* The same in two steps: memory without content, and content. With `second` (not NULL), two matrices of the type and
+ * shape whose products are taken together (mr_matmul_glu): their panels lie in turns, so that both are one stream from
+ * memory. Each is freed by itself. */
+mr_status mr_matrix_reserve(mr_matrix **matrix, mr_matrix **second, mr_dtype type, size_t n_out, size_t n_in,
+                            mr_error *err);
+void mr_matrix_fill(mr_matrix *matrix, const void *rows, mr_team *team);
+
 /* A matrix whose n_bytes of values are on a device (backend.h), where only the device's back end follows them: the
  * products below do not take it. mr_matrix_free calls release(owner, values). */
 mr_status mr_matrix_remote(mr_matrix **matrix, mr_dtype type, size_t n_out, size_t n_in, size_t n_bytes, void *values,

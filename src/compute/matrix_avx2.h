@@ -100,7 +100,7 @@ ALWAYS_INLINE void add_tile_row(float *row, size_t block, __m256 factor, __m256 
 #define DEFINE_TILE(name, half_function, n_k)                                                                          \
     void name(const mr_tile *tile) {                                                                                   \
         for (size_t p = 0; p < tile->n_panels; p++) {                                                                  \
-            const uint8_t *panel = tile->panels + p * tile->panel_bytes;                                               \
+            const uint8_t *panel = tile->panels + p * tile->step;                                                      \
             float *out = tile->out + p * tile->n_tokens * 16;                                                          \
             for (size_t b = 0; b < tile->n_in / (n_k); b++) {                                                          \
                 for (size_t half = 0; half < 2; half++) {                                                              \

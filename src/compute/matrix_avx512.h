@@ -32,6 +32,19 @@ ALWAYS_INLINE __m512i dot_four(__m512i sum, __m512i w, const void *q) {
     return sum;
 }
 
+/* With several tokens as two chains, which are shorter than the processor's view ahead; a single token waits for its
+ * weights. */
+ALWAYS_INLINE __m512i dot32(const __m512i w[8], const int8_t *q, __m512i sum, bool single) {
+    __m512i more = _mm512_setzero_si512();
+    if (single) {
+        for (int i = 0; i < 8; i++) sum = dot_four(sum, w[i], q + 4 * i);
+        return sum;
+    }
+    for (int i = 0; i < 4; i++) sum = dot_four(sum, w[i], q + 4 * i);
+    for (int i = 4; i < 8; i++) more = dot_four(more, w[i], q + 4 * i);
+    return _mm512_add_epi32(sum, more);
+}
+
 ALWAYS_INLINE __m512 load_halves(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)p));
 }
@@ -55,6 +68,13 @@ ALWAYS_INLINE void fetch_share(fetch *f, size_t n_tokens) {
     for (f->n_due += f->n_lines; f->n_due >= n_tokens; f->n_due -= n_tokens, f->next += 64) {
         _mm_prefetch(f->next, _MM_HINT_T0);
     }
+}
+
+/* A single token: asks for the activations of the next step. Between one panel and the next the stream of weights
+ * pushes them out of the first-level cache. */
+ALWAYS_INLINE void fetch_acts(const void *next, size_t n_bytes, size_t n_tokens) {
+    if (n_tokens > 1) return;
+    for (size_t i = 0; i < n_bytes; i += 64) _mm_prefetch((const char *)next + i, _MM_HINT_T0);
 }
 
 /* n nibble vectors as 2n vectors of bytes. */
@@ -132,7 +152,7 @@ ALWAYS_INLINE void add_tile_row(float *row, size_t block, __m512 factor, __m512 
 #define DEFINE_TILE(name, panel_function)                                                                              \
     void name(const mr_tile *tile) {                                                                                   \
         for (size_t p = 0; p < tile->n_panels; p++) {                                                                  \
-            const uint8_t *panel = tile->panels + p * tile->panel_bytes;                                               \
+            const uint8_t *panel = tile->panels + p * tile->step;                                                      \
             float *out = tile->out + p * tile->n_tokens * 16;                                                          \
             if (tile->n_tokens == 1) {                                                                                 \
                 panel_function(panel, tile->n_in, tile->x, 1, out);                                                    \

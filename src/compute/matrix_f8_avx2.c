@@ -37,7 +37,7 @@ ALWAYS_INLINE void add_block(const uint8_t *p, size_t b, const uint8_t *const *x
 
 void mr_tile_f8_avx2(const mr_tile *tile) {
     for (size_t p = 0; p < tile->n_panels; p++) {
-        const uint8_t *panel = tile->panels + p * tile->panel_bytes;
+        const uint8_t *panel = tile->panels + p * tile->step;
         float *out = tile->out + p * tile->n_tokens * 16;
         for (size_t b = 0; b < tile->n_in / 64; b++, panel += MR_F8_BYTES) {
             size_t t = 0;

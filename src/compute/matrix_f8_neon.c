@@ -31,7 +31,7 @@ ALWAYS_INLINE void add_half(const uint8_t *p, size_t b, size_t half, const uint8
 
 void mr_tile_f8_neon(const mr_tile *tile) {
     for (size_t p = 0; p < tile->n_panels; p++) {
-        const uint8_t *panel = tile->panels + p * tile->panel_bytes;
+        const uint8_t *panel = tile->panels + p * tile->step;
         float *out = tile->out + p * tile->n_tokens * 16;
         for (size_t b = 0; b < tile->n_in / 64; b++, panel += MR_F8_BYTES) {
             for (size_t t = 0; t < tile->n_tokens; t++) {

@@ -52,7 +52,7 @@ ALWAYS_INLINE void add_tokens(float_kind kind, const uint8_t *panel, size_t n_st
 ALWAYS_INLINE void float_tile(float_kind kind, const mr_tile *tile) {
     size_t n_steps = kind == KIND_BF16 ? (tile->n_in + 1) / 2 : tile->n_in;
     for (size_t p = 0; p < tile->n_panels; p++) {
-        const uint8_t *panel = tile->panels + p * tile->panel_bytes;
+        const uint8_t *panel = tile->panels + p * tile->step;
         float *out = tile->out + p * tile->n_tokens * 16;
         size_t t = 0;
         for (; t + TOKENS_AT_ONCE <= tile->n_tokens; t += TOKENS_AT_ONCE) {

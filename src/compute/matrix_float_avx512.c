@@ -76,7 +76,7 @@ ALWAYS_INLINE void float_panels(float_kind kind, const mr_tile *tile, size_t n_p
     const uint8_t *x[TOKENS_AT_ONCE], *panel[MR_TILE_PANELS];
     for (size_t t = 0; t < n_tokens; t++) x[t] = tile->x[t];
     for (size_t p = 0; p < n_panels; p++) {
-        panel[p] = tile->panels + p * tile->panel_bytes;
+        panel[p] = tile->panels + p * tile->step;
         for (size_t t = 0; t < n_tokens; t++) sum[p][t] = _mm512_setzero_ps();
     }
     for (size_t i = 0; i < n_steps; i++) {
@@ -118,14 +118,14 @@ ALWAYS_INLINE void float_tile(float_kind kind, const mr_tile *tile) {
         }
         mr_tile one = *tile;
         for (size_t p = 0; p < tile->n_panels; p++) {
-            one.panels = tile->panels + p * tile->panel_bytes;
+            one.panels = tile->panels + p * tile->step;
             one.out = tile->out + p * tile->n_tokens * 16;
             few_tokens(kind, &one, 1, n_steps);
         }
         return;
     }
     for (size_t p = 0; p < tile->n_panels; p++) {
-        float_panel(kind, tile->panels + p * tile->panel_bytes, n_steps, tile->x, tile->n_tokens,
+        float_panel(kind, tile->panels + p * tile->step, n_steps, tile->x, tile->n_tokens,
                     tile->out + p * tile->n_tokens * 16);
     }
 }

@@ -32,9 +32,10 @@
  *   F8       floats d[16] for 64 k, then 16 bytes for each k: a float of 8 bits (E4M3) for each row. d is 2^8 times the
  * file's, since the byte is decoded as a half float whose exponent is 8 too small.
  *
- *   Three vectors A, B, C of 6-bit numbers hold in the low 6 bits of their bytes the first 12 numbers of each row, and in the
- *   top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the last 4. The numbers are for Q4_K and Q5_K the scales 0-7 and the minima
- *   0-7, for Q3_K the scales 0-15. Numbers of groups of 32 are in the order 0 2 1 3 4 6 5 7 (mr_group_byte). */
+ *   Three vectors A, B, C of 6-bit numbers hold in the low 6 bits of their bytes the first 12 numbers of each row, and
+ * in the top 2 bits of A, B, C the bits 0-1, 2-3, 4-5 of the last 4. The numbers are for Q4_K and Q5_K the scales 0-7
+ * and the minima 0-7, for Q3_K the scales 0-15. Numbers of groups of 32 are in the order 0 2 1 3 4 6 5 7
+ * (mr_group_byte). */
 #ifndef MR_COMPUTE_MATRIX_IMPL_H
 #define MR_COMPUTE_MATRIX_IMPL_H
 
@@ -124,8 +125,8 @@ enum {
     MR_F8_BYTES = 1088,      /* of 16 rows of a block of 64, with d */
 };
 
-/* Where a vector of numbers for groups of 32 keeps group g: byte mr_group_byte(g % 4) of a row's dword. The low bytes of its
- * 16-bit halves are then neighbours, and so are the high ones. */
+/* Where a vector of numbers for groups of 32 keeps group g: byte mr_group_byte(g % 4) of a row's dword. The low bytes
+ * of its 16-bit halves are then neighbours, and so are the high ones. */
 static inline size_t mr_group_byte(size_t g) {
     return (size_t)((const uint8_t[4]){0, 2, 1, 3})[g];
 }
@@ -170,7 +171,7 @@ void mr_pages_free(void *pages);
 /* out[p][t][r] = the sum over k of row r of panel p with token t. */
 typedef struct mr_tile {
     const uint8_t *panels;
-    size_t panel_bytes;
+    size_t step;     /* bytes from one panel to the next */
     size_t n_panels; /* 1 .. MR_TILE_PANELS */
     size_t n_in;
     const uint8_t *const *x; /* [n_tokens] rows of activations */

@@ -157,7 +157,7 @@ ALWAYS_INLINE void codebook_half(mr_layout layout, const uint8_t *panel, size_t 
 
 ALWAYS_INLINE void codebook_tile(const mr_tile *tile, mr_layout layout) {
     for (size_t p = 0; p < tile->n_panels; p++) {
-        const uint8_t *panel = tile->panels + p * tile->panel_bytes;
+        const uint8_t *panel = tile->panels + p * tile->step;
         float *out = tile->out + p * tile->n_tokens * 16;
         for (size_t sb = 0; sb < tile->n_in / 256; sb++) {
             for (size_t half = 0; half < 2; half++) {

@@ -117,6 +117,7 @@ ALWAYS_INLINE void k16_sums(k16_kind kind, const __m512i scales[4], const uint8_
                             const uint8_t *const *x, size_t n_in, size_t sb, size_t n_tokens, __m512i *isum) {
     const size_t offset = sb * sizeof(mr_q8_256);
     bool always = kind == K16_Q2 || kind == K16_Q3;
+    fetch_acts(x[0] + offset + sizeof(mr_q8_256), sizeof(mr_q8_256), n_tokens);
     if (always || peak16(x, n_in, sb, n_tokens) <= narrow_peak(kind)) {
         k16_groups(kind, scales, quants, levels, x, offset, n_tokens, true, isum);
     } else {
@@ -198,7 +199,7 @@ ALWAYS_INLINE void codebook_panel(mr_layout layout, const uint8_t *panel, size_t
 
 ALWAYS_INLINE void codebook_tile(const mr_tile *tile, mr_layout layout) {
     for (size_t p = 0; p < tile->n_panels; p++) {
-        codebook_panel(layout, tile->panels + p * tile->panel_bytes, tile->n_in, tile->x, tile->n_tokens,
+        codebook_panel(layout, tile->panels + p * tile->step, tile->n_in, tile->x, tile->n_tokens,
                        tile->out + p * tile->n_tokens * 16);
     }
 }

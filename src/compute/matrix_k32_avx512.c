@@ -35,14 +35,6 @@ ALWAYS_INLINE void load_group(const uint8_t *group, int bits, __m512i w[8]) {
     }
 }
 
-/* As two chains, which are shorter than the processor's view ahead. */
-ALWAYS_INLINE __m512i dot32(const __m512i w[8], const int8_t *q, __m512i sum) {
-    __m512i more = _mm512_setzero_si512();
-    for (int i = 0; i < 4; i++) sum = dot_four(sum, w[i], q + 4 * i);
-    for (int i = 4; i < 8; i++) more = dot_four(more, w[i], q + 4 * i);
-    return _mm512_add_epi32(sum, more);
-}
-
 ALWAYS_INLINE void k_groups(const uint8_t *groups, int bits, const k_head *head, const uint8_t *const *x,
                             size_t x_offset, size_t n_tokens, bool narrow, __m512i *isum) {
     const size_t group_bytes = bits == 4 ? 256 : 320;
@@ -56,7 +48,8 @@ ALWAYS_INLINE void k_groups(const uint8_t *groups, int bits, const k_head *head,
             const int8_t *q = pinned(x[t] + x_offset + 64 * pair);
             __m512i before = pair == 0 ? zero : isum[t];
             fetch_share(&ahead, n_tokens);
-            isum[t] = add_scaled(before, dot32(w, q, zero), dot32(w + 8, q + 32, zero), head->scale[pair], narrow);
+            isum[t] = add_scaled(before, dot32(w, q, zero, n_tokens == 1), dot32(w + 8, q + 32, zero, n_tokens == 1),
+                                 head->scale[pair], narrow);
         }
     }
 }
@@ -89,6 +82,7 @@ ALWAYS_INLINE void k_panel(const uint8_t *panel, int bits, size_t n_in, const ui
     for (size_t sb = 0; sb < n_in / 256; sb++, panel += step) {
         __m512i isum[MR_TILE_TOKENS];
         k_head head = load_k_head(panel);
+        fetch_acts(x[0] + (sb + 1) * sizeof(mr_q8_256), sizeof(mr_q8_256), n_tokens);
         if (peak32(x, n_in, sb, n_tokens) <= narrow_peak) {
             k_groups(panel + 256, bits, &head, x, sb * sizeof(mr_q8_256), n_tokens, true, isum);
         } else {
@@ -123,8 +117,8 @@ ALWAYS_INLINE void iq4_xs_groups(const uint8_t *p, __m512i levels, const uint8_t
             fetch_share(&ahead, n_tokens);
             __m512i a = _mm512_add_epi32(four(neg_sum), four(neg_sum + 1));
             __m512i b = _mm512_add_epi32(four(neg_sum + 2), four(neg_sum + 3));
-            a = dot32(w, block->q + 64 * pair, _mm512_slli_epi32(a, 7));
-            b = dot32(w + 8, block->q + 64 * pair + 32, _mm512_slli_epi32(b, 7));
+            a = dot32(w, block->q + 64 * pair, _mm512_slli_epi32(a, 7), n_tokens == 1);
+            b = dot32(w + 8, block->q + 64 * pair + 32, _mm512_slli_epi32(b, 7), n_tokens == 1);
             isum[t] = add_scaled(before, a, b, pair % 2 ? odd : even, false);
         }
     }
@@ -136,6 +130,7 @@ ALWAYS_INLINE void iq4_xs_panel(const uint8_t *panel, size_t n_in, const uint8_t
     for (size_t sb = 0; sb < n_in / 256; sb++) {
         __m512i isum[MR_TILE_TOKENS];
         __m512 d = load_halves(panel + mr_pair_scales(sb, MR_IQ4_XS_BYTES));
+        fetch_acts(x[0] + (sb + 1) * sizeof(mr_q8_256), sizeof(mr_q8_256), n_tokens);
         iq4_xs_groups(panel + mr_pair_quants(sb, MR_IQ4_XS_BYTES), levels, x, sb * sizeof(mr_q8_256), n_tokens, isum);
         for (size_t t = 0; t < n_tokens; t++) {
             __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t]));

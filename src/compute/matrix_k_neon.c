@@ -189,7 +189,7 @@ ALWAYS_INLINE void q2_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
 ALWAYS_INLINE void codebook_tile(const mr_tile *tile, mr_layout layout) {
     int8x16_t levels = vld1q_s8(mr_layout_levels(layout));
     for (size_t panel = 0; panel < tile->n_panels; panel++) {
-        const uint8_t *p = tile->panels + panel * tile->panel_bytes;
+        const uint8_t *p = tile->panels + panel * tile->step;
         float *out = tile->out + panel * tile->n_tokens * 16;
         for (size_t sb = 0; sb < tile->n_in / 256; sb++, p += MR_CODEBOOK_BYTES) {
             for (size_t i = 0; i < 4; i++) {

@@ -98,7 +98,7 @@ ALWAYS_INLINE float32x4_t less_minima(float32x4_t d, int32x4_t isum, float32x4_t
 #define DEFINE_TILE(name, panel_function)                                                                              \
     void name(const mr_tile *tile) {                                                                                   \
         for (size_t p = 0; p < tile->n_panels; p++) {                                                                  \
-            const uint8_t *panel = tile->panels + p * tile->panel_bytes;                                               \
+            const uint8_t *panel = tile->panels + p * tile->step;                                                      \
             float *out = tile->out + p * tile->n_tokens * 16;                                                          \
             if (tile->n_tokens == 1) {                                                                                 \
                 panel_function(panel, tile->n_in, tile->x, 1, out);                                                    \

@@ -216,7 +216,8 @@ static void decode_iq4_xs(const uint8_t *panel, size_t b, block256 *out) {
     const int8_t *levels = mr_layout_levels(MR_LAYOUT_IQ4_XS);
     load_halves(panel + mr_pair_scales(b, MR_IQ4_XS_BYTES), out->d);
     for (int r = 0; r < 16; r++) {
-        for (int g = 0; g < 16; g++) out->scale[r][g] = (int8_t)p[(size_t)(g / 8 * 64 + 4 * r) + mr_group_byte((size_t)g / 2 % 4)];
+        for (int g = 0; g < 16; g++)
+            out->scale[r][g] = (int8_t)p[(size_t)(g / 8 * 64 + 4 * r) + mr_group_byte((size_t)g / 2 % 4)];
         for (int k = 0; k < 256; k++) out->q[r][k] = levels[nibble(p + 128 + k / 8 * 64, r, k % 8)];
     }
 }
@@ -276,7 +277,7 @@ static void tile_32(const mr_tile *tile, void (*decode)(const uint8_t *, size_t,
         float *out = tile->out + p * tile->n_tokens * 16;
         for (size_t b = 0; b < tile->n_in / 32; b++) {
             block32 block = {.has_min = false};
-            decode(tile->panels + p * tile->panel_bytes, b, &block);
+            decode(tile->panels + p * tile->step, b, &block);
             for (size_t t = 0; t < tile->n_tokens; t++) {
                 const int8_t *q = (const int8_t *)tile->x[t] + 32 * b;
                 float dx = mr_q8_32_metas(tile->x[t], tile->n_in)[b].d;
@@ -309,7 +310,7 @@ static void tile_256(const mr_tile *tile, void (*decode)(const uint8_t *, size_t
         float *out = tile->out + p * tile->n_tokens * 16;
         for (size_t b = 0; b < tile->n_in / 256; b++) {
             block256 block = {.has_min = false};
-            decode(tile->panels + p * tile->panel_bytes, b, &block);
+            decode(tile->panels + p * tile->step, b, &block);
             for (size_t t = 0; t < tile->n_tokens; t++) {
                 const mr_q8_256 *x = (const mr_q8_256 *)tile->x[t] + b;
                 float dx = mr_q8_256_metas(tile->x[t], tile->n_in)[b].d;
@@ -413,7 +414,7 @@ static void tile_float(const mr_tile *tile, float (*dot)(const uint8_t *, int, c
     float *out = tile->out;
     for (size_t p = 0; p < tile->n_panels; p++) {
         for (size_t t = 0; t < tile->n_tokens; t++) {
-            for (int r = 0; r < 16; r++) *out++ = dot(tile->panels + p * tile->panel_bytes, r, tile->x[t], tile->n_in);
+            for (int r = 0; r < 16; r++) *out++ = dot(tile->panels + p * tile->step, r, tile->x[t], tile->n_in);
         }
     }
 }
@@ -454,7 +455,8 @@ const mr_kernels mr_kernels_plain = {
              [MR_LAYOUT_Q5_0] = tile_q5_0,       [MR_LAYOUT_Q5_1] = tile_q5_1,   [MR_LAYOUT_IQ4_NL] = tile_iq4_nl,
              [MR_LAYOUT_MXFP4] = tile_mxfp4,     [MR_LAYOUT_Q2_K] = tile_q2_k,   [MR_LAYOUT_Q3_K] = tile_q3_k,
              [MR_LAYOUT_IQ4_XS] = tile_iq4_xs,   [MR_LAYOUT_IQ1] = tile_iq1,     [MR_LAYOUT_IQ2] = tile_iq2,
-             [MR_LAYOUT_IQ3_XXS] = tile_iq3_xxs, [MR_LAYOUT_IQ3_S] = tile_iq3_s, [MR_LAYOUT_TERNARY] = tile_ternary, [MR_LAYOUT_Q8_M] = tile_q8_m,   [MR_LAYOUT_F8] = tile_f8},
+             [MR_LAYOUT_IQ3_XXS] = tile_iq3_xxs, [MR_LAYOUT_IQ3_S] = tile_iq3_s, [MR_LAYOUT_TERNARY] = tile_ternary,
+             [MR_LAYOUT_Q8_M] = tile_q8_m,       [MR_LAYOUT_F8] = tile_f8},
     .store = store_tile,
     .store_glu = store_glu_tile,
     .acts_row = MR_ACTS_ROWS,

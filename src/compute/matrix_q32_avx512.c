@@ -38,17 +38,10 @@ ALWAYS_INLINE __m512 load_scales(q32_kind kind, const uint8_t *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
 }
 
-ALWAYS_INLINE __m512i dot32(__m512i sum, const __m512i w[8], const int8_t *q) {
-    __m512i more = _mm512_setzero_si512();
-    for (int i = 0; i < 4; i++) sum = dot_four(sum, w[i], q + 4 * i);
-    for (int i = 4; i < 8; i++) more = dot_four(more, w[i], q + 4 * i);
-    return _mm512_add_epi32(sum, more);
-}
-
 /* sum + d dx (sum of (w - zero) q) */
 ALWAYS_INLINE __m512 add_block(q32_kind kind, __m512 sum, const __m512i w[8], __m512 d, const int8_t *q,
-                               const mr_q8_32_meta *meta) {
-    __m512i dot = dot32(_mm512_slli_epi32(four(&meta->neg_sum), (unsigned)zero_bits(kind)), w, q);
+                               const mr_q8_32_meta *meta, bool single) {
+    __m512i dot = dot32(w, q, _mm512_slli_epi32(four(&meta->neg_sum), (unsigned)zero_bits(kind)), single);
     return _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(meta->d)), _mm512_cvtepi32_ps(dot), sum);
 }
 
@@ -59,6 +52,7 @@ ALWAYS_INLINE void q32_panel(q32_kind kind, __m512i levels, const uint8_t *panel
     for (; b + 2 <= n_blocks; b += 2, panel += 64 + 2 * block_bytes) {
         __m512i w[16];
         fetch ahead = fetch_start(panel, 64 + 2 * block_bytes);
+        fetch_acts(x[0] + 32 * b + 256, 64, n_tokens);
         __m512 d0 = load_scales(kind, panel), d1 = load_scales(kind, panel + 32);
         load_block(kind, panel + 64, levels, w);
         load_block(kind, panel + 64 + block_bytes, levels, w + 8);
@@ -67,8 +61,8 @@ ALWAYS_INLINE void q32_panel(q32_kind kind, __m512i levels, const uint8_t *panel
             const mr_q8_32_meta *meta = pinned(mr_q8_32_metas(x[t], n_in) + b);
             __m512 sum = b == 0 ? _mm512_setzero_ps() : _mm512_load_ps(out + 16 * t);
             fetch_share(&ahead, n_tokens);
-            sum = add_block(kind, sum, w, d0, q, meta);
-            _mm512_store_ps(out + 16 * t, add_block(kind, sum, w + 8, d1, q + 32, meta + 1));
+            sum = add_block(kind, sum, w, d0, q, meta, n_tokens == 1);
+            _mm512_store_ps(out + 16 * t, add_block(kind, sum, w + 8, d1, q + 32, meta + 1, n_tokens == 1));
         }
     }
     if (b < n_blocks) {
@@ -77,7 +71,7 @@ ALWAYS_INLINE void q32_panel(q32_kind kind, __m512i levels, const uint8_t *panel
         for (size_t t = 0; t < n_tokens; t++) {
             __m512 sum = b == 0 ? _mm512_setzero_ps() : _mm512_load_ps(out + 16 * t);
             sum = add_block(kind, sum, w, load_scales(kind, panel), (const int8_t *)x[t] + 32 * b,
-                            mr_q8_32_metas(x[t], n_in) + b);
+                            mr_q8_32_metas(x[t], n_in) + b, n_tokens == 1);
             _mm512_store_ps(out + 16 * t, sum);
         }
     }
@@ -89,13 +83,14 @@ ALWAYS_INLINE void q32_min_panel(q32_kind kind, const uint8_t *panel, size_t n_i
     for (size_t b = 0; b < n_in / 32; b++, panel += 64 + quant_bytes(kind)) {
         __m512i w[8];
         fetch ahead = fetch_start(panel, 64 + quant_bytes(kind));
+        fetch_acts(x[0] + 32 * b + 256, 64, n_tokens);
         __m512 d = load_halves(panel), m = load_halves(panel + 32);
         load_block(kind, panel + 64, _mm512_setzero_si512(), w);
         for (size_t t = 0; t < n_tokens; t++) {
             const mr_q8_32_meta *meta = mr_q8_32_metas(x[t], n_in) + b;
             /* Nibbles and five bits are numbers from 0 on, bytes have 128 added. */
             __m512i start = kind == Q32_BYTES ? _mm512_slli_epi32(four(&meta->neg_sum), 7) : _mm512_setzero_si512();
-            __m512i dot = dot32(start, w, (const int8_t *)x[t] + 32 * b);
+            __m512i dot = dot32(w, (const int8_t *)x[t] + 32 * b, start, n_tokens == 1);
             fetch_share(&ahead, n_tokens);
             __m512 offset = _mm512_mul_ps(m, _mm512_set1_ps((float)-meta->neg_sum));
             add_tile_row(out + 16 * t, b, _mm512_set1_ps(meta->d), _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(dot), offset));

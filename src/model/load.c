@@ -127,6 +127,18 @@ static mr_status quantize_rows(mr_loader *l, const mr_gguf_tensor *tensor, const
     return status;
 }
 
+void mr_load_reserve_pair(mr_loader *l, const char *name, const char *second_name, size_t n_out, size_t total_rows,
+                          size_t n_in, mr_matrix **matrix, mr_matrix **second) {
+    const mr_gguf_tensor *tensor, *other;
+    mr_error later = {0}, *err = l->err;
+    l->err = &later;
+    if (find_tensor(l, name, total_rows, n_in, &tensor) == MR_OK &&
+        find_tensor(l, second_name, total_rows, n_in, &other) == MR_OK &&
+        target_type(l, tensor) == target_type(l, other))
+        mr_matrix_reserve(matrix, second, target_type(l, tensor), n_out, n_in, &later);
+    l->err = err;
+}
+
 mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows, size_t n_in,
                        mr_matrix **matrix) {
     const mr_gguf_tensor *tensor;
@@ -139,10 +151,11 @@ mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t 
     status = mr_tensor_rows_get(tensor, first_row, n_out, row_bytes, l->model->team, &rows, l->err);
     if (status == MR_OK && type != (mr_dtype)tensor->type)
         status = quantize_rows(l, tensor, rows.rows, n_out, n_in, type, &quantized);
-    if (status == MR_OK) {
-        status = mr_matrix_pack(matrix, type, quantized != NULL ? quantized : rows.rows, n_out, n_in, l->model->team,
-                                l->err);
-    }
+    const void *packed_rows = quantized != NULL ? quantized : rows.rows;
+    if (status == MR_OK && *matrix == NULL)
+        status = mr_matrix_pack(matrix, type, packed_rows, n_out, n_in, l->model->team, l->err);
+    else if (status == MR_OK)
+        mr_matrix_fill(*matrix, packed_rows, l->model->team);
     free(quantized);
     mr_tensor_rows_free(&rows);
     if (status != MR_OK) {

@@ -28,7 +28,13 @@ mr_status mr_load_flat(mr_loader *l, const char *name, size_t n, float **values)
 /* The same of a tensor of n_rows rows of n. */
 mr_status mr_load_floats(mr_loader *l, const char *name, size_t n_rows, size_t n, float **values);
 
-/* Rows first_row .. first_row+n_out-1 of the tensor NAME, which has total_rows rows of n_in. */
+/* Reserves memory for two matrices of n_out rows in turns (mr_matrix_reserve), where their tensors, of total_rows rows,
+ * become matrices of one type; mr_load_rows then fills them. Otherwise leaves them NULL, and any error to that. */
+void mr_load_reserve_pair(mr_loader *l, const char *name, const char *second_name, size_t n_out, size_t total_rows,
+                          size_t n_in, mr_matrix **matrix, mr_matrix **second);
+
+/* Rows first_row .. first_row+n_out-1 of the tensor NAME, which has total_rows rows of n_in. *matrix is NULL, or a
+ * reserved one. */
 mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows, size_t n_in,
                        mr_matrix **matrix);
 

@@ -19,23 +19,38 @@ static bool layer_has(const mr_loader *l, uint32_t il, const char *name) {
     return mr_load_has(l, in_layer(il, name, full));
 }
 
-/* A stack of n_expert matrices, one after the other: WHAT_exps.weight, or in older files WHAT.0.weight and so on. */
-static mr_status load_stack(mr_loader *l, uint32_t il, const char *what, size_t n_out, size_t n_in,
-                            mr_matrix ***matrices) {
-    size_t n = l->model->hparams.n_expert;
+/* Where expert i of a stack is: WHAT_exps.weight holds all, one after the other; older files have WHAT.0.weight and so
+ * on. */
+typedef struct expert_rows {
     char name[NAME_BYTES];
-    snprintf(name, sizeof name, "blk.%u.%s.0.weight", il, what);
-    bool apart = mr_load_has(l, name);
-    if (!apart) snprintf(name, sizeof name, "blk.%u.%s_exps.weight", il, what);
-    *matrices = calloc(n, sizeof(mr_matrix *));
-    if (*matrices == NULL) return mr_fail_nomem(l->err, n * sizeof(mr_matrix *), "the experts");
+    size_t first, total; /* rows */
+} expert_rows;
+
+static expert_rows find_expert(const mr_loader *l, uint32_t il, const char *what, size_t i, size_t n_out) {
+    expert_rows rows = {.total = n_out};
+    snprintf(rows.name, sizeof rows.name, "blk.%u.%s.%zu.weight", il, what, i);
+    if (mr_load_has(l, rows.name)) return rows;
+    snprintf(rows.name, sizeof rows.name, "blk.%u.%s_exps.weight", il, what);
+    rows.first = i * n_out;
+    rows.total = l->model->hparams.n_expert * n_out;
+    return rows;
+}
+
+/* Fills a stack of n_expert matrices, which are NULL or reserved. */
+static mr_status load_stack(mr_loader *l, uint32_t il, const char *what, size_t n_out, size_t n_in,
+                            mr_matrix **matrices) {
     mr_status status = MR_OK;
-    for (size_t i = 0; i < n && status == MR_OK; i++) {
-        if (apart) snprintf(name, sizeof name, "blk.%u.%s.%zu.weight", il, what, i);
-        status = apart ? mr_load_rows(l, name, 0, n_out, n_out, n_in, &(*matrices)[i])
-                       : mr_load_rows(l, name, i * n_out, n_out, n * n_out, n_in, &(*matrices)[i]);
+    for (size_t i = 0; i < l->model->hparams.n_expert && status == MR_OK; i++) {
+        expert_rows rows = find_expert(l, il, what, i, n_out);
+        status = mr_load_rows(l, rows.name, rows.first, n_out, rows.total, n_in, &matrices[i]);
     }
     return status;
+}
+
+static mr_status new_stack(mr_loader *l, mr_matrix ***matrices) {
+    size_t n = l->model->hparams.n_expert;
+    *matrices = calloc(n, sizeof(mr_matrix *));
+    return *matrices != NULL ? MR_OK : mr_fail_nomem(l->err, n * sizeof(mr_matrix *), "the experts");
 }
 
 /* Gates and ups of each expert may be one tensor, gates first. */
@@ -43,19 +58,23 @@ static mr_status load_gates_ups(mr_loader *l, uint32_t il, mr_experts *e) {
     const mr_hparams *h = &l->model->hparams;
     size_t n = h->n_expert, ff = h->n_ff_expert;
     char name[NAME_BYTES];
-    if (!mr_load_has(l, in_layer(il, "ffn_gate_up_exps.weight", name))) {
-        mr_status status = load_stack(l, il, "ffn_gate", ff, h->n_embd, &e->gate);
-        return status == MR_OK ? load_stack(l, il, "ffn_up", ff, h->n_embd, &e->up) : status;
+    bool joint = mr_load_has(l, in_layer(il, "ffn_gate_up_exps.weight", name));
+    mr_status status = new_stack(l, &e->gate);
+    if (status == MR_OK) status = new_stack(l, &e->up);
+    for (size_t i = 0; i < n && status == MR_OK; i++) {
+        expert_rows gate = find_expert(l, il, "ffn_gate", i, ff), up = find_expert(l, il, "ffn_up", i, ff);
+        if (joint)
+            mr_load_reserve_pair(l, name, name, ff, 2 * n * ff, h->n_embd, &e->gate[i], &e->up[i]);
+        else
+            mr_load_reserve_pair(l, gate.name, up.name, ff, gate.total, h->n_embd, &e->gate[i], &e->up[i]);
     }
-    e->gate = calloc(n, sizeof(mr_matrix *));
-    e->up = calloc(n, sizeof(mr_matrix *));
-    if (e->gate == NULL || e->up == NULL) return mr_fail_nomem(l->err, n * sizeof(mr_matrix *), "the experts");
-    mr_status status = MR_OK;
-    for (size_t i = 0; i < 2 * n && status == MR_OK; i++) {
+    for (size_t i = 0; joint && i < 2 * n && status == MR_OK; i++) {
         mr_matrix **matrices = i % 2 == 0 ? e->gate : e->up;
         status = mr_load_rows(l, name, i * ff, ff, 2 * n * ff, h->n_embd, &matrices[i / 2]);
     }
-    return status;
+    if (joint || status != MR_OK) return status;
+    status = load_stack(l, il, "ffn_gate", ff, h->n_embd, e->gate);
+    return status == MR_OK ? load_stack(l, il, "ffn_up", ff, h->n_embd, e->up) : status;
 }
 
 /* Biases of all experts, [n_expert, n], where there are any. */
@@ -134,7 +153,8 @@ mr_status mr_load_experts(mr_loader *l, uint32_t il, mr_layer *layer) {
         status = mr_load_vector(l, in_layer(il, "exp_probs_b.bias", name), h->n_expert, &e->choice_bias);
     }
     if (status == MR_OK) status = load_gates_ups(l, il, e);
-    if (status == MR_OK) status = load_stack(l, il, "ffn_down", h->n_embd, h->n_ff_expert, &e->down);
+    if (status == MR_OK) status = new_stack(l, &e->down);
+    if (status == MR_OK) status = load_stack(l, il, "ffn_down", h->n_embd, h->n_ff_expert, e->down);
     if (status == MR_OK) status = load_stack_bias(l, il, "ffn_gate_exps.bias", h->n_ff_expert, &e->gate_bias);
     if (status == MR_OK) status = load_stack_bias(l, il, "ffn_up_exps.bias", h->n_ff_expert, &e->up_bias);
     if (status == MR_OK) status = load_stack_bias(l, il, "ffn_down_exps.bias", h->n_embd, &e->down_bias);

@@ -139,13 +139,16 @@ static mr_status load_xielu(mr_loader *l, uint32_t il, mr_layer *layer) {
 /* gate and up may be one tensor, gate first. */
 static mr_status load_gate_up(mr_loader *l, uint32_t il, size_t n_ff, mr_linear *gate, mr_linear *up) {
     const mr_hparams *h = &l->model->hparams;
-    char name[NAME_BYTES];
+    char name[NAME_BYTES], up_name[NAME_BYTES];
     if (h->arch->ffn_plain) return mr_load_linear(l, in_layer(il, "ffn_up", name), n_ff, h->n_embd, up);
+    in_layer(il, "ffn_up.weight", up_name);
     if (!layer_has(l, il, "ffn_gate.weight")) {
+        mr_load_reserve_pair(l, up_name, up_name, n_ff, 2 * n_ff, h->n_embd, &gate->w, &up->w);
         in_layer(il, "ffn_up", name);
         mr_status status = mr_load_linear_rows(l, name, 0, n_ff, 2 * n_ff, h->n_embd, gate);
         return status == MR_OK ? mr_load_linear_rows(l, name, n_ff, n_ff, 2 * n_ff, h->n_embd, up) : status;
     }
+    mr_load_reserve_pair(l, in_layer(il, "ffn_gate.weight", name), up_name, n_ff, n_ff, h->n_embd, &gate->w, &up->w);
     mr_status status = mr_load_linear(l, in_layer(il, "ffn_gate", name), n_ff, h->n_embd, gate);
     return status == MR_OK ? mr_load_linear(l, in_layer(il, "ffn_up", name), n_ff, h->n_embd, up) : status;
 }

@@ -367,6 +367,54 @@ static void test_glu(void **state) {
     mr_team_free(team);
 }
 
+/* Two matrices in one memory give what they give apart, and are freed in either order. */
+static void test_pair(void **state) {
+    (void)state;
+    mr_team *team = new_team(2);
+    size_t n_in = 512, n_out = 45, row_bytes;
+    static const mr_dtype types[] = {MR_F32, MR_BF16, MR_F8_E4M3, MR_Q8_0, MR_Q4_K, MR_Q6_K, MR_IQ2_S};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        uint8_t *rows[2] = {random_rows(types[i], n_out, n_in, &row_bytes),
+                            random_rows(types[i], n_out, n_in, &row_bytes)};
+        mr_matrix *apart[2] = {pack(types[i], rows[0], n_out, n_in, team), pack(types[i], rows[1], n_out, n_in, team)};
+        mr_matrix *pair[2];
+        mr_error err = {0};
+        assert_int_equal(mr_matrix_reserve(&pair[0], &pair[1], types[i], n_out, n_in, &err), MR_OK);
+        for (int j = 0; j < 2; j++) mr_matrix_fill(pair[j], rows[j], j == 0 ? team : NULL);
+        assert_int_equal(mr_matrix_bytes(pair[0]), mr_matrix_bytes(apart[0]));
+        for (size_t n_tokens = 1; n_tokens <= 23; n_tokens += 11) {
+            float *x = random_tokens(n_tokens, n_in), *y[2];
+            mr_acts acts = acts_of(types[i], x, n_tokens, n_in);
+            for (int isa = MR_ISA_PLAIN; isa <= MR_ISA_NEON; isa++) {
+                if (!mr_isa_force((mr_isa)isa)) continue;
+                for (int j = 0; j < 2; j++) {
+                    mr_matrix **m = j == 0 ? apart : pair;
+                    y[j] = make(n_tokens * n_out * sizeof(float));
+                    product p = {.glu = {m[0], m[1], MR_GLU_SILU, &acts, y[j], n_out, NULL, 0}, .n_tokens = n_tokens};
+                    mr_team_run(team, matmul_member, &p);
+                }
+                assert_memory_equal(y[0], y[1], n_tokens * n_out * sizeof(float));
+                free(y[0]), free(y[1]);
+                float *alone = multiply(team, apart[1], &acts, 0, n_tokens),
+                      *one_of_two = multiply(team, pair[1], &acts, 0, n_tokens);
+                assert_memory_equal(alone, one_of_two, n_tokens * n_out * sizeof(float));
+                free(alone), free(one_of_two);
+            }
+            free(x), free(acts.data);
+        }
+        mr_matrix_free(pair[i % 2]);
+        float *x = random_tokens(1, n_in);
+        mr_acts acts = acts_of(types[i], x, 1, n_in);
+        float *alone = multiply(team, apart[1 - i % 2], &acts, 0, 1),
+              *left = multiply(team, pair[1 - i % 2], &acts, 0, 1);
+        assert_memory_equal(alone, left, n_out * sizeof(float));
+        free(alone), free(left), free(x), free(acts.data);
+        mr_matrix_free(pair[1 - i % 2]);
+        for (int j = 0; j < 2; j++) mr_matrix_free(apart[j]), free(rows[j]);
+    }
+    mr_team_free(team);
+}
+
 /* An infinity or NaN in a token shows in its results, and in those alone. */
 static void test_not_finite(void **state) {
     (void)state;
@@ -446,6 +494,7 @@ int main(void) {
         cmocka_unit_test(test_company_and_threads),
         cmocka_unit_test(test_items),
         cmocka_unit_test(test_glu),
+        cmocka_unit_test(test_pair),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_bf16_subnormal),
         cmocka_unit_test(test_refusals),
