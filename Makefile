@@ -3,8 +3,12 @@ BUILD ?= build
 PREFIX ?= /usr/local
 DESTDIR ?=
 CMAKE_FLAGS ?=
+# make CUDA=1: with kernels for NVIDIA GPUs, compiled by nvcc.
+ifeq ($(CUDA),1)
+override CMAKE_FLAGS += -DMR_CUDA=ON
+endif
 
-.PHONY: all demo check bench fuzz soak install deb clean bootstrap format
+.PHONY: all demo check cuda-check bench fuzz soak install deb clean bootstrap format
 
 all: bootstrap
 	@scripts/build.sh $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
@@ -18,6 +22,9 @@ demo: all
 check:
 	@scripts/bootstrap.sh check
 	@scripts/check.sh $(BUILD)
+
+cuda-check:
+	@scripts/cuda_check.sh $(BUILD)-cuda
 
 bench: all
 	@bench/run.sh $(BUILD)

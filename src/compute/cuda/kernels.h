@@ -495,6 +495,26 @@ static inline mr_k_launch mr_k_top_launch(const mr_k_top_args *a) {
     return mr_k_launch_of("mr_k_top", a->n_rows, 1, 1, 1024, 0);
 }
 
+/* ---- ceilings, for measurements
+ * ------------------------------------------------------------------------------------------ */
+
+/* Copies n pieces of 16 bytes; or n rounds of 64 products of fragments (16 x 8 x 16 bfloat16, 16 x 8 x 32 int8) in each
+ * warp, whose sum goes to `to` [threads] so that they are not left out. */
+typedef struct mr_k_ceiling_args {
+    const void *from;
+    void *to;
+    uint64_t n;
+} mr_k_ceiling_args;
+
+static inline mr_k_launch mr_k_copy_launch(const mr_k_ceiling_args *a) {
+    (void)a;
+    return mr_k_launch_of("mr_k_copy", 2048, 1, 1, 512, 0);
+}
+enum { MR_K_RATE_BLOCKS = 1024 };
+static inline mr_k_launch mr_k_rate_launch(bool int8) {
+    return mr_k_launch_of(int8 ? "mr_k_rate_s8" : "mr_k_rate_bf16", MR_K_RATE_BLOCKS, 1, 1, 256, 0);
+}
+
 /* ---- the compiled kernels
  * ------------------------------------------------------------------------------------------------- */
 
