@@ -1,5 +1,5 @@
-/* Keys and values into the paged cache, and attention over it, against the CPU: cache types, sizes of heads, groups, windows,
- * sinks, soft-caps, batches of runs. */
+/* Keys and values into the paged cache, and attention over it, against the CPU: cache types, sizes of heads, groups,
+ * windows, sinks, soft-caps, batches of runs. */
 #include "harness.h"
 
 #include "compute/cpu.h"
@@ -40,7 +40,8 @@ static void begin_problem(problem *p, const shape *s) {
     *p = (problem){.s = s};
     if (mr_kv_pool_init(&p->pool, &layout, MAX_RUNS * MAX_BLOCKS, &err) != MR_OK) fail_test("%s", err.text);
     memset(p->pool.data, 0xFF, pool_bytes(p)); /* NaN wherever nothing is stored */
-    for (int32_t i = 0; i < MAX_RUNS * MAX_BLOCKS; i++) p->blocks[i % MAX_RUNS][i / MAX_RUNS] = MAX_RUNS * MAX_BLOCKS - 1 - i;
+    for (int32_t i = 0; i < MAX_RUNS * MAX_BLOCKS; i++)
+        p->blocks[i % MAX_RUNS][i / MAX_RUNS] = MAX_RUNS * MAX_BLOCKS - 1 - i;
     for (uint32_t r = 0; r < s->n_runs; r++) {
         p->first[r] = p->n_all;
         p->n_all += s->n_tokens[r];
@@ -55,7 +56,8 @@ static void fill_cache(problem *p) {
             for (uint32_t h = 0; h < s->n_head_kv; h++) {
                 for (uint32_t d = 0; d < s->dk; d++) k[d] = 2.0f * random_float();
                 for (uint32_t d = 0; d < s->dv; d++) v[d] = random_float();
-                mr_kv_store(&p->pool, mr_kv_piece(&p->pool, p->blocks[r][pos / MR_KV_BLOCK], LAYER, h), pos % MR_KV_BLOCK, k, v);
+                mr_kv_store(&p->pool, mr_kv_piece(&p->pool, p->blocks[r][pos / MR_KV_BLOCK], LAYER, h),
+                            pos % MR_KV_BLOCK, k, v);
             }
         }
     }
@@ -145,9 +147,9 @@ static void check_attention(const shape *s, uint32_t n_sm) {
     float *got = must_alloc(n_out * 4);
     gpu_get(got, a.out, n_out * 4);
     char what[128];
-    snprintf(what, sizeof what, "type %d, heads %u of %u, %u/%u, window %u, softcap %g, sinks %d, %u runs, %u parts", (int)s->type,
-             (unsigned)s->n_head, (unsigned)s->n_head_kv, (unsigned)s->dk, (unsigned)s->dv, (unsigned)s->window,
-             (double)s->softcap, s->sinks, (unsigned)s->n_runs, (unsigned)a.n_splits);
+    snprintf(what, sizeof what, "type %d, heads %u of %u, %u/%u, window %u, softcap %g, sinks %d, %u runs, %u parts",
+             (int)s->type, (unsigned)s->n_head, (unsigned)s->n_head_kv, (unsigned)s->dk, (unsigned)s->dv,
+             (unsigned)s->window, (double)s->softcap, s->sinks, (unsigned)s->n_runs, (unsigned)a.n_splits);
     expect_near(what, got, want, n_out, 3e-6);
     free(q), free(sinks), free(want), free(got);
     mr_kv_pool_free(&p.pool);
@@ -204,12 +206,14 @@ static void test_mixed(void) {
 /* What mr_k_heads writes is what the CPU stores, bit for bit where nothing is computed. */
 static void check_store(mr_kv_type type, uint32_t dk, uint32_t dv, bool values, uint32_t latent) {
     enum { KV = 2, T = 5 };
-    shape s = {.type = type, .n_head = KV, .n_head_kv = KV, .dk = dk, .dv = dv, .n_runs = 1, .n_tokens = {T}, .pos0 = {30}};
+    shape s = {
+        .type = type, .n_head = KV, .n_head_kv = KV, .dk = dk, .dv = dv, .n_runs = 1, .n_tokens = {T}, .pos0 = {30}};
     problem p;
     begin_problem(&p, &s);
     p.gpu_pool = gpu_put(p.pool.data, pool_bytes(&p));
     const mr_ops *ops = mr_ops_active();
-    float *k = random_floats(T * KV * dk, 1.0f), *v = random_floats(T * KV * dv, 1.0f), *weight = random_floats(dk, 1.0f);
+    float *k = random_floats(T * KV * dk, 1.0f), *v = random_floats(T * KV * dv, 1.0f),
+          *weight = random_floats(dk, 1.0f);
     int32_t slots[T];
     for (uint32_t t = 0; t < T; t++) slots[t] = p.blocks[0][(30 + t) / 32] * 32 + (int32_t)((30 + t) % 32);
     mr_k_heads_args a = {.x = gpu_put(k, T * KV * dk * 4),

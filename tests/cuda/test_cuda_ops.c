@@ -1,5 +1,5 @@
-/* The other kernels of the CUDA back end against the CPU's functions: inputs of matrices, small operations, heads, experts,
- * recurrent layers, choosing tokens. */
+/* The other kernels of the CUDA back end against the CPU's functions: inputs of matrices, small operations, heads,
+ * experts, recurrent layers, choosing tokens. */
 #include "harness.h"
 
 #include "compute/cpu.h"
@@ -22,7 +22,8 @@ static float *get_floats(const float *x, size_t n) {
     return got;
 }
 
-/* ---- inputs of matrices ------------------------------------------------------------------------------------------------- */
+/* ---- inputs of matrices
+ * ------------------------------------------------------------------------------------------------- */
 
 /* int8 rows are the CPU's, bit for bit, in another order. */
 static void check_q8_row(const char *what, const uint8_t *got, const mr_acts *cpu, size_t t, size_t n_in, bool of_256) {
@@ -49,7 +50,8 @@ static void check_q8_row(const char *what, const uint8_t *got, const mr_acts *cp
 
 static void check_prepare(size_t n_rows, size_t n_in, int norm, int act, bool picked) {
     size_t n_x = n_rows + 2;
-    float *x = random_floats(n_x * n_in, 2.0f), *up = random_floats(n_rows * n_in, 1.5f), *want = must_alloc(n_rows * n_in * 4);
+    float *x = random_floats(n_x * n_in, 2.0f), *up = random_floats(n_rows * n_in, 1.5f),
+          *want = must_alloc(n_rows * n_in * 4);
     float *weight = random_floats(n_in, 1.0f), *bias = random_floats(n_in, 1.0f);
     int32_t *rows = must_alloc(n_rows * sizeof *rows);
     for (size_t t = 0; t < n_rows; t++) rows[t] = (int32_t)(picked ? random_bits() % n_x : t);
@@ -94,7 +96,8 @@ static void check_prepare(size_t n_rows, size_t n_in, int norm, int act, bool pi
         size_t stride = mr_k_acts_stride(kind, n_in);
         uint8_t *forms = must_alloc(n_rows * stride);
         gpu_get(forms, a.acts[kind], n_rows * stride);
-        mr_acts cpu = mr_acts_view((mr_acts_kind)kind, n_in, must_alloc(n_rows * mr_acts_stride((mr_acts_kind)kind, n_in)));
+        mr_acts cpu =
+            mr_acts_view((mr_acts_kind)kind, n_in, must_alloc(n_rows * mr_acts_stride((mr_acts_kind)kind, n_in)));
         for (size_t t = 0; t < n_rows; t++) {
             mr_acts_set(&cpu, t, got + t * n_in);
             size_t n_bytes = kind == MR_K_ACTS_F32 ? n_in * 4 : n_in * 2;
@@ -123,7 +126,8 @@ static void test_prepare(void) {
     for (int act = MR_GLU_SILU; act <= MR_GLU_SILU_CLAMPED; act++) check_prepare(2, 288, MR_K_NORM_NONE, act, false);
 }
 
-/* ---- small operations --------------------------------------------------------------------------------------------------- */
+/* ---- small operations
+ * --------------------------------------------------------------------------------------------------- */
 
 static void test_elementwise(void) {
     enum { R = 3, N = 301 };
@@ -132,20 +136,40 @@ static void test_elementwise(void) {
         for (int act = 0; act <= (op == MR_K_GLU ? MR_GLU_SILU_CLAMPED : 0); act++) {
             float *want = must_alloc(R * N * sizeof *want);
             memcpy(want, x, R * N * sizeof *want);
-            mr_k_elementwise_args a = {.x = put_floats(x, R * N), .y = put_floats(y, R * N), .n_rows = R, .n = N, .ldx = N,
-                                       .ldy = N, .ld_out = N, .op = op, .act = act, .p = {0.8f, 0.7f, 0.5f, -1e-6f}};
+            mr_k_elementwise_args a = {.x = put_floats(x, R * N),
+                                       .y = put_floats(y, R * N),
+                                       .n_rows = R,
+                                       .n = N,
+                                       .ldx = N,
+                                       .ldy = N,
+                                       .ld_out = N,
+                                       .op = op,
+                                       .act = act,
+                                       .p = {0.8f, 0.7f, 0.5f, -1e-6f}};
             a.out = (float *)(uintptr_t)a.x;
             gpu_launch(mr_k_elementwise_launch(&a), &a);
             float *got = get_floats(a.out, R * N), *sigmoids = must_alloc(R * N * sizeof *sigmoids);
             memcpy(sigmoids, y, R * N * sizeof *sigmoids);
             ops->sigmoid(sigmoids, R * N);
             switch (op) {
-            case MR_K_ADD_SCALED: ops->add_scaled(want, y, 0.8f, R * N); break;
-            case MR_K_SCALE: ops->scale(want, 0.8f, R * N); break;
-            case MR_K_SOFTCAP: ops->softcap(want, 0.8f, R * N); break;
-            case MR_K_GLU: ops->glu((mr_glu)act, want, y, R * N, want); break;
-            case MR_K_XIELU: ops->xielu(want, 0.8f, 0.7f, 0.5f, -1e-6f, R * N); break;
-            case MR_K_SIGMOID: ops->sigmoid(want, R * N); break;
+            case MR_K_ADD_SCALED:
+                ops->add_scaled(want, y, 0.8f, R * N);
+                break;
+            case MR_K_SCALE:
+                ops->scale(want, 0.8f, R * N);
+                break;
+            case MR_K_SOFTCAP:
+                ops->softcap(want, 0.8f, R * N);
+                break;
+            case MR_K_GLU:
+                ops->glu((mr_glu)act, want, y, R * N, want);
+                break;
+            case MR_K_XIELU:
+                ops->xielu(want, 0.8f, 0.7f, 0.5f, -1e-6f, R * N);
+                break;
+            case MR_K_SIGMOID:
+                ops->sigmoid(want, R * N);
+                break;
             case MR_K_MUL:
             case MR_K_MUL_SIGMOID:
                 for (size_t i = 0; i < R * N; i++) want[i] *= op == MR_K_MUL ? y[i] : sigmoids[i];
@@ -187,13 +211,14 @@ static void test_rows(void) {
     }
 }
 
-/* ---- heads ------------------------------------------------------------------------------------------------------------- */
+/* ---- heads
+ * ------------------------------------------------------------------------------------------------------------- */
 
 enum { T = 3, HEADS = 4, POS0 = 61 };
 
 /* cosines and sines [T, n_pairs] on the device and here. */
-static void check_angles(size_t n_pairs, float *cosines, float *sines, const float **gpu_cosines, const float **gpu_sines,
-                         uint32_t **gpu_positions) {
+static void check_angles(size_t n_pairs, float *cosines, float *sines, const float **gpu_cosines,
+                         const float **gpu_sines, uint32_t **gpu_positions) {
     float *freq = must_alloc(n_pairs * sizeof *freq);
     uint32_t positions[T];
     for (size_t i = 0; i < n_pairs; i++) freq[i] = powf(10000.0f, -(float)i / (float)n_pairs);
@@ -205,8 +230,13 @@ static void check_angles(size_t n_pairs, float *cosines, float *sines, const flo
             sines[t * n_pairs + i] = (float)sin((double)angle) * 1.1f;
         }
     }
-    mr_k_angles_args a = {put_floats(freq, n_pairs), gpu_put(positions, sizeof positions), put_floats(NULL, T * n_pairs),
-                          put_floats(NULL, T * n_pairs), T, (uint32_t)n_pairs, 1.1f};
+    mr_k_angles_args a = {put_floats(freq, n_pairs),
+                          gpu_put(positions, sizeof positions),
+                          put_floats(NULL, T * n_pairs),
+                          put_floats(NULL, T * n_pairs),
+                          T,
+                          (uint32_t)n_pairs,
+                          1.1f};
     gpu_launch(mr_k_angles_launch(&a), &a);
     float *c = get_floats(a.cosines, T * n_pairs), *s = get_floats(a.sines, T * n_pairs);
     expect_near("cosines", c, cosines, T * n_pairs, 2e-7);
@@ -216,7 +246,8 @@ static void check_angles(size_t n_pairs, float *cosines, float *sines, const flo
 }
 
 static void check_queries(size_t dim, size_t n_pairs, size_t from, bool neox, int norm, bool late) {
-    float cosines[T * 64], sines[T * 64], *x = random_floats(T * HEADS * dim, 1.0f), *weight = random_floats(HEADS * dim, 1.0f);
+    float cosines[T * 64], sines[T * 64], *x = random_floats(T * HEADS * dim, 1.0f),
+                                          *weight = random_floats(HEADS * dim, 1.0f);
     const float *gpu_cosines, *gpu_sines;
     uint32_t *positions;
     check_angles(n_pairs, cosines, sines, &gpu_cosines, &gpu_sines, &positions);
@@ -267,8 +298,16 @@ static void test_norm(void) {
     for (uint32_t n = 16; n < 2000; n = n * 5 + 3) {
         float *x = random_floats(2 * 3 * n, 1.0f), *weight = random_floats(3 * n, 1.0f), *bias = random_floats(n, 1.0f);
         for (int norm = MR_K_NORM_RMS; norm <= MR_K_NORM_LAYER; norm++) {
-            mr_k_norm_args a = {.x = put_floats(x, 6 * n), .weight = put_floats(weight, 3 * n), .n_rows = 2, .n_heads = 3, .n = n,
-                                .ld = 3 * n, .head_step = n, .weight_step = n, .norm = norm, .eps = 1e-5f};
+            mr_k_norm_args a = {.x = put_floats(x, 6 * n),
+                                .weight = put_floats(weight, 3 * n),
+                                .n_rows = 2,
+                                .n_heads = 3,
+                                .n = n,
+                                .ld = 3 * n,
+                                .head_step = n,
+                                .weight_step = n,
+                                .norm = norm,
+                                .eps = 1e-5f};
             a.bias = norm == MR_K_NORM_LAYER ? put_floats(bias, n) : NULL;
             a.out = put_floats(NULL, 6 * n);
             gpu_launch(mr_k_norm_launch(&a), &a);
@@ -286,7 +325,8 @@ static void test_norm(void) {
     }
 }
 
-/* ---- experts ------------------------------------------------------------------------------------------------------------- */
+/* ---- experts
+ * ------------------------------------------------------------------------------------------------------------- */
 
 typedef struct routing {
     uint32_t n_expert, n_used, n_group, n_group_used;
@@ -356,8 +396,9 @@ static void route_here(const routing *r, const float *logits, const float *bias,
 }
 
 static void test_experts(void) {
-    const routing cases[] = {{8, 2, 1, 1, 1, true, false},   {60, 6, 1, 1, 1, false, false}, {32, 4, 1, 1, 3, true, false},
-                             {64, 8, 8, 4, 2, true, true},   {16, 3, 4, 2, 1, false, false}, {16, 2, 1, 1, 100, false, false}};
+    const routing cases[] = {{8, 2, 1, 1, 1, true, false},   {60, 6, 1, 1, 1, false, false},
+                             {32, 4, 1, 1, 3, true, false},  {64, 8, 8, 4, 2, true, true},
+                             {16, 3, 4, 2, 1, false, false}, {16, 2, 1, 1, 100, false, false}};
     enum { TOKENS = 37, N = 130 };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         const routing *r = &cases[c];
@@ -385,13 +426,20 @@ static void test_experts(void) {
         for (size_t t = 0; t < TOKENS; t++) {
             route_here(r, logits + t * r->n_expert, bias, want_chosen, want_weight);
             for (size_t k = 0; k < r->n_used; k++) {
-                if (chosen[t * r->n_used + k] != want_chosen[k] || fabs(weight[t * r->n_used + k] - want_weight[k]) > 1e-5)
+                if (chosen[t * r->n_used + k] != want_chosen[k] ||
+                    fabs(weight[t * r->n_used + k] - want_weight[k]) > 1e-5)
                     fail_test("routing %zu, token %zu, choice %zu: expert %d (%g), not %d (%g)", c, t, k,
-                              chosen[t * r->n_used + k], (double)weight[t * r->n_used + k], want_chosen[k], want_weight[k]);
+                              chosen[t * r->n_used + k], (double)weight[t * r->n_used + k], want_chosen[k],
+                              want_weight[k]);
             }
         }
-        mr_k_lists_args l = {a.chosen, gpu_put(NULL, (r->n_expert + 1) * 4), gpu_put(NULL, n_slots * 4),
-                             gpu_put(NULL, n_slots * 4), TOKENS, r->n_expert, r->n_used};
+        mr_k_lists_args l = {a.chosen,
+                             gpu_put(NULL, (r->n_expert + 1) * 4),
+                             gpu_put(NULL, n_slots * 4),
+                             gpu_put(NULL, n_slots * 4),
+                             TOKENS,
+                             r->n_expert,
+                             r->n_used};
         gpu_launch(mr_k_lists_launch(&l), &l);
         gpu_get(begin, l.begin, (r->n_expert + 1) * 4);
         gpu_get(slot_token, l.slot_token, n_slots * 4);
@@ -401,14 +449,23 @@ static void test_experts(void) {
             if ((size_t)begin[e] != slot) fail_test("expert %u begins at %d, not %zu", (unsigned)e, begin[e], slot);
             for (size_t i = 0; i < n_slots; i++) {
                 if (chosen[i] != (int32_t)e) continue;
-                if (slot_token[slot] != (int32_t)(i / r->n_used) || slot_of[i] != (int32_t)slot) fail_test("slot %zu", slot);
+                if (slot_token[slot] != (int32_t)(i / r->n_used) || slot_of[i] != (int32_t)slot)
+                    fail_test("slot %zu", slot);
                 slot++;
             }
         }
-        float *y = random_floats(n_slots * N, 1.0f), *shared = random_floats(TOKENS * N, 1.0f), *gate = random_floats(TOKENS, 2.0f);
+        float *y = random_floats(n_slots * N, 1.0f), *shared = random_floats(TOKENS * N, 1.0f),
+              *gate = random_floats(TOKENS, 2.0f);
         float *want = must_alloc(TOKENS * N * sizeof *want);
-        mr_k_combine_args m = {put_floats(y, n_slots * N), a.weight, put_floats(shared, TOKENS * N), put_floats(gate, TOKENS),
-                               l.slot_of, put_floats(NULL, TOKENS * N), TOKENS, r->n_used, N};
+        mr_k_combine_args m = {put_floats(y, n_slots * N),
+                               a.weight,
+                               put_floats(shared, TOKENS * N),
+                               put_floats(gate, TOKENS),
+                               l.slot_of,
+                               put_floats(NULL, TOKENS * N),
+                               TOKENS,
+                               r->n_used,
+                               N};
         gpu_launch(mr_k_combine_launch(&m), &m);
         ops->sigmoid(gate, TOKENS);
         for (size_t t = 0; t < TOKENS; t++) {
@@ -424,7 +481,8 @@ static void test_experts(void) {
     }
 }
 
-/* ---- choosing tokens ----------------------------------------------------------------------------------------------------- */
+/* ---- choosing tokens
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void check_choice(uint32_t n_vocab, bool equals) {
     enum { R = 2 };
@@ -433,10 +491,13 @@ static void check_choice(uint32_t n_vocab, bool equals) {
     logits[n_vocab / 2] = INFINITY;
     if (n_vocab > 3) logits[1] = NAN, logits[2] = -0.0f;
     float *gpu = put_floats(logits, R * n_vocab);
-    mr_k_argmax_args a = {gpu, gpu_put(NULL, R * MR_K_ARGMAX_PARTS * 8), gpu_put(NULL, R * 4), put_floats(NULL, R), R, n_vocab, n_vocab};
+    mr_k_argmax_args a = {
+        gpu, gpu_put(NULL, R * MR_K_ARGMAX_PARTS * 8), gpu_put(NULL, R * 4), put_floats(NULL, R), R, n_vocab, n_vocab};
     gpu_launch(mr_k_argmax_launch(&a), &a);
     gpu_launch(mr_k_argmax_join_launch(&a), &a);
-    mr_k_top_args top = {gpu, gpu_put(NULL, R * MR_K_TOP * 4), put_floats(NULL, R * MR_K_TOP), gpu_put(NULL, R * 4), R, n_vocab, n_vocab};
+    mr_k_top_args top = {
+        gpu,    gpu_put(NULL, R * MR_K_TOP * 4), put_floats(NULL, R * MR_K_TOP), gpu_put(NULL, R * 4), R, n_vocab,
+        n_vocab};
     gpu_launch(mr_k_top_launch(&top), &top);
     int32_t ids[R], *top_ids = must_alloc(R * MR_K_TOP * 4);
     uint32_t count[R];
@@ -463,7 +524,8 @@ static void check_choice(uint32_t n_vocab, bool equals) {
                 fail_test("candidate %zu of %u logits is not %zu", n, (unsigned)n_vocab, i);
             n++;
         }
-        if (n != count[r] || n != (wanted < MR_K_TOP ? wanted : MR_K_TOP)) fail_test("%u candidates, not %zu", count[r], n);
+        if (n != count[r] || n != (wanted < MR_K_TOP ? wanted : MR_K_TOP))
+            fail_test("%u candidates, not %zu", count[r], n);
     }
     free(logits), free(top_ids), free(values);
     gpu_forget();
@@ -477,7 +539,8 @@ static void test_choice(void) {
     check_choice(2500, true);
 }
 
-/* ---- recurrent layers ---------------------------------------------------------------------------------------------------- */
+/* ---- recurrent layers
+ * ---------------------------------------------------------------------------------------------------- */
 
 enum { RUNS = 2 };
 static const uint32_t run_first[RUNS] = {0, 5}, run_tokens[RUNS] = {5, 1}, run_mid[RUNS] = {2, 0};
@@ -499,16 +562,30 @@ static states put_states(const float *in, size_t n) {
 
 static void check_conv(bool gated) {
     enum { N = 70, WIDTH = 4, FROM = 2 * N, LD = 3 * N, AT = 7, STATE = AT + (WIDTH - 1) * N };
-    float *mix = random_floats(TOKENS * LD, 1.0f), *weight = random_floats(WIDTH * N, 1.0f), *bias = random_floats(N, 1.0f);
+    float *mix = random_floats(TOKENS * LD, 1.0f), *weight = random_floats(WIDTH * N, 1.0f),
+          *bias = random_floats(N, 1.0f);
     float *in = random_floats(RUNS * STATE, 1.0f), *want = must_alloc(TOKENS * N * 4), past[WIDTH + TOKENS][N];
     states s = put_states(in, STATE);
-    mr_k_conv_args a = {.mix = put_floats(mix, TOKENS * LD), .out = put_floats(NULL, TOKENS * N),
-                        .weight = put_floats(weight, WIDTH * N), .bias = put_floats(bias, N),
-                        .first = gpu_put(run_first, sizeof run_first), .n_tokens = gpu_put(run_tokens, sizeof run_tokens),
-                        .n_mid = gpu_put(run_mid, sizeof run_mid), .state_in = s.ins, .state_out = s.outs, .state_mid = s.mids,
-                        .state_at = AT, .n_runs = RUNS, .n_conv = N, .ld_mix = LD, .x_from = FROM, .width = WIDTH, .gated = gated};
+    mr_k_conv_args a = {.mix = put_floats(mix, TOKENS * LD),
+                        .out = put_floats(NULL, TOKENS * N),
+                        .weight = put_floats(weight, WIDTH * N),
+                        .bias = put_floats(bias, N),
+                        .first = gpu_put(run_first, sizeof run_first),
+                        .n_tokens = gpu_put(run_tokens, sizeof run_tokens),
+                        .n_mid = gpu_put(run_mid, sizeof run_mid),
+                        .state_in = s.ins,
+                        .state_out = s.outs,
+                        .state_mid = s.mids,
+                        .state_at = AT,
+                        .n_runs = RUNS,
+                        .n_conv = N,
+                        .ld_mix = LD,
+                        .x_from = FROM,
+                        .width = WIDTH,
+                        .gated = gated};
     gpu_launch(mr_k_conv_launch(&a), &a);
-    float *got = get_floats(a.out, TOKENS * N), *out = get_floats(s.out, RUNS * STATE), *mid = get_floats(s.mid, RUNS * STATE);
+    float *got = get_floats(a.out, TOKENS * N), *out = get_floats(s.out, RUNS * STATE),
+          *mid = get_floats(s.mid, RUNS * STATE);
     for (size_t r = 0; r < RUNS; r++) {
         for (size_t j = 0; j < WIDTH - 1; j++) {
             for (size_t c = 0; c < N; c++) past[j][c] = r == 0 ? in[AT + j * N + c] : 0.0f;
@@ -540,21 +617,53 @@ static void unit_length(const float *x, size_t n, float factor, float *out) {
 }
 
 static void check_scan(bool delta, bool tiled, bool by_group) {
-    enum { H = 4, G = 2, DK = 24, DV = 40, LD = H * DV + 2 * H, CONV = H * DV + 2 * G * DK, AT = 3, STATE = AT + H * DK * DV };
-    float *conv = random_floats(TOKENS * CONV, 1.0f), *mix = random_floats(TOKENS * LD, 1.0f), *in = random_floats(RUNS * STATE, 1.0f);
+    enum {
+        H = 4,
+        G = 2,
+        DK = 24,
+        DV = 40,
+        LD = H * DV + 2 * H,
+        CONV = H * DV + 2 * G * DK,
+        AT = 3,
+        STATE = AT + H * DK * DV
+    };
+    float *conv = random_floats(TOKENS * CONV, 1.0f), *mix = random_floats(TOKENS * LD, 1.0f),
+          *in = random_floats(RUNS * STATE, 1.0f);
     float of_heads[H], dt_bias[H], direct[H], norm[DV], *want = must_alloc(TOKENS * H * DV * 4), scratch[2 * DK + DV];
-    for (int h = 0; h < H; h++) of_heads[h] = -0.5f - 0.3f * (float)h, dt_bias[h] = random_float(), direct[h] = random_float();
+    for (int h = 0; h < H; h++)
+        of_heads[h] = -0.5f - 0.3f * (float)h, dt_bias[h] = random_float(), direct[h] = random_float();
     for (int i = 0; i < DV; i++) norm[i] = random_float();
     states s = put_states(in, STATE);
-    mr_k_scan_args a = {.conv = put_floats(conv, TOKENS * CONV), .mix = put_floats(mix, TOKENS * LD),
-                        .out = put_floats(NULL, TOKENS * H * DV), .a = put_floats(of_heads, H), .dt_bias = put_floats(dt_bias, H),
-                        .d = put_floats(direct, H), .norm = put_floats(norm, DV), .first = gpu_put(run_first, sizeof run_first),
-                        .n_tokens = gpu_put(run_tokens, sizeof run_tokens), .n_mid = gpu_put(run_mid, sizeof run_mid),
-                        .state_in = s.ins, .state_out = s.outs, .state_mid = s.mids, .state_at = AT, .n_runs = RUNS, .n_head = H,
-                        .n_group = G, .dk = DK, .dv = DV, .n_conv = CONV, .ld_mix = LD, .dt_from = H * DV, .z_from = 0,
-                        .delta = delta, .heads_tiled = tiled, .betas_by_group = by_group, .eps = 1e-6f};
+    mr_k_scan_args a = {.conv = put_floats(conv, TOKENS * CONV),
+                        .mix = put_floats(mix, TOKENS * LD),
+                        .out = put_floats(NULL, TOKENS * H * DV),
+                        .a = put_floats(of_heads, H),
+                        .dt_bias = put_floats(dt_bias, H),
+                        .d = put_floats(direct, H),
+                        .norm = put_floats(norm, DV),
+                        .first = gpu_put(run_first, sizeof run_first),
+                        .n_tokens = gpu_put(run_tokens, sizeof run_tokens),
+                        .n_mid = gpu_put(run_mid, sizeof run_mid),
+                        .state_in = s.ins,
+                        .state_out = s.outs,
+                        .state_mid = s.mids,
+                        .state_at = AT,
+                        .n_runs = RUNS,
+                        .n_head = H,
+                        .n_group = G,
+                        .dk = DK,
+                        .dv = DV,
+                        .n_conv = CONV,
+                        .ld_mix = LD,
+                        .dt_from = H * DV,
+                        .z_from = 0,
+                        .delta = delta,
+                        .heads_tiled = tiled,
+                        .betas_by_group = by_group,
+                        .eps = 1e-6f};
     gpu_launch(mr_k_scan_launch(&a), &a);
-    float *got = get_floats(a.out, TOKENS * H * DV), *out = get_floats(s.out, RUNS * STATE), *mid = get_floats(s.mid, RUNS * STATE);
+    float *got = get_floats(a.out, TOKENS * H * DV), *out = get_floats(s.out, RUNS * STATE),
+          *mid = get_floats(s.mid, RUNS * STATE);
     float *state = must_alloc(DK * DV * 4), *middle = must_alloc(DK * DV * 4);
     for (size_t r = 0; r < RUNS; r++) {
         for (size_t h = 0; h < H; h++) {
@@ -573,8 +682,8 @@ static void check_scan(bool delta, bool tiled, bool by_group) {
                     ops->sigmoid(&beta, 1);
                     unit_length(row + group * DK, DK, 1.0f / sqrtf(DK), scratch);
                     unit_length(row + (G + group) * DK, DK, 1.0f, scratch + DK);
-                    ops->delta_step(state, state, expf(of_heads[h] * softplus(alpha + dt_bias[h])), beta, scratch, scratch + DK,
-                                    row + 2 * G * DK + h * DV, DK, DV, y);
+                    ops->delta_step(state, state, expf(of_heads[h] * softplus(alpha + dt_bias[h])), beta, scratch,
+                                    scratch + DK, row + 2 * G * DK + h * DV, DK, DV, y);
                     ops->rms_norm(y, norm, DV, 1e-6f, y);
                     ops->glu(MR_GLU_SILU, m + h * DV, y, DV, y);
                 } else {
