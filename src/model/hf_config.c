@@ -417,8 +417,11 @@ static void put_vectors(header_writer *w, const json_t *config, const mr_arch *a
     put_u32(w, ".tokenizer.ggml.token_type_count", whole(n_types));
 }
 
-/* Layers without rotation are every so many; a list that says otherwise cannot be followed. */
+/* Layers without rotation are every so many; a list that says otherwise cannot be followed. Nor can compressed keys be
+ * rotated in other pairs than neighbours. */
 static mr_status check_rotated(const json_t *config, const mr_arch *arch, mr_error *err) {
+    if (arch->mla && json_is_false(json_object_get(config, "rope_interleave")))
+        return mr_fail(err, MR_ERR_UNSUPPORTED, "config.json has rope_interleave false, which is not supported");
     const json_t *list = json_object_get(config, "no_rope_layers"); /* 1: rotates */
     for (size_t i = 0; arch->no_rope_period != 0 && i < json_array_size(list); i++) {
         bool rotates = json_integer_value(json_array_get(list, i)) != 0;
@@ -428,6 +431,23 @@ static mr_status check_rotated(const json_t *config, const mr_arch *arch, mr_err
                            (unsigned)arch->no_rope_period);
     }
     return MR_OK;
+}
+
+mr_status mr_hf_count_dense(json_t *config, mr_error *err) {
+    const json_t *kinds = json_object_get(config, "mlp_layer_types");
+    size_t n = 0;
+    for (size_t i = 0; i < json_array_size(kinds); i++) {
+        const char *kind = json_string_value(json_array_get(kinds, i));
+        if (kind == NULL || strcmp(kind, "dense") != 0) continue;
+        if (i != n++)
+            return mr_fail(err, MR_ERR_UNSUPPORTED,
+                           "config.json's mlp_layer_types has \"dense\" behind layers with experts, which is not "
+                           "supported");
+    }
+    if (!json_is_array(kinds)) return MR_OK;
+    return json_object_set_new(config, "first_k_dense_replace", json_integer((json_int_t)n)) == 0
+               ? MR_OK
+               : mr_fail_nomem(err, 0, "config.json");
 }
 
 mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const json_t *config, mr_error *err) {

@@ -48,6 +48,10 @@ const json_t *mr_hf_text_part(const json_t *config);
 /* The settings of the rotation of a language part; those of full layers where each kind has its own. May be NULL. */
 const json_t *mr_hf_rope(const json_t *config);
 
+/* Writes the number of leading layers without experts, which `mlp_layer_types` lists, as `first_k_dense_replace`.
+ * MR_ERR_UNSUPPORTED when later layers are without, too. */
+mr_status mr_hf_count_dense(json_t *config, mr_error *err);
+
 /* Appends a GGUF header without tensors that says what config.json (a JSON object) says. */
 mr_status mr_hf_write_header(mr_buf *header, const mr_hf_family *family, const json_t *config, mr_error *err);
 

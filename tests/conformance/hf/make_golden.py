@@ -94,6 +94,8 @@ CASES.update({
                        rope_parameters=dict(FULL_YARN, mscale=0.707, mscale_all_dim=0.707)), dict()),
     "deepseek3": ("DeepseekV3ForCausalLM", "DeepseekV3Config",
                   dict(LATENT, topk_group=2, rope_parameters=dict(FULL_YARN, mscale=1.0, mscale_all_dim=1.0)), dict()),
+    "glm4moe-lite": ("Glm4MoeLiteForCausalLM", "Glm4MoeLiteConfig",
+                     dict(LATENT, num_hidden_layers=3, mlp_layer_types=["dense", "dense", "sparse"], n_group=1, topk_group=1), dict()),
     "gpt-oss": ("GptOssForCausalLM", "GptOssConfig",
                 dict(SINGLE, head_dim=8, num_local_experts=4, num_experts_per_tok=2, intermediate_size=12,
                      sliding_window=16, rope_parameters=dict(FULL_YARN, truncate=False)), dict()),

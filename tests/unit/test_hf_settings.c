@@ -1,7 +1,7 @@
 /* floors: model */
 #define _GNU_SOURCE
-/* Folders of Gemma 3n and Gemma 4 that are quantized while they are loaded, and ones that are wrong: each is refused
- * with a sentence that names what is. */
+/* Folders whose layers differ, Gemma 3n's and Gemma 4's above all, that are quantized while they are loaded, and ones
+ * that are wrong: each is refused with a sentence that names what is. */
 #include "base/file.h"
 #include "model/hf_gemma.h"
 #include "model/hf_model.h"
@@ -20,7 +20,7 @@
 
 #define GOLDEN_DIR MR_SOURCE_DIR "/tests/conformance/hf"
 
-static char folder[] = "/tmp/mr-test-gemma-XXXXXX";
+static char folder[] = "/tmp/mr-test-settings-XXXXXX";
 
 static const char *in_folder(const char *name) {
     static char path[2][128];
@@ -212,6 +212,9 @@ static void test_bad_settings(void **state) {
         {"gemma3n", "{\"hidden_size_per_layer_input\": 0}", "no embeddings of their own"},
         {"gemma3n", "{\"hidden_size\": 1e9}", "embedding_length"},
         {"gemma3n-nested", "{\"num_kv_shared_layers\": 5}", "num_kv_shared_layers must be"},
+        {"glm4moe-lite", "{\"mlp_layer_types\": [\"dense\", \"sparse\", \"dense\"]}", "behind layers with experts"},
+        {"glm4moe-lite", "{\"mlp_layer_types\": [\"dense\"]}", "no tensor blk.1.ffn_gate_inp.weight"},
+        {"glm4moe-lite", "{\"rope_interleave\": false}", "rope_interleave"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         expect(cases[i][0], cases[i][1], NULL, NULL, cases[i][2]);
