@@ -329,8 +329,8 @@ static mr_status put_rope(header_writer *w, const json_t *config, const mr_arch 
     }
     if (get_number(rope, NAMES("llama_4_scaling_beta"), &value)) put_f32(w, "attention.temperature_scale", value);
     if (type == NULL || strcmp(type, "default") == 0 || stretched) return MR_OK;
-    if (proportional) return MR_OK;
-    if (strcmp(type, "dynamic") == 0) return MR_OK; /* changes nothing within max_position_embeddings */
+    if (proportional || strcmp(type, "mrope") == 0) return MR_OK; /* sections of pictures, which text does not have */
+    if (strcmp(type, "dynamic") == 0) return MR_OK;               /* changes nothing within max_position_embeddings */
     if (get_number(rope, NAMES("original_max_position_embeddings"), &original) ||
         get_number(config, NAMES("original_max_position_embeddings"), &original)) {
         put_u32(w, "rope.scaling.original_context_length", whole(original));

@@ -197,6 +197,19 @@ CASES.update({
 })
 
 
+# Models that see, of which text is read.
+VISION = dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=2, out_hidden_size=32, patch_size=2,
+              spatial_merge_size=1, temporal_patch_size=1)
+CASES.update({
+    "qwen2.5vl": ("Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLConfig",
+                  dict(text_config=dict(SINGLE, rope_parameters=dict(LOCAL_ROPE, mrope_section=[2, 1, 1])),
+                       vision_config=dict(VISION, fullatt_block_indexes=[0], window_size=4)), dict()),
+    "qwen3vl": ("Qwen3VLForConditionalGeneration", "Qwen3VLConfig",
+                dict(text_config=dict(SINGLE, head_dim=16, rope_parameters=dict(LOCAL_ROPE, mrope_section=[4, 2, 2])),
+                     vision_config=dict(VISION, num_position_embeddings=4, deepstack_visual_indexes=[0])), dict()),
+})
+
+
 def multimodal(model_type, config, tensors):
     """The language part beside parts that see and hear, of which nothing is to be read."""
     beside = {f"model.{part}.layers.0.self_attn.q_proj.weight": torch.zeros(2, 2) for part in ("vision_tower", "audio_tower")}
@@ -301,7 +314,11 @@ def main():
         folder = os.path.join(HERE, name)
         shutil.rmtree(folder, ignore_errors=True)
         torch.manual_seed(sum(map(ord, name)))
-        config = getattr(transformers, config_class)(**{**SMALL, **changes})
+        if "text_config" in changes:
+            changes = {**changes, "text_config": {**SMALL, **changes["text_config"]}}
+        else:
+            changes = {**SMALL, **changes}
+        config = getattr(transformers, config_class)(**changes)
         config._attn_implementation = "eager"
         model = getattr(transformers, model_class)(config).eval()
         with torch.no_grad():
