@@ -23,39 +23,33 @@ typedef struct mr_backend mr_backend;
 
 /* ---- what changes from step to step ---- */
 
-/* A run of consecutive tokens of one sequence, in device memory. */
-typedef struct mr_device_run {
-    uint32_t first_token, n_tokens;
-    uint32_t pos0;        /* position of the first token */
-    uint32_t first_block; /* where its block table begins in the batch's `blocks` */
-    uint32_t n_mid;       /* as mr_batch_run's; 0 = none */
-    uint32_t reserved;
-    const float *state; /* recurrent states: before the run (not read when pos0 is 0), behind it, behind n_mid tokens */
-    float *state_out, *state_mid;
-} mr_device_run;
-
-/* A batch. The numbers size the launch and are the same whenever a recorded step is replayed; so most_positions is a
- * bound, and pos0 and n_tokens of the runs are what counts. */
+/* A batch: arrays of tokens and of runs (consecutive tokens of one sequence). The numbers size the launch and are the
+ * same whenever a recorded step is replayed; so most_positions is a bound, and what the arrays say is what counts. */
 typedef struct mr_device_batch {
     uint32_t n_tokens, n_runs;
-    uint32_t most_tokens;      /* of a run */
-    uint32_t most_positions;   /* bound of pos0 + n_tokens over the runs */
-    const int32_t *tokens;     /* [n_tokens] */
-    const uint32_t *positions; /* [n_tokens] */
-    const uint32_t *run_of;    /* [n_tokens] the run that a token is of */
-    const mr_device_run *runs; /* [n_runs] */
-    const int32_t *blocks;     /* block tables, one after the other */
+    uint32_t most_tokens;       /* of a run */
+    uint32_t most_positions;    /* bound of pos0 + n_tokens over the runs */
+    const int32_t *tokens;      /* [n_tokens] */
+    const uint32_t *positions;  /* [n_tokens] */
+    const int32_t *slots;       /* [n_tokens] where keys and values go: block number * MR_KV_BLOCK + place in it */
+    const uint32_t *first;      /* [n_runs] a run's first token */
+    const uint32_t *run_tokens; /* [n_runs] */
+    const uint32_t *pos0;       /* [n_runs] position of the first token */
+    const int32_t *blocks;      /* [n_runs, ld_blocks] block tables */
+    uint32_t ld_blocks;
+    /* Models with a recurrent state: */
+    const uint32_t *n_mid;        /* [n_runs] as mr_batch_run's; 0 = none */
+    const float *const *state_in; /* [n_runs] states before the run, NULL = zeros; behind it; behind n_mid tokens */
+    float *const *state_out, *const *state_mid;
 } mr_device_batch;
 
 /* ---- arguments of the operations ---- */
 
-/* out[t] = scale * dequantized row tokens[t] of a table with rows of `type`, [n] values; out is [n_tokens, n]. */
+/* out[t] = scale * row tokens[t] of a table, exactly; out is [n_tokens, n_in of the table]. */
 typedef struct mr_embed_args {
-    mr_dtype type;
-    const uint8_t *rows;
-    size_t row_bytes;
+    const mr_matrix *table;
     const int32_t *tokens;
-    size_t n_tokens, n;
+    size_t n_tokens;
     float scale;
     float *out;
 } mr_embed_args;
@@ -94,6 +88,7 @@ typedef struct mr_gated_args {
     size_t ld_x;
     float *y;
     size_t ld_y;
+    float *scratch; /* [n_tokens, n_out]: may be overwritten; apart from y */
 } mr_gated_args;
 
 /* Matrices of one type and shape that are used together: the experts of a layer, or one for each head. */
@@ -103,7 +98,7 @@ typedef struct mr_stack {
     void *table; /* the back end's */
 } mr_stack;
 
-/* For each matrix h of the stack and token t: y[t*ld_y + h*y_step ..] = W_h x[t*ld_x + h*x_step ..]. */
+/* For each matrix h of the stack and token t: y[t*ld_y + h*y_step ..] = W_h x[t*ld_x + h*x_step ..]. ld is n * step. */
 typedef struct mr_heads_args {
     const mr_stack *stack;
     const float *x;
@@ -141,15 +136,13 @@ typedef struct mr_copy_rows_args {
     size_t n_rows, n;
 } mr_copy_rows_args;
 
-/* x[t][i] += factor * row_factors[t] * y[t][i] (one fused multiply-add of the product of the factors); row_factors NULL
- * is ones. */
+/* x[t][i] += factor * y[t][i] (one fused multiply-add) */
 typedef struct mr_add_args {
     float *x;
     size_t ld_x;
     const float *y;
     size_t ld_y;
     float factor;
-    const float *row_factors;
     size_t n_rows, n;
 } mr_add_args;
 
@@ -172,24 +165,6 @@ typedef struct mr_angles_args {
     float *cosines, *sines;
 } mr_angles_args;
 
-/* mr_ops.rope on each of n_heads heads of each token: head i of token t begins at x + t*ld + i*step. */
-typedef struct mr_rope_args {
-    float *x;
-    size_t ld, step, n_tokens, n_heads;
-    const float *cosines, *sines; /* [n_tokens, n_pairs] */
-    size_t n_pairs;
-    bool neox;
-} mr_rope_args;
-
-/* x[t][i] *= 1 + scale * log(1 + floor(positions[t] / period)), n values for each token, rows without gaps. */
-typedef struct mr_temperature_args {
-    float *x;
-    size_t n, n_tokens;
-    const uint32_t *positions;
-    float scale;
-    uint32_t period;
-} mr_temperature_args;
-
 /* One layer's part of the paged key-value memory: block b begins at data + b * block_bytes, and inside, kv head h at
  * h * layout.head_bytes, values at layout.value_offset. What stands in a piece (compute/kv.h says it for the CPU) is
  * the back end's own affair; its size is not. */
@@ -198,13 +173,32 @@ typedef struct mr_kv_view {
     mr_kv_layout layout; /* of one layer; block_bytes is that of the whole pool */
 } mr_kv_view;
 
-/* Stores the key and value of every token at its position. k: [n_tokens, n_head_kv * head_dim_k], v likewise. */
-typedef struct mr_kv_store_args {
+/* What happens to the heads of queries, or of keys and values (kv.data not NULL), between projection and attention. x
+ * is [n_tokens, n_heads * dim]. Each head is normed (norm_weight not NULL, of head h: + h * weight_step; before the
+ * rotation or, norm_late, after it), rotated (cosines not NULL; mr_ops.rope from value rot_from on), and multiplied by
+ * 1 + temperature * log(1 + floor(position / period)) where temperature is not 0; then it is written back.
+ * Keys then go to the token's slot, with their values v [n_tokens, n_heads * dv]; v NULL: the key as it was before
+ * norm and rotation. Where v_norm values are normed without weights. With `latent` > 0 (compressed keys) the norm is of
+ * the first `latent` values of the key only, and the value is the first dv of the normed key. */
+typedef struct mr_heads_end_args {
+    float *x;
+    size_t n_heads, dim;
+    bool layer; /* the norm is a layer norm without a bias */
+    const float *norm_weight;
+    size_t weight_step;
+    bool norm_late;
+    float eps;
+    const float *cosines, *sines; /* [n_tokens, n_pairs] */
+    size_t n_pairs, rot_from;
+    bool neox;
+    float temperature;
+    uint32_t period;
     mr_kv_view kv;
-    const float *k;
-    const float *v;
+    float *v; /* may be changed */
+    bool v_norm;
+    size_t latent;
     const mr_device_batch *batch;
-} mr_kv_store_args;
+} mr_heads_end_args;
 
 /* Attention as mr_attention over every token and head: q [n_tokens, n_head * head_dim_k], out [n_tokens, n_head *
  * head_dim_v]; query head i meets kv head i / (n_head / n_head_kv). `whole`: every token sees all of its run, up to the
@@ -245,17 +239,17 @@ typedef struct mr_route_args {
     float *weights;  /* [n_tokens, n_used] */
 } mr_route_args;
 
-/* The slots, one for each (token, choice), ordered by expert; within one by token and choice. */
+/* The slots, one for each (token, choice). In which order they lie is the back end's choice, the same for all that is
+ * given the same numbers. */
 typedef struct mr_slots {
     uint32_t n_expert, n_used;
     size_t n_tokens;
     const int32_t *chosen; /* [n_tokens, n_used] in */
-    uint32_t *begin;       /* [n_expert + 1] first slot of each expert */
-    uint32_t *slot_token;  /* [n_slots] */
-    uint32_t *slot_of;     /* [n_tokens, n_used] */
+    uint32_t *begin;       /* [n_expert + 1], [n_tokens * n_used], [n_tokens, n_used]: the back end's */
+    uint32_t *slot_token, *slot_of;
 } mr_slots;
 
-/* y[s] = W_e x[slot_token[s]] + bias[e] for each slot s of expert e; `by_slot`: x[s] instead. */
+/* y[s] = W_e x[t] + bias[e] for each slot s of token t and expert e; `by_slot`: W_e x[s]. */
 typedef struct mr_expert_product_args {
     const mr_slots *slots;
     const mr_stack *stack;
@@ -276,13 +270,16 @@ typedef struct mr_expert_gated_args {
     size_t ld_x;
     float *y;
     size_t ld_y;
+    float *scratch; /* [n_slots, n_out] as above */
 } mr_expert_gated_args;
 
-/* out[t] = sum over k, in order, of weights[t][k] * x[slot_of[t][k]]: [n_tokens, n] without gaps. */
+/* out[t] = sum over k, in order, of weights[t][k] * x[slot of (t, k)], and with `shared` [n_tokens, n] plus shared[t] *
+ * (shared_weight ? sigmoid(shared_weight[t]) : 1); [n_tokens, n] without gaps. */
 typedef struct mr_combine_args {
     const mr_slots *slots;
     const float *weights;
     const float *x;
+    const float *shared, *shared_weight;
     size_t n;
     float *out;
 } mr_combine_args;
@@ -328,21 +325,13 @@ typedef struct mr_streams_args {
     float *predicted;           /* [n_tokens, n] */
 } mr_streams_args;
 
-/* The best of each row of logits [n_rows, n]: the smallest id among equals; NaN is never the best. */
+/* The best of each row of logits [n_rows, n]: the smallest id among equals; only finite values count, 0 when there are
+ * none. */
 typedef struct mr_best_args {
     const float *logits;
     size_t n_rows, n;
     int32_t *ids; /* [n_rows] */
 } mr_best_args;
-
-/* The k best of each row, best first, the smaller id first among equals, and the sum of e^(x - best) over the row. */
-typedef struct mr_top_args {
-    const float *logits;
-    size_t n_rows, n, k;
-    int32_t *ids;  /* [n_rows, k] */
-    float *values; /* [n_rows, k] */
-    float *sums;   /* [n_rows] */
-} mr_top_args;
 
 /* ---- the table ---- */
 
@@ -377,13 +366,20 @@ typedef struct mr_backend_ops {
     mr_step (*step_begin)(mr_backend *b, uint64_t key);
     void (*step_end)(mr_backend *b);
     void (*forget)(mr_backend *b);
+    /* Before the first step: products will have up to n_rows inputs of n_in values. May be called again. */
+    mr_status (*reserve)(mr_backend *b, size_t n_rows, size_t n_in, mr_error *err);
 
     /* Weights. As mr_matrix_pack, the values on the device; freed by mr_matrix_free, before the back end is closed. */
     mr_status (*pack)(mr_backend *b, mr_matrix **matrix, mr_dtype type, const void *rows, size_t n_out, size_t n_in,
                       mr_team *team, mr_error *err);
     /* Bytes that pack will take; false when the type has no kernel. */
     bool (*pack_bytes)(mr_backend *b, mr_dtype type, size_t n_out, size_t n_in, size_t *n_bytes);
-    /* A stack of n packed matrices, which stay the caller's. MR_ERR_UNSUPPORTED when types or shapes differ. */
+    /* The same for rows that embed reads. packed_tables: a packed matrix is a table, too. */
+    mr_status (*table)(mr_backend *b, mr_matrix **table, mr_dtype type, const void *rows, size_t n_rows, size_t n_in,
+                       mr_team *team, mr_error *err);
+    bool packed_tables;
+    /* A stack of n packed matrices, which stay the caller's (their values may move). MR_ERR_UNSUPPORTED when types or
+     * shapes differ. */
     mr_status (*stack)(mr_backend *b, mr_stack **stack, mr_matrix *const *matrices, size_t n, mr_error *err);
     void (*stack_free)(mr_backend *b, mr_stack *stack);
 
@@ -400,12 +396,9 @@ typedef struct mr_backend_ops {
     void (*add)(mr_backend *b, const mr_add_args *a);
     void (*scale)(mr_backend *b, float *x, size_t n, float factor);
     void (*softcap)(mr_backend *b, float *x, size_t n, float cap);
-    void (*sigmoid)(mr_backend *b, float *x, size_t n);
     void (*gate)(mr_backend *b, const mr_gate_args *a);
     void (*angles)(mr_backend *b, const mr_angles_args *a);
-    void (*rope)(mr_backend *b, const mr_rope_args *a);
-    void (*temperature)(mr_backend *b, const mr_temperature_args *a);
-    void (*kv_store)(mr_backend *b, const mr_kv_store_args *a);
+    void (*heads_end)(mr_backend *b, const mr_heads_end_args *a);
     void (*attend)(mr_backend *b, const mr_attend_args *a);
     void (*route)(mr_backend *b, const mr_route_args *a);
     void (*slots)(mr_backend *b, const mr_slots *a);
@@ -423,10 +416,7 @@ typedef struct mr_backend_ops {
      * predicted = streams[0] * correct_scale. */
     void (*streams_correct)(mr_backend *b, const mr_streams_args *a);
     void (*best)(mr_backend *b, const mr_best_args *a);
-    void (*top)(mr_backend *b, const mr_top_args *a); /* k <= MR_TOP_MAX */
 } mr_backend_ops;
-
-enum { MR_TOP_MAX = 128 };
 
 /* The head of each back end's own struct. */
 struct mr_backend {

@@ -1,24 +1,11 @@
 /* Several residual streams of which each layer updates the first and corrects the others by it (AltUp,
  * arXiv:2301.13310), and low-rank residual branches beside the attention (LAuReL, arXiv:2411.07501), as Gemma 3n has
  * them. */
+#include "compute/rows.h"
 #include "model/forward.h"
 
 #include <math.h>
 #include <string.h>
-
-/* Mean of squares, in an order that does not depend on the instruction set. */
-static float mean_square(const float *x, size_t n) {
-    float sums[16] = {0}, sum = 0.0f;
-    for (size_t i = 0; i < n; i++) sums[i % 16] += x[i] * x[i];
-    for (size_t i = 0; i < 16; i++) sum += sums[i];
-    return sum / (float)n;
-}
-
-/* Gives y the root mean square of x. */
-static void match_size(const mr_model *model, float *y, const float *x, size_t n) {
-    float of_y = mean_square(y, n);
-    model->ops->scale(y, sqrtf(mean_square(x, n)) / sqrtf(of_y > 1e-5f ? of_y : 1e-5f), n);
-}
 
 void mr_altup_begin(const mr_pass *p, mr_worker *worker) {
     const mr_model *model = p->model;
@@ -36,7 +23,7 @@ void mr_altup_begin(const mr_pass *p, mr_worker *worker) {
     mr_share(worker, p->n_tokens, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) {
         for (uint32_t i = 1; i < h->n_stream; i++)
-            match_size(model, b->streams[i] + t * h->n_embd, b->x + t * h->n_embd, h->n_embd);
+            mr_match_size(b->streams[i] + t * h->n_embd, b->x + t * h->n_embd, h->n_embd);
     }
     mr_barrier(worker);
 }
@@ -56,12 +43,6 @@ static void route_streams(const mr_pass *p, mr_worker *worker, const mr_altup *a
     mr_share(worker, p->n_tokens, 1, &begin, &end);
     for (size_t t = begin; t < end; t++) model->ops->softcap(b->modal + t * h->n_stream, 1.0f, h->n_stream);
     mr_barrier(worker);
-}
-
-static float dot(const float *a, const float *b, uint32_t n) {
-    float sum = 0.0f;
-    for (uint32_t i = 0; i < n; i++) sum += a[i] * b[i];
-    return sum;
 }
 
 /* What LAuReL makes of the normed x: itself, and what a low rank keeps of it. Reads x. */
@@ -93,22 +74,18 @@ static void compute_laurel(const mr_pass *p, mr_worker *worker, const mr_layer *
     mr_barrier(worker);
 }
 
-/* Each stream of token t becomes itself plus a mix of all. */
-static void predict_token(const mr_pass *p, mr_worker *worker, const mr_altup *altup, size_t t) {
-    const mr_model *model = p->model;
-    const mr_forward_buffers *b = &model->buffers;
-    const uint32_t n_stream = model->hparams.n_stream;
-    size_t n = model->hparams.n_embd;
-    float *old = (float *)(void *)(mr_private_data(p, worker) + b->private_norm); /* [n_stream, n_embd] */
-    for (uint32_t i = 0; i < n_stream; i++) memcpy(old + i * n, b->streams[i] + t * n, n * sizeof(float));
-    for (uint32_t to = 0; to < n_stream; to++) {
-        for (uint32_t from = 0; from < n_stream; from++) {
-            const float *predict = altup->predict + (to * n_stream + from) * n_stream;
-            float factor = dot(predict, b->modal + t * n_stream, n_stream);
-            model->ops->add_scaled(b->streams[to] + t * n, old + from * n, factor, n);
-        }
-    }
-    memcpy(b->predicted + t * n, b->x + t * n, n * sizeof(float));
+static mr_streams_args streams_args(const mr_pass *p, const mr_altup *altup, const float *factors) {
+    const mr_hparams *h = &p->model->hparams;
+    const mr_forward_buffers *b = &p->model->buffers;
+    mr_streams_args args = {.n_stream = h->n_stream,
+                            .n_tokens = p->n_tokens,
+                            .n = h->n_embd,
+                            .modal = b->modal,
+                            .factors = factors,
+                            .correct_scale = altup->correct_scale,
+                            .predicted = b->predicted};
+    for (uint32_t i = 0; i < h->n_stream; i++) args.streams[i] = b->streams[i];
+    return args;
 }
 
 void mr_altup_predict(const mr_pass *p, mr_worker *worker, uint32_t il) {
@@ -116,7 +93,9 @@ void mr_altup_predict(const mr_pass *p, mr_worker *worker, uint32_t il) {
     size_t begin, end;
     route_streams(p, worker, &layer->altup);
     mr_share(worker, p->n_tokens, 1, &begin, &end);
-    for (size_t t = begin; t < end; t++) predict_token(p, worker, &layer->altup, t);
+    const mr_streams_args args = streams_args(p, &layer->altup, layer->altup.predict);
+    float *old = (float *)(void *)(mr_private_data(p, worker) + p->model->buffers.private_norm);
+    for (size_t t = begin; t < end; t++) mr_streams_predict_token(&args, t, old);
     mr_barrier(worker);
     compute_laurel(p, worker, layer);
 }
@@ -133,23 +112,6 @@ void mr_altup_join(const mr_pass *p, mr_worker *worker) {
     mr_barrier(worker);
 }
 
-/* All streams of token t move by what the layer changed of its prediction of x; the layer's own embedding is to meet
- * the corrected x, scaled, which goes where the prediction was. */
-static void correct_token(const mr_pass *p, const mr_altup *altup, size_t t) {
-    const mr_model *model = p->model;
-    const mr_forward_buffers *b = &model->buffers;
-    const uint32_t n_stream = model->hparams.n_stream;
-    size_t n = model->hparams.n_embd;
-    float *x = b->x + t * n, *predicted = b->predicted + t * n, *innovation = b->laurel + t * n;
-    for (size_t i = 0; i < n; i++) innovation[i] = x[i] - predicted[i];
-    memcpy(x, predicted, n * sizeof(float));
-    for (uint32_t i = 0; i < n_stream; i++) {
-        float factor = dot(altup->correct + i * n_stream, b->modal + t * n_stream, n_stream) + 1.0f;
-        model->ops->add_scaled(b->streams[i] + t * n, innovation, factor, n);
-    }
-    for (size_t i = 0; i < n; i++) predicted[i] = x[i] * altup->correct_scale[i];
-}
-
 void mr_altup_correct(const mr_pass *p, mr_worker *worker, uint32_t il) {
     const mr_model *model = p->model;
     const mr_layer *layer = &model->layers[il];
@@ -157,7 +119,9 @@ void mr_altup_correct(const mr_pass *p, mr_worker *worker, uint32_t il) {
     size_t n = model->hparams.n_embd, begin, end;
     route_streams(p, worker, &layer->altup);
     mr_share(worker, p->n_tokens, 1, &begin, &end);
-    for (size_t t = begin; t < end; t++) correct_token(p, &layer->altup, t);
+    /* The layer's own embedding is to meet the corrected x, scaled, which goes where the prediction was. */
+    const mr_streams_args args = streams_args(p, &layer->altup, layer->altup.correct);
+    for (size_t t = begin; t < end; t++) mr_streams_correct_token(&args, t, b->laurel + t * n);
     mr_barrier(worker);
     mr_own_embedding_block(p, worker, il, b->predicted);
     for (size_t t = begin; t < end; t++) {
@@ -185,7 +149,7 @@ void mr_altup_end(const mr_pass *p, mr_worker *worker) {
         mr_matmul(worker, &item, 1, p->n_tokens);
         mr_barrier(worker);
         for (size_t t = begin; t < end; t++) {
-            match_size(model, b->predicted + t * n, b->x + t * n, n);
+            mr_match_size(b->predicted + t * n, b->x + t * n, n);
             model->ops->add_scaled(b->laurel + t * n, b->predicted + t * n, 1.0f, n);
         }
         mr_barrier(worker);

@@ -1,27 +1,20 @@
 /* Mixtures of experts: a router gives each token its experts; each expert then works on the tokens that chose it, as
  * one product with gathered rows; at last every token adds up what its experts made of it, in the order of its choice.
  */
+#include "compute/routing.h"
 #include "model/forward.h"
-
-#include <math.h>
-
-/* Memory of one member for the choice of one token. */
-typedef struct choice {
-    float *scores;   /* [n_expert + n_expert_group] what is compared */
-    int32_t *groups; /* [n_group_used] */
-} choice;
 
 /* The tokens of each expert. A slot is one (token, choice) pair; slots are ordered by expert. Private to a member: all
  * of them make the same lists. */
 typedef struct expert_lists {
     uint32_t *begin;       /* [n_expert + 1] first slot of each expert */
-    int32_t *slot_token;   /* [n_slots] */
-    int32_t *slot_of;      /* [n_tokens, n_expert_used] */
+    uint32_t *slot_token;  /* [n_slots] */
+    uint32_t *slot_of;     /* [n_tokens, n_expert_used] */
     int32_t *identity;     /* [n_slots] 0, 1, 2, … */
     mr_glu_item *glu;      /* [n_expert] gate and up as one, or */
     mr_matmul_item *apart; /* [2 * n_expert] each for itself */
     mr_matmul_item *down;  /* [n_expert] */
-    choice choice;
+    mr_choice choice;
     size_t n_busy; /* experts that any token chose: entries of the lists (twice that of `apart`) */
 } expert_lists;
 
@@ -32,8 +25,8 @@ static size_t aligned(size_t n) {
 static size_t lay_out(const mr_hparams *h, uint8_t *data, expert_lists *lists) {
     size_t n_slots = (size_t)MR_BATCH_MAX * h->n_expert_used, at = 0;
     lists->begin = (uint32_t *)(void *)(data + at), at += aligned((h->n_expert + 1) * sizeof *lists->begin);
-    lists->slot_token = (int32_t *)(void *)(data + at), at += aligned(n_slots * sizeof *lists->slot_token);
-    lists->slot_of = (int32_t *)(void *)(data + at), at += aligned(n_slots * sizeof *lists->slot_of);
+    lists->slot_token = (uint32_t *)(void *)(data + at), at += aligned(n_slots * sizeof *lists->slot_token);
+    lists->slot_of = (uint32_t *)(void *)(data + at), at += aligned(n_slots * sizeof *lists->slot_of);
     lists->identity = (int32_t *)(void *)(data + at), at += aligned(n_slots * sizeof *lists->identity);
     lists->glu = (mr_glu_item *)(void *)(data + at), at += aligned(h->n_expert * sizeof *lists->glu);
     lists->apart = (mr_matmul_item *)(void *)(data + at), at += aligned(2 * h->n_expert * sizeof *lists->apart);
@@ -57,87 +50,27 @@ bool mr_experts_apart(const mr_experts *e) {
 /* ---- routing
  * ---------------------------------------------------------------------------------------------------------- */
 
-/* The best n_used of the scores, best first; of equals the one with the smaller number. */
-static void choose_best(const float *scores, uint32_t n, uint32_t n_used, int32_t *chosen) {
-    for (uint32_t k = 0; k < n_used; k++) {
-        int32_t best = -1;
-        for (uint32_t e = 0; e < n; e++) {
-            bool taken = false;
-            for (uint32_t j = 0; j < k; j++) taken = taken || chosen[j] == (int32_t)e;
-            if (!taken && (best < 0 || scores[e] > scores[best])) best = (int32_t)e;
-        }
-        chosen[k] = best;
-    }
-}
-
-/* What a group of experts is worth: the sum of its two best where experts are corrected by a bias (DeepSeek-V3,
- * arXiv:2412.19437), its best otherwise (DeepSeek-V2, arXiv:2405.04434). */
-static float group_score(const float *scores, uint32_t n, bool two) {
-    float best = -INFINITY, second = -INFINITY;
-    for (uint32_t e = 0; e < n; e++) {
-        if (scores[e] > best)
-            second = best, best = scores[e];
-        else if (scores[e] > second)
-            second = scores[e];
-    }
-    return two && n > 1 ? best + second : best;
-}
-
-/* Takes the experts of all but the best groups out of the choice. `scores` has room for the groups behind it. */
-static void keep_best_groups(const mr_hparams *h, float *scores, int32_t *groups, bool two) {
-    uint32_t n = h->n_expert / h->n_expert_group;
-    float *of_group = scores + h->n_expert;
-    for (uint32_t g = 0; g < h->n_expert_group; g++) of_group[g] = group_score(scores + (size_t)g * n, n, two);
-    choose_best(of_group, h->n_expert_group, h->n_group_used, groups);
-    for (uint32_t g = 0; g < h->n_expert_group; g++) {
-        bool kept = false;
-        for (uint32_t i = 0; i < h->n_group_used; i++) kept = kept || groups[i] == (int32_t)g;
-        for (uint32_t e = g * n; !kept && e < (g + 1) * n; e++) scores[e] = -INFINITY;
-    }
-}
-
-/* SparseMixer's weight of a chosen expert: its share of the softmax over the experts that it does not beat clearly.
- * Experts chosen before are out of it. */
-static float mixer_weight(const float *logits, uint32_t n, const int32_t *chosen, uint32_t k) {
-    const float nearness = 2.0f * 0.01f, best = logits[chosen[k]];
-    float sum = 0.0f;
-    for (uint32_t e = 0; e < n; e++) {
-        bool before = false;
-        for (uint32_t j = 0; j < k; j++) before = before || chosen[j] == (int32_t)e;
-        float size = fabsf(logits[e]) > best ? fabsf(logits[e]) : best;
-        if (!before && (best - logits[e]) / size <= nearness) sum += expf(logits[e] - best);
-    }
-    return 1.0f / sum;
-}
-
-/* The experts of one token and their weights, from its scores (changed in place). */
-static void route(const mr_model *model, const mr_experts *e, const choice *c, float *scores, int32_t *chosen,
-                  float *weight) {
-    const mr_hparams *h = &model->hparams;
-    if (h->gating == MR_GATING_SOFTMAX) model->ops->softmax(scores, h->n_expert);
-    if (h->gating == MR_GATING_SIGMOID) model->ops->sigmoid(scores, h->n_expert);
-    const float *bias = e->choice_bias;
-    for (uint32_t i = 0; i < h->n_expert; i++) c->scores[i] = scores[i] + (bias != NULL ? bias[i] : 0.0f);
-    if (h->n_expert_group > 1) keep_best_groups(h, c->scores, c->groups, h->gating == MR_GATING_SIGMOID);
-    choose_best(c->scores, h->n_expert, h->n_expert_used, chosen);
-    bool mixer = h->gating == MR_GATING_SPARSEMIXER, over_chosen = h->gating == MR_GATING_SOFTMAX_CHOSEN;
-    for (uint32_t k = 0; k < h->n_expert_used; k++) {
-        weight[k] = mixer ? mixer_weight(scores, h->n_expert, chosen, k) : scores[chosen[k]];
-    }
-    if (over_chosen) model->ops->softmax(weight, h->n_expert_used);
-    float sum = 0.0f, factor = h->expert_scale;
-    for (uint32_t k = 0; k < h->n_expert_used; k++) sum += weight[k];
-    if (h->experts_normed && !over_chosen && !mixer) factor /= sum + (h->gating == MR_GATING_SIGMOID ? 1e-20f : 0.0f);
-    for (uint32_t k = 0; k < h->n_expert_used; k++) {
-        weight[k] *= factor;
-        if (e->scales != NULL) weight[k] *= e->scales[chosen[k]];
-    }
+static mr_route_args route_args(const mr_pass *p, const mr_experts *e) {
+    const mr_hparams *h = &p->model->hparams;
+    const mr_forward_buffers *b = &p->model->buffers;
+    return (mr_route_args){.scores = b->router,
+                           .choice_bias = e->choice_bias,
+                           .scales = e->scales,
+                           .n_tokens = p->n_tokens,
+                           .n_expert = h->n_expert,
+                           .n_used = h->n_expert_used,
+                           .n_group = h->n_expert_group,
+                           .n_group_used = h->n_group_used,
+                           .routing = (mr_routing)h->gating, /* the same numbers */
+                           .normed = h->experts_normed,
+                           .factor = h->expert_scale,
+                           .chosen = b->chosen,
+                           .weights = b->chosen_weight};
 }
 
 /* Scores of all experts, and each token's choice. Ends with a barrier. */
 static void route_tokens(const mr_pass *p, mr_worker *worker, const mr_experts *e, const mr_inputs *in,
-                         const choice *c) {
-    const mr_hparams *h = &p->model->hparams;
+                         const mr_choice *c) {
     const mr_forward_buffers *b = &p->model->buffers;
     mr_matmul_item routers[2] = {mr_product(in, &e->router, b->router, false)};
     if (e->shared_router.w != NULL) routers[1] = mr_product(in, &e->shared_router, b->shared_weight, false);
@@ -145,10 +78,8 @@ static void route_tokens(const mr_pass *p, mr_worker *worker, const mr_experts *
     mr_barrier(worker);
     size_t begin, end;
     mr_share(worker, p->n_tokens, 1, &begin, &end);
-    for (size_t t = begin; t < end; t++) {
-        route(p->model, e, c, b->router + t * h->n_expert, b->chosen + t * h->n_expert_used,
-              b->chosen_weight + t * h->n_expert_used);
-    }
+    const mr_route_args args = route_args(p, e);
+    for (size_t t = begin; t < end; t++) mr_route_token(&args, c, t);
     mr_barrier(worker);
 }
 
@@ -156,20 +87,16 @@ static void route_tokens(const mr_pass *p, mr_worker *worker, const mr_experts *
  * ------------------------------------------------------------------------------------------------ */
 
 static void build_lists(const mr_pass *p, const mr_hparams *h, expert_lists *lists) {
-    const int32_t *chosen = p->model->buffers.chosen;
+    const mr_slots slots = {.n_expert = h->n_expert,
+                            .n_used = h->n_expert_used,
+                            .n_tokens = p->n_tokens,
+                            .chosen = p->model->buffers.chosen,
+                            .begin = lists->begin,
+                            .slot_token = lists->slot_token,
+                            .slot_of = lists->slot_of};
+    mr_slots_fill(&slots);
     size_t n_slots = (size_t)p->n_tokens * h->n_expert_used;
-    for (uint32_t e = 0; e <= h->n_expert; e++) lists->begin[e] = 0;
-    for (size_t i = 0; i < n_slots; i++) lists->begin[chosen[i] + 1]++;
-    for (uint32_t e = 0; e < h->n_expert; e++) lists->begin[e + 1] += lists->begin[e];
-    /* Filling moves each begin to its end, which is the next one's begin; they are moved back behind it. */
-    for (size_t i = 0; i < n_slots; i++) {
-        uint32_t slot = lists->begin[chosen[i]]++;
-        lists->slot_token[slot] = (int32_t)(i / h->n_expert_used);
-        lists->slot_of[i] = (int32_t)slot;
-        lists->identity[i] = (int32_t)i;
-    }
-    for (uint32_t e = h->n_expert; e > 0; e--) lists->begin[e] = lists->begin[e - 1];
-    lists->begin[0] = 0;
+    for (size_t i = 0; i < n_slots; i++) lists->identity[i] = (int32_t)i;
 }
 
 /* x += weighted sum of what a token's experts, and the shared one, made. */
@@ -214,7 +141,7 @@ static void list_products(const mr_pass *p, const mr_experts *e, const mr_inputs
         uint32_t first = lists->begin[i], n = lists->begin[i + 1] - first;
         if (n == 0) continue;
         const mr_acts *x_gate = mr_input_for(in, e->gate[i]), *x_up = mr_input_for(in, e->up[i]);
-        const int32_t *tokens = lists->slot_token + first;
+        const int32_t *tokens = (const int32_t *)lists->slot_token + first;
         size_t ff = h->n_ff_expert, at = lists->n_busy++;
         float *gate = b->h + first * ff, *up = b->h_up != NULL ? b->h_up + first * ff : NULL;
         const float *gate_bias = e->gate_bias != NULL ? e->gate_bias + i * ff : NULL;

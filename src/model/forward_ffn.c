@@ -1,26 +1,16 @@
+#include "compute/rows.h"
 #include "model/forward.h"
-
-#include <math.h>
 
 bool mr_gate_up_apart(const mr_layer *layer) {
     return layer->sparsity != 0.0f || layer->gate.bias != NULL || layer->up.bias != NULL ||
            mr_kind_of(layer->gate.w) != mr_kind_of(layer->up.w);
 }
 
-/* h = relu(h - what all but the largest gates of a normally distributed token are below) (Gemma 3n). */
 static void cut_gates(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
     const mr_forward_buffers *b = &p->model->buffers;
     size_t n = layer->dims.n_ff, begin, end;
     mr_share(worker, p->n_tokens, 1, &begin, &end);
-    for (size_t t = begin; t < end; t++) {
-        float *gate = b->h + t * n, sums[16] = {0}, mean = 0.0f, square = 0.0f;
-        for (size_t i = 0; i < n; i++) sums[i % 16] += gate[i];
-        for (size_t i = 0; i < 16; i++) mean += sums[i] / (float)n, sums[i] = 0.0f;
-        for (size_t i = 0; i < n; i++) sums[i % 16] += (gate[i] - mean) * (gate[i] - mean);
-        for (size_t i = 0; i < 16; i++) square += sums[i] / (float)n;
-        float cutoff = mean + sqrtf(square) * layer->sparsity;
-        for (size_t i = 0; i < n; i++) gate[i] = gate[i] > cutoff ? gate[i] - cutoff : 0.0f;
-    }
+    for (size_t t = begin; t < end; t++) mr_cut_row(b->h + t * n, n, layer->sparsity);
     mr_barrier(worker);
 }
 
