@@ -34,6 +34,8 @@ typedef struct mr_kv_pool {
     mr_kv_layout layout;
     uint8_t *data;
     size_t n_blocks;
+    uint8_t *device_data; /* the part of a model's layers that are on a device (model.h: mr_model_kv_init) */
+    size_t device_block_bytes;
 } mr_kv_pool;
 
 mr_status mr_kv_pool_init(mr_kv_pool *pool, const mr_kv_layout *layout, size_t n_blocks, mr_error *err);

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "compute/dtype.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool is_float(uint32_t type) {
@@ -49,6 +50,24 @@ size_t mr_footprint_weights(const mr_gguf *gguf, const mr_hparams *hparams, cons
         if (!stays_mapped(tensor->name, tied)) total += tensor_bytes(tensor, hparams, mix, tied, all_matrices);
     }
     return total;
+}
+
+void mr_footprint_by_layer(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, size_t *layers,
+                           size_t *others, size_t *embeddings) {
+    bool tied = mr_gguf_find_tensor(gguf, "output.weight") == NULL;
+    *others = *embeddings = 0;
+    for (uint32_t il = 0; il < hparams->n_layer; il++) layers[il] = 0;
+    for (size_t i = 0; i < mr_gguf_n_tensors(gguf); i++) {
+        const mr_gguf_tensor *tensor = mr_gguf_tensor_at(gguf, i);
+        size_t n_bytes = tensor_bytes(tensor, hparams, mix, tied, false);
+        unsigned il = 0;
+        if (stays_mapped(tensor->name, false)) *embeddings += tensor->n_bytes;
+        if (stays_mapped(tensor->name, tied)) continue;
+        if (sscanf(tensor->name, "blk.%4u.", &il) == 1 && il < hparams->n_layer)
+            layers[il] += n_bytes;
+        else
+            *others += n_bytes;
+    }
 }
 
 size_t mr_footprint_kv(const mr_hparams *hparams, mr_kv_type type, uint64_t n_tokens) {

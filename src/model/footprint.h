@@ -12,6 +12,11 @@
  * when they are needed are not counted. */
 size_t mr_footprint_weights(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, bool all_matrices);
 
+/* The same by layers, [n_layer], and of what is in none (*others: all but the table of embeddings, unless the output is
+ * made from it); *embeddings: the tables of embeddings, as they are in the file. */
+void mr_footprint_by_layer(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, size_t *layers,
+                           size_t *others, size_t *embeddings);
+
 /* Bytes of keys and values that n_tokens positions of one sequence take, in whole blocks. */
 size_t mr_footprint_kv(const mr_hparams *hparams, mr_kv_type type, uint64_t n_tokens);
 

@@ -2,6 +2,7 @@
 #include "model/forward.h"
 
 #include "base/cancel.h"
+#include "model/device.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -115,7 +116,7 @@ static void forward_body(mr_worker *worker, void *arg) {
     if (p->model->hparams.n_embd_per_layer > 0) mr_per_layer_inputs(p, worker);
     bool altup = p->model->hparams.arch->altup;
     if (altup) mr_altup_begin(p, worker);
-    for (uint32_t il = 0; il < p->model->hparams.n_layer; il++) {
+    for (uint32_t il = 0; il < p->n_layer; il++) {
         if (altup) mr_altup_predict(p, worker, il);
         mix_tokens(p, worker, il);
         if (!barrier_go_on(p, worker, 1)) return;
@@ -127,6 +128,7 @@ static void forward_body(mr_worker *worker, void *arg) {
         mr_layer_tail(p, worker, il);
         mr_barrier(worker);
     }
+    if (p->n_layer < p->model->hparams.n_layer) return; /* the others are a device's */
     if (altup) mr_altup_end(p, worker);
     project_logits(p, worker);
     write_hidden(p, worker);
@@ -142,6 +144,7 @@ typedef struct batch_index {
     int32_t tokens[MR_BATCH_MAX];
     uint32_t logit_tokens[MR_BATCH_MAX];
     float *logit_rows[MR_BATCH_MAX];
+    int32_t *best_rows[MR_BATCH_MAX];
 } batch_index;
 
 static bool has_states(const mr_batch_run *run) {
@@ -181,7 +184,8 @@ static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
             if (t + run->n_logits >= run->n_tokens) {
                 uint32_t row = t + run->n_logits - run->n_tokens;
                 index->logit_tokens[p->n_logits] = p->n_tokens;
-                index->logit_rows[p->n_logits++] = run->logits + (size_t)row * n_vocab;
+                index->best_rows[p->n_logits] = run->best != NULL ? run->best + row : NULL;
+                index->logit_rows[p->n_logits++] = run->logits != NULL ? run->logits + (size_t)row * n_vocab : NULL;
             }
             index->positions[p->n_tokens] = run->pos0 + t;
             index->tokens[p->n_tokens++] = run->tokens[t];
@@ -202,20 +206,22 @@ mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_bat
                  .tokens = index.tokens,
                  .logit_tokens = index.logit_tokens,
                  .logit_rows = index.logit_rows,
+                 .best_rows = index.best_rows,
+                 .n_layer = mr_model_first_device_layer(model),
                  .abort_flag = abort_flag};
     if (n_runs == 0 || n_runs > MR_BATCH_MAX)
         return mr_fail(err, MR_ERR_INVALID, "a batch holds 1 to %d runs", MR_BATCH_MAX);
     mr_status status = index_batch(&p, &index, err);
     if (status != MR_OK) return status;
-    for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+    for (uint32_t il = 0; il < p.n_layer; il++) {
         size_t offset;
         mr_kv_layout layout = mr_layer_kv_layout(model, pool->layout.type, il, &offset);
         layout.block_bytes = pool->layout.block_bytes;
         model->buffers.kv[il] = (mr_kv_pool){.layout = layout, .data = pool->data + offset, .n_blocks = pool->n_blocks};
     }
-    mr_team_run(model->team, forward_body, &p);
+    if (p.n_layer > 0) mr_team_run(model->team, forward_body, &p);
     if (atomic_load(&p.aborted[0]) || atomic_load(&p.aborted[1])) {
         return mr_fail(err, MR_ERR_CANCELLED, "the forward pass was interrupted");
     }
-    return MR_OK;
+    return model->device != NULL ? mr_device_forward(&p, err) : MR_OK;
 }

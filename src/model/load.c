@@ -1,5 +1,6 @@
 #include "model/load.h"
 
+#include "compute/backend.h"
 #include "model/quant_mix.h"
 #include "model/tensor_rows.h"
 
@@ -130,6 +131,7 @@ static mr_status quantize_rows(mr_loader *l, const mr_gguf_tensor *tensor, const
 void mr_load_reserve_pair(mr_loader *l, const char *name, const char *second_name, size_t n_out, size_t total_rows,
                           size_t n_in, mr_matrix **matrix, mr_matrix **second) {
     const mr_gguf_tensor *tensor, *other;
+    if (l->backend != NULL) return; /* a device lays its matrices out as it likes */
     mr_error later = {0}, *err = l->err;
     l->err = &later;
     if (find_tensor(l, name, total_rows, n_in, &tensor) == MR_OK &&
@@ -137,6 +139,12 @@ void mr_load_reserve_pair(mr_loader *l, const char *name, const char *second_nam
         target_type(l, tensor) == target_type(l, other))
         mr_matrix_reserve(matrix, second, target_type(l, tensor), n_out, n_in, &later);
     l->err = err;
+}
+
+mr_status mr_load_pack(mr_loader *l, mr_dtype type, const void *rows, size_t n_out, size_t n_in, mr_matrix **matrix) {
+    mr_team *team = l->model->team;
+    return l->backend != NULL ? l->backend->ops->pack(l->backend, matrix, type, rows, n_out, n_in, team, l->err)
+                              : mr_matrix_pack(matrix, type, rows, n_out, n_in, team, l->err);
 }
 
 mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows, size_t n_in,
@@ -153,7 +161,7 @@ mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t 
         status = quantize_rows(l, tensor, rows.rows, n_out, n_in, type, &quantized);
     const void *packed_rows = quantized != NULL ? quantized : rows.rows;
     if (status == MR_OK && *matrix == NULL)
-        status = mr_matrix_pack(matrix, type, packed_rows, n_out, n_in, l->model->team, l->err);
+        status = mr_load_pack(l, type, packed_rows, n_out, n_in, matrix);
     else if (status == MR_OK)
         mr_matrix_fill(*matrix, packed_rows, l->model->team);
     free(quantized);

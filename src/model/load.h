@@ -12,6 +12,7 @@ typedef struct mr_loader {
     size_t bytes_done, bytes_total;
     size_t bytes_of_type[64]; /* by dtype, all are below, to name the model's type */
     mr_error *err;
+    struct mr_backend *backend; /* where matrices go now; NULL: this processor */
 } mr_loader;
 
 /* Counts n_bytes as loaded, reports progress, and answers MR_ERR_CANCELLED when the load shall end. */
@@ -37,6 +38,9 @@ void mr_load_reserve_pair(mr_loader *l, const char *name, const char *second_nam
  * reserved one. */
 mr_status mr_load_rows(mr_loader *l, const char *name, size_t first_row, size_t n_out, size_t total_rows, size_t n_in,
                        mr_matrix **matrix);
+
+/* As mr_matrix_pack, to where matrices go now. */
+mr_status mr_load_pack(mr_loader *l, mr_dtype type, const void *rows, size_t n_out, size_t n_in, mr_matrix **matrix);
 
 /* `NAME.weight` [n_out, n_in] and, where it exists, `NAME.bias`. */
 mr_status mr_load_linear(mr_loader *l, const char *name, size_t n_out, size_t n_in, mr_linear *linear);

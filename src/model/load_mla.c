@@ -38,7 +38,7 @@ static mr_status pack_transposed(mr_loader *l, const float *rows, bool single, m
                 halves[r * n_nope + i] = mr_f32_to_f16(value);
         }
     }
-    mr_status status = mr_matrix_pack(matrix, single ? MR_F32 : MR_F16, data, rank, n_nope, l->model->team, l->err);
+    mr_status status = mr_load_pack(l, single ? MR_F32 : MR_F16, data, rank, n_nope, matrix);
     free(data);
     if (status == MR_OK) l->model->info.weight_bytes += mr_matrix_bytes(*matrix);
     return status;

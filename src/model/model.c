@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "model/device.h"
+#include "model/device_plan.h"
 #include "model/footprint.h"
 #include "model/load.h"
 
@@ -116,6 +118,7 @@ static mr_status load_output(mr_loader *l) {
     uint64_t n_params = model->info.n_params;
     status = mr_load_rows(l, "token_embd.weight", 0, h->n_vocab, h->n_vocab, h->n_embd, &model->output.w);
     model->info.n_params = n_params; /* tied: counted once */
+    model->output_is_embd = true;
     return status;
 }
 
@@ -158,12 +161,17 @@ mr_kv_layout mr_layer_kv_layout(const mr_model *model, mr_kv_type type, uint32_t
     return mr_kv_layout_of(type, 1, layer->dims.n_head_kv, layer->dims.head_dim_k, layer->dims.head_dim_v);
 }
 
-/* Layers lie one behind the other in a block. */
+uint32_t mr_model_first_device_layer(const mr_model *model) {
+    return model->device != NULL ? model->device->first_layer : model->hparams.n_layer;
+}
+
+/* Layers lie one behind the other in a block: those of the CPU, and in another block those of the device. */
 static void place_layers(mr_model *model) {
     static const mr_kv_type types[] = {MR_KV_F16, MR_KV_Q8_0, MR_KV_F32};
     for (size_t i = 0; i < MR_N_KV_TYPES; i++) {
         size_t at = 0, offset;
         for (uint32_t il = 0; il < model->hparams.n_layer; il++) {
+            if (il == mr_model_first_device_layer(model)) at = 0;
             mr_layer *layer = &model->layers[il];
             bool own = layer->kv_source == il;
             layer->kv_offset[types[i]] = own ? at : model->layers[layer->kv_source].kv_offset[types[i]];
@@ -201,6 +209,8 @@ static void fill_info(mr_loader *l) {
     info->n_head_kv = h->n_head_kv;
     info->n_ctx_train = h->n_ctx_train;
     info->encoder = h->arch->encoder;
+    info->first_device_layer = mr_model_first_device_layer(l->model);
+    if (l->model->device != NULL) snprintf(info->device, sizeof info->device, "%s", l->model->device->backend->name);
     label_type(l);
 }
 
@@ -217,9 +227,13 @@ static int threads_for(const mr_loader *l) {
 static mr_status load_all(mr_loader *l) {
     mr_model *model = l->model;
     mr_status status = mr_hparams_read(&model->hparams, l->gguf, l->err);
-    if (status == MR_OK) status = mr_footprint_check(l->gguf, &model->hparams, l->options->quantize, l->err);
     if (status == MR_OK) status = mr_team_new(&model->team, threads_for(l), l->err);
     if (status == MR_OK) status = load_embedding(l);
+    if (status == MR_OK) status = mr_device_open(l);
+    if (status == MR_OK && mr_model_first_device_layer(model) > 0)
+        status = mr_footprint_check(l->gguf, &model->hparams, l->options->quantize, l->err);
+    struct mr_backend *backend = model->device != NULL ? model->device->backend : NULL;
+    l->backend = backend; /* all that is not a layer of the CPU's */
     if (status == MR_OK) status = load_per_layer(l);
     if (status == MR_OK) status = load_positions(l);
     if (status == MR_OK) status = load_streams(l);
@@ -228,10 +242,18 @@ static mr_status load_all(mr_loader *l) {
     model->layers = calloc(model->hparams.n_layer, sizeof *model->layers);
     if (model->layers == NULL)
         return mr_fail_nomem(l->err, model->hparams.n_layer * sizeof *model->layers, "the layers");
-    for (uint32_t il = 0; il < model->hparams.n_layer && status == MR_OK; il++) status = mr_load_layer(l, il);
+    for (uint32_t il = 0; il < model->hparams.n_layer && status == MR_OK; il++) {
+        bool here = il < mr_model_first_device_layer(model);
+        l->backend = here ? NULL : backend;
+        status = mr_load_layer(l, il);
+        if (status == MR_OK && !here) status = mr_device_place_layer(model, il, l->err);
+    }
+    l->backend = backend;
     if (status == MR_OK) status = load_output(l);
     if (status == MR_OK) place_layers(model);
-    if (status == MR_OK) status = mr_forward_buffers_init(model, l->err);
+    if (status == MR_OK && mr_model_first_device_layer(model) > 0) status = mr_forward_buffers_init(model, l->err);
+    if (status == MR_OK && model->device != NULL) status = mr_device_place_model(model, l->err);
+    if (status == MR_OK && model->device != NULL) status = mr_device_buffers_init(model, l->err);
     if (status == MR_OK) fill_info(l);
     return status;
 }
@@ -260,6 +282,7 @@ mr_status mr_model_load(mr_model **out, const mr_gguf *gguf, const mr_model_opti
 void mr_model_free(mr_model *model) {
     if (model == NULL) return;
     for (uint32_t il = 0; model->layers != NULL && il < model->hparams.n_layer; il++) {
+        mr_device_free_layer(model, &model->layers[il]);
         mr_free_layer(&model->layers[il], model->hparams.n_head, model->hparams.n_expert);
     }
     free(model->layers);
@@ -278,6 +301,7 @@ void mr_model_free(mr_model *model) {
     mr_free_linear(&model->output);
     for (int i = 0; i < MR_N_ROPES; i++) free(model->ropes[i].inv_freq);
     mr_forward_buffers_free(model);
+    mr_device_free(model->device);
     mr_team_free(model->team);
     free(model);
 }

@@ -21,7 +21,15 @@ typedef struct mr_model_options {
     int n_threads;  /* 0 = physical cores */
     uint32_t n_ctx; /* positions that sequences may reach, 0 = the model's own context; LongRoPE depends on it */
     const struct mr_quant_mix
-        *quantize;           /* how float matrices are quantized while they load (quant_mix.h); NULL = as stored */
+        *quantize; /* how float matrices are quantized while they load (quant_mix.h); NULL = as stored */
+    /* Where layers are computed: "cpu", "cuda" or "cuda:N" (an error where that is not possible), or "auto": on the
+     * first GPU where there is one that can, else on the CPU. NULL is "cpu". Layers that do not fit beside kv_tokens
+     * positions of keys and values of kv_type stay on the CPU. */
+    const char *device;
+    uint64_t kv_tokens; /* 0 = n_ctx */
+    mr_kv_type kv_type;
+    struct mr_backend *backend; /* for tests: computes the layers from first_device_layer on; stays the caller's */
+    uint32_t first_device_layer;
     mr_progress_fn progress; /* may be NULL */
     void *progress_ctx;
     mr_cancel *cancel; /* may be NULL */
@@ -36,9 +44,14 @@ typedef struct mr_model_info {
     uint32_t n_ctx_train;
     uint64_t n_params;
     size_t weight_bytes; /* memory held by weights */
+    char device[128];    /* what computes the layers from first_device_layer on; "" = the CPU does all */
+    uint32_t first_device_layer;
     bool encoder; /* reads a text whole, of at most n_ctx_train tokens in one pass, and makes hidden rows but no logits
                    */
 } mr_model_info;
+
+/* Checks a device's name: "auto", "cpu", "cuda" or "cuda:N". *number is N, 0 where there is none. */
+mr_status mr_device_name_check(const char *name, int *number, mr_error *err);
 
 /* Loads the model of an open GGUF. The model keeps a reference to nothing of *gguf but its mapping, which must stay
  * open for the life of the model (embedding rows are read from it). */
@@ -52,6 +65,28 @@ mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type);
  * attention. */
 size_t mr_model_state_bytes(const mr_model *model);
 
+/* Whether some of the model's layers may be on a device while others are not. */
+bool mr_model_may_split(const mr_model *model);
+
+/* The memory of n_blocks blocks of keys and values, on the CPU and on the model's device; errors: MR_ERR_NOMEM. */
+mr_status mr_model_kv_init(mr_model *model, mr_kv_pool *pool, mr_kv_type type, size_t n_blocks, mr_error *err);
+void mr_model_kv_free(mr_model *model, mr_kv_pool *pool);
+
+/* Copies all that block `from` holds into block `to`. Not during a pass. */
+void mr_model_kv_copy(mr_model *model, const mr_kv_pool *pool, int32_t to, int32_t from);
+
+/* Bytes free on the device where all layers of the model are; 0 when the CPU has some. */
+size_t mr_model_device_free(const mr_model *model);
+
+/* How many blocks the free memory of the model's device holds; SIZE_MAX when none of its layers needs any there. */
+size_t mr_model_kv_blocks_free(const mr_model *model, mr_kv_type type);
+
+/* Memory for recurrent states (zeros at first on the CPU), where the layers that have them are computed: n_bytes, or an
+ * error; free with the other.
+ */
+mr_status mr_model_states_alloc(mr_model *model, size_t n_bytes, void **states, mr_error *err);
+void mr_model_states_free(mr_model *model, void *states, size_t n_bytes);
+
 /* Consecutive tokens of one sequence in a batch. */
 typedef struct mr_batch_run {
     const int32_t *tokens; /* [n_tokens] */
@@ -60,8 +95,10 @@ typedef struct mr_batch_run {
     const int32_t *blocks; /* block table, covers positions 0 .. pos0+n_tokens-1 */
     uint32_t n_logits;     /* logits are wanted for the last n_logits tokens of the run (0 .. n_tokens) */
     float *logits;         /* [n_logits, n_vocab], filled; NULL when n_logits is 0 */
-    uint32_t n_hidden;     /* likewise: what the vocabulary projection gets, the residual stream behind the last norm */
-    float *hidden;         /* [n_hidden, n_embd], filled; NULL when n_hidden is 0 */
+    int32_t *best; /* [n_logits], filled: the ids of the largest logits (the smallest among equals), or NULL; models on
+                      a device only. With it, logits may be NULL */
+    uint32_t n_hidden; /* likewise: what the vocabulary projection gets, the residual stream behind the last norm */
+    float *hidden;     /* [n_hidden, n_embd], filled; NULL when n_hidden is 0 */
 
     /* Models with a recurrent state only, mr_model_state_bytes() each, aligned to 64: */
     const float *state; /* behind the positions before pos0; not read when pos0 is 0 */

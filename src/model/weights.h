@@ -92,6 +92,9 @@ typedef struct mr_altup {
     mr_norm_weights laurel_norm;
 } mr_altup;
 
+struct mr_device_layer; /* device.h */
+struct mr_device;
+
 /* A layer; parts that its model lacks are NULL. */
 typedef struct mr_layer {
     mr_layer_dims dims;
@@ -115,6 +118,7 @@ typedef struct mr_layer {
     mr_altup altup;
     float sparsity;  /* gates below mean + sparsity * standard deviation of their token are cut; 0 = none are */
     float out_scale; /* of the residual stream behind the layer */
+    struct mr_device_layer *device; /* of a layer on a device, or NULL */
 } mr_layer;
 
 /* Rotations: that of most layers, and that of layers with a window where it differs. */
@@ -200,10 +204,15 @@ struct mr_model {
     size_t n_state_floats; /* of the recurrent state of a sequence */
     mr_norm_weights output_norm;
     mr_linear output;
+    bool output_is_embd; /* made from token_embd.weight */
     mr_rope ropes[MR_N_ROPES];
 
     mr_forward_buffers buffers;
+    struct mr_device *device; /* NULL: all layers are the CPU's */
 };
+
+/* The first layer that is on a device; n_layer when none is. */
+uint32_t mr_model_first_device_layer(const mr_model *model);
 
 /* The layout of layer il's part of a block, as a layout of one layer, and where it begins in the block. */
 mr_kv_layout mr_layer_kv_layout(const mr_model *model, mr_kv_type type, uint32_t il, size_t *offset);

@@ -1,5 +1,6 @@
 /* floors: model */
 /* Logits of the golden models in tests/conformance/logits against those that `transformers` computed. */
+#include "compute/backend.h"
 #include "compute/cpu.h"
 #include "model/model.h"
 
@@ -25,7 +26,7 @@ typedef struct golden {
     const mr_gguf_value *logits;
 } golden;
 
-static void open_golden(golden *g, const char *name, int n_threads) {
+static void open_golden_on(golden *g, const char *name, int n_threads, mr_backend *backend, uint32_t first_layer) {
     char path[512];
     mr_error err = {0};
     snprintf(path, sizeof path, "%s/%s", GOLDEN_DIR, name);
@@ -42,11 +43,15 @@ static void open_golden(golden *g, const char *name, int n_threads) {
         assert_true(mr_gguf_array_i64(tokens, i, &id));
         g->tokens[i] = (int32_t)id;
     }
-    mr_model_options options = {.n_threads = n_threads};
+    mr_model_options options = {.n_threads = n_threads, .backend = backend, .first_device_layer = first_layer};
     mr_gguf_u32(g->gguf, "mr.test.n_ctx", &options.n_ctx);
     if (mr_model_load(&g->model, g->gguf, &options, &err) != MR_OK) fail_msg("%s: %s", name, err.text);
     g->n_vocab = mr_model_get_info(g->model)->n_vocab;
     assert_int_equal(g->logits->n, g->n_tokens * g->n_vocab);
+}
+
+static void open_golden(golden *g, const char *name, int n_threads) {
+    open_golden_on(g, name, n_threads, NULL, 0);
 }
 
 static void close_golden(golden *g) {
@@ -58,8 +63,7 @@ static void close_golden(golden *g) {
 static float *run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk) {
     mr_kv_pool pool;
     mr_error err = {0};
-    mr_kv_layout layout = mr_model_kv_layout(g->model, type);
-    assert_int_equal(mr_kv_pool_init(&pool, &layout, MAX_BLOCKS, &err), MR_OK);
+    assert_int_equal(mr_model_kv_init(g->model, &pool, type, MAX_BLOCKS, &err), MR_OK);
     int32_t blocks[MAX_BLOCKS];
     for (int i = 0; i < MAX_BLOCKS; i++) blocks[i] = MAX_BLOCKS - 1 - i; /* any order will do */
     float *logits = calloc(n_tokens * g->n_vocab, sizeof *logits);
@@ -84,7 +88,7 @@ static float *run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk) {
         next = swap;
     }
     free(states);
-    mr_kv_pool_free(&pool);
+    mr_model_kv_free(g->model, &pool);
     return logits;
 }
 
@@ -212,8 +216,47 @@ static void test_invariance(void **state) {
     each_golden(check_invariance);
 }
 
+/* A model whose layers from first_layer on are computed over the seam: the same bits. */
+static void check_on_device(const char *name, const float *whole, uint32_t first_layer) {
+    golden g;
+    mr_team *team;
+    mr_backend *backend;
+    mr_error err = {0};
+    assert_int_equal(mr_team_new(&team, 2, &err), MR_OK);
+    assert_int_equal(mr_backend_cpu_open(&backend, team, &err), MR_OK);
+    open_golden_on(&g, name, 1, backend, first_layer);
+    static const uint32_t chunks[] = {MR_BATCH_MAX, 7, 1};
+    for (size_t i = 0; i < sizeof chunks / sizeof chunks[0]; i++) {
+        size_t n = chunks[i] == 1 && g.n_tokens > 40 ? 40 : g.n_tokens;
+        float *logits = run(&g, MR_KV_F16, n, chunks[i]);
+        if (memcmp(whole, logits, n * g.n_vocab * sizeof *logits) != 0)
+            fail_msg("%s from layer %u on, chunks of %u: the logits differ", name, first_layer, chunks[i]);
+        free(logits);
+    }
+    close_golden(&g);
+    mr_backend_close(backend);
+    mr_team_free(team);
+}
+
+static void check_device(const char *name) {
+    golden g;
+    open_golden(&g, name, 1);
+    float *whole = run(&g, MR_KV_F16, g.n_tokens, MR_BATCH_MAX);
+    bool splits = mr_model_may_split(g.model);
+    close_golden(&g);
+    check_on_device(name, whole, 0);
+    if (splits) check_on_device(name, whole, 1);
+    free(whole);
+}
+
+static void test_device(void **state) {
+    (void)state;
+    each_golden(check_device);
+}
+
 int main(void) {
     setenv("RUST_LOG", "warn", 0);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_invariance)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_invariance),
+                                       cmocka_unit_test(test_device)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
