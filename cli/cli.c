@@ -178,6 +178,9 @@ int mr_cli_model_option(const char *command, mr_cli_model *m, int option, const 
     case MR_OPT_DRAFT:
         ok = mr_cli_int(command, "--draft", value, 0, MR_MAX_DRAFT, &m->n_draft);
         break;
+    case MR_OPT_DEVICE:
+        m->device = value;
+        break;
     case MR_OPT_TEMPLATE:
         m->chat_template = value;
         break;
@@ -276,7 +279,13 @@ mr_status mr_cli_load(mr_cli_model *o, mr_cancel *cancel, mr_text_model **model,
         .paths = &o->path,
         .n_paths = o->path != NULL ? 1 : 0,
         .chat_template = o->chat_template,
-        .model = {.n_threads = (int)o->n_threads, .progress = mr_cli_bar_draw, .progress_ctx = &bar, .cancel = cancel},
+        .model = {.n_threads = (int)o->n_threads,
+                  .device = o->device != NULL ? o->device : "auto",
+                  .kv_type = o->kv_type,
+                  .kv_tokens = (uint64_t)o->context_size,
+                  .progress = mr_cli_bar_draw,
+                  .progress_ctx = &bar,
+                  .cancel = cancel},
         .engine = {.context_size = (uint32_t)o->context_size,
                    .max_concurrent = 1,
                    .kv_type = o->kv_type,

@@ -59,6 +59,7 @@ typedef struct mr_cli_model {
     mr_sampling sampling; /* filled from the model by mr_cli_load, then from the options */
     bool has_temperature, has_top_k, has_top_p, has_min_p, has_seed, has_repeat_penalty, has_repeat_last_n;
     mr_sampling given;
+    const char *device; /* NULL: auto */
 } mr_cli_model;
 
 /* Options that chat and complete share, for a command's own getopt_long table, and their short letters. */
@@ -74,6 +75,7 @@ enum {
     MR_OPT_KV,
     MR_OPT_TEMPLATE,
     MR_OPT_DRAFT,
+    MR_OPT_DEVICE,
 };
 #define MR_CLI_MODEL_OPTIONS                                                                                           \
     {"model", required_argument, NULL, 'm'}, {"threads", required_argument, NULL, 't'},                                \
@@ -83,7 +85,7 @@ enum {
         {"repeat-penalty", required_argument, NULL, MR_OPT_REPEAT_PENALTY},                                            \
         {"repeat-last-n", required_argument, NULL, MR_OPT_REPEAT_LAST_N},                                              \
         {"ctx-size", required_argument, NULL, MR_OPT_CONTEXT}, {"kv-cache-type", required_argument, NULL, MR_OPT_KV},  \
-        {"draft", required_argument, NULL, MR_OPT_DRAFT}, {                                                            \
+        {"device", required_argument, NULL, MR_OPT_DEVICE}, {"draft", required_argument, NULL, MR_OPT_DRAFT}, {        \
         "chat-template", required_argument, NULL, MR_OPT_TEMPLATE                                                      \
     }
 #define MR_CLI_MODEL_HELP                                                                                              \
@@ -100,6 +102,7 @@ enum {
     "      --kv-cache-type T  f16, f32 or q8_0 (default f16)\n"                                                        \
     "      --draft N          guess up to N tokens ahead where the text repeats itself; the text stays the same "      \
     "(default 0)\n"                                                                                                    \
+    "      --device D         auto, cpu, cuda or cuda:N (default auto)\n"                                              \
     "      --chat-template F  a .jinja or .json file in place of the model's chat template\n"
 
 /* Takes one of MR_CLI_MODEL_OPTIONS. Returns 1 when taken, 0 when `option` is none of them, -1 when its value is wrong

@@ -1,8 +1,8 @@
 /* mistral-runner bench: speed of prompt processing and generation, in the manner of llama-bench. Random tokens;
  * sampling is left out; each test is run once to warm up and then -r times. */
-#include "cli.h"
-#include "bench_chart.h"
 #include "cmd_bench.h"
+#include "bench_chart.h"
+#include "cli.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -30,6 +30,7 @@ typedef struct bench_options {
     const char *model_path;
     int_list prompt, generate, depth, concurrent, prefix;
     int n_threads;
+    const char *device;
     int n_runs;
     bool json;
     mr_kv_type kv_type;
@@ -59,6 +60,7 @@ static void usage(FILE *out) {
           "  -d, --n-depth LIST     tokens already in the context (default 0)\n"
           "  -c, --concurrent LIST  also: so many requests at once through the scheduler, each with -p and -n\n"
           "  -x, --prefix LIST      also: time to the first token of two requests that share so many tokens\n"
+          "      --device D         cpu (default), cuda, cuda:N or auto\n"
           "  -t, --threads N        threads (default: physical cores)\n"
           "  -r, --repetitions N    runs of each test (default 5)\n"
           "      --kv-cache-type T  f16, q8_0 or f32 (default f16)\n"
@@ -104,6 +106,7 @@ static int parse_options(int argc, char **argv, bench_options *o) {
                                           {"repetitions", required_argument, NULL, 'r'},
                                           {"output", required_argument, NULL, 'o'},
                                           {"kv-cache-type", required_argument, NULL, 'k'},
+                                          {"device", required_argument, NULL, 'D'},
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
     *o = (bench_options){.prompt = {{512}, 1}, .generate = {{128}, 1}, .depth = {{0}, 1}, .n_runs = 5};
@@ -131,6 +134,9 @@ static int parse_options(int argc, char **argv, bench_options *o) {
             break;
         case 't':
             o->n_threads = atoi(optarg);
+            break;
+        case 'D':
+            o->device = optarg;
             break;
         case 'r':
             o->n_runs = atoi(optarg);
@@ -350,7 +356,7 @@ static mr_status prepare(bench *b, mr_error *err) {
     uint64_t start = mr_clock_ns();
     mr_status status = mr_cli_find_model(&paths[0], NULL, err);
     if (status == MR_OK) status = mr_gguf_open(&b->gguf, paths, 1, err);
-    mr_model_options options = {.n_threads = o->n_threads};
+    mr_model_options options = {.n_threads = o->n_threads, .device = o->device};
     if (status == MR_OK) status = mr_model_load(&b->model, b->gguf, &options, err);
     if (status != MR_OK) return status;
     b->load_sec = mr_clock_since(start);
@@ -358,15 +364,18 @@ static mr_status prepare(bench *b, mr_error *err) {
     size_t n_tokens = (size_t)longest + max_of(&o->depth) + max_of(&o->concurrent) + 1;
     if (n_tokens < (size_t)max_of(&o->prefix) + PREFIX_TAIL) n_tokens = (size_t)max_of(&o->prefix) + PREFIX_TAIL;
     size_t n_blocks = n_tokens / MR_KV_BLOCK + 1, n_vocab = mr_model_get_info(b->model)->n_vocab;
-    mr_kv_layout layout = mr_model_kv_layout(b->model, o->kv_type);
-    status = mr_kv_pool_init(&b->pool, &layout, n_blocks, err);
+    status = mr_model_kv_init(b->model, &b->pool, o->kv_type, n_blocks, err);
     if (status != MR_OK) return status;
     b->blocks = calloc(n_blocks, sizeof *b->blocks);
     b->tokens = calloc(n_tokens, sizeof *b->tokens);
     b->logits = calloc(n_vocab, sizeof *b->logits);
     b->rows = json_array();
-    b->state = calloc(1, mr_model_state_bytes(b->model) + 1);
-    if (b->blocks == NULL || b->tokens == NULL || b->logits == NULL || b->state == NULL)
+    void *state = NULL;
+    size_t state_bytes = mr_model_state_bytes(b->model);
+    if (state_bytes > 0) status = mr_model_states_alloc(b->model, state_bytes, &state, err);
+    b->state = state;
+    if (status != MR_OK) return status;
+    if (b->blocks == NULL || b->tokens == NULL || b->logits == NULL)
         return mr_fail_nomem(err, n_tokens, "the benchmark");
     for (size_t i = 0; i < n_blocks; i++) b->blocks[i] = (int32_t)i;
     uint64_t random = 1;
@@ -403,8 +412,10 @@ int mr_cmd_bench(int argc, char **argv) {
     free(b.blocks);
     free(b.tokens);
     free(b.logits);
-    free(b.state);
-    mr_kv_pool_free(&b.pool);
+    if (b.model != NULL) {
+        mr_model_states_free(b.model, b.state, mr_model_state_bytes(b.model));
+        mr_model_kv_free(b.model, &b.pool);
+    }
     mr_model_free(b.model);
     mr_gguf_close(b.gguf);
     return status == MR_OK ? 0 : 1;

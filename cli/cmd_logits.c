@@ -18,6 +18,7 @@ static const char COMMAND[] = "logits";
 typedef struct logits_options {
     const char *model, *tokens;
     long n_threads;
+    const char *device;
     bool all;
 } logits_options;
 
@@ -39,16 +40,20 @@ static void help(void) {
           "  -m, --model FILE   GGUF model\n"
           "      --tokens LIST  token ids, separated by commas\n"
           "      --all          one array for each position, not for the last only\n"
+          "      --device D     cpu (default), cuda, cuda:N or auto\n"
           "  -t, --threads N    threads (default: physical cores)\n",
           stdout);
 }
 
 static int parse_options(int argc, char **argv, logits_options *o) {
-    enum { OPT_TOKENS = 1, OPT_ALL };
-    static const struct option longs[] = {
-        {"model", required_argument, NULL, 'm'}, {"tokens", required_argument, NULL, OPT_TOKENS},
-        {"all", no_argument, NULL, OPT_ALL},     {"threads", required_argument, NULL, 't'},
-        {"help", no_argument, NULL, 'h'},        {0}};
+    enum { OPT_TOKENS = 1, OPT_ALL, OPT_DEVICE };
+    static const struct option longs[] = {{"model", required_argument, NULL, 'm'},
+                                          {"tokens", required_argument, NULL, OPT_TOKENS},
+                                          {"all", no_argument, NULL, OPT_ALL},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"device", required_argument, NULL, OPT_DEVICE},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     for (int c; (c = getopt_long(argc, argv, "m:t:h", longs, NULL)) != -1;) {
         switch (c) {
         case 'm':
@@ -56,6 +61,9 @@ static int parse_options(int argc, char **argv, logits_options *o) {
             break;
         case 't':
             if (!mr_cli_int(COMMAND, "--threads", optarg, 1, 256, &o->n_threads)) return MR_EXIT_USAGE;
+            break;
+        case OPT_DEVICE:
+            o->device = optarg;
             break;
         case OPT_TOKENS:
             o->tokens = optarg;
@@ -98,19 +106,20 @@ static mr_status open_model(const logits_options *o, logits_run *run, mr_error *
     const char *path = o->model;
     if (status == MR_OK) status = mr_cli_find_model(&path, NULL, err);
     if (status == MR_OK) status = mr_gguf_open(&run->gguf, &path, 1, err);
-    mr_model_options options = {.n_threads = (int)o->n_threads};
+    mr_model_options options = {.n_threads = (int)o->n_threads, .device = o->device};
     if (status == MR_OK) status = mr_model_load(&run->model, run->gguf, &options, err);
     if (status != MR_OK) return status;
     size_t n_blocks = (run->tokens.n + MR_KV_BLOCK - 1) / MR_KV_BLOCK;
     size_t n_vocab = mr_model_get_info(run->model)->n_vocab;
-    mr_kv_layout layout = mr_model_kv_layout(run->model, MR_KV_F32);
     run->blocks = calloc(n_blocks, sizeof *run->blocks);
     run->logits = calloc(CHUNK * n_vocab, sizeof *run->logits);
-    run->state = calloc(1, mr_model_state_bytes(run->model) + 1);
-    if (run->blocks == NULL || run->logits == NULL || run->state == NULL)
-        return mr_fail_nomem(err, CHUNK * n_vocab * 4, "the logits");
+    if (run->blocks == NULL || run->logits == NULL) return mr_fail_nomem(err, CHUNK * n_vocab * 4, "the logits");
     for (size_t i = 0; i < n_blocks; i++) run->blocks[i] = (int32_t)i;
-    return mr_kv_pool_init(&run->pool, &layout, n_blocks, err);
+    void *state = NULL;
+    size_t state_bytes = mr_model_state_bytes(run->model);
+    status = state_bytes > 0 ? mr_model_states_alloc(run->model, state_bytes, &state, err) : MR_OK;
+    run->state = state;
+    return status == MR_OK ? mr_model_kv_init(run->model, &run->pool, MR_KV_F32, n_blocks, err) : status;
 }
 
 static void print_row(const float *logits, size_t n, bool first) {
@@ -158,12 +167,12 @@ int mr_cmd_logits(int argc, char **argv) {
     logits_run run = {0};
     mr_status status = open_model(&options, &run, &err);
     if (status == MR_OK) status = print_logits(&options, &run, &err);
-    mr_kv_pool_free(&run.pool);
+    if (run.model != NULL) mr_model_kv_free(run.model, &run.pool);
+    if (run.model != NULL) mr_model_states_free(run.model, run.state, mr_model_state_bytes(run.model));
     mr_model_free(run.model);
     mr_gguf_close(run.gguf);
     mr_tokens_free(&run.tokens);
     free(run.blocks);
     free(run.logits);
-    free(run.state);
     return status == MR_OK ? MR_EXIT_OK : mr_cli_fail(COMMAND, &err);
 }

@@ -22,7 +22,9 @@ static size_t blocks_for(size_t n_tokens) {
 
 /* Memory that the state of sequences may take: of what is free a quarter by itself, and three quarters where a context
  * was asked for. SIZE_MAX when nobody knows. */
-static size_t bytes_that_fit(const mr_engine_config *config) {
+static size_t bytes_that_fit(const mr_engine *engine, const mr_engine_config *config) {
+    size_t on_device = mr_model_device_free(engine->model);
+    if (on_device > 0) return on_device / 10 * 9;
     size_t available = mr_available_memory();
     if (available == 0) return SIZE_MAX;
     return config->context_size > 0 ? available / 4 * 3 : available / 4;
@@ -31,7 +33,7 @@ static size_t bytes_that_fit(const mr_engine_config *config) {
 /* Recurrent states take at most half of the memory: those of the sequences first, fewer at once where they do not fit;
  * then snapshots, up to a quarter. Returns how many in all. */
 static mr_status choose_states(mr_engine *engine, const mr_engine_config *config, size_t *n_states, mr_error *err) {
-    size_t one = mr_model_state_bytes(engine->model), most = bytes_that_fit(config);
+    size_t one = mr_model_state_bytes(engine->model), most = bytes_that_fit(engine, config);
     *n_states = 0;
     if (one == 0) return MR_OK;
     size_t n_concurrent = most / 2 / one / MR_SLOTS_OF_SEQUENCE;
@@ -57,11 +59,13 @@ static mr_status choose_states(mr_engine *engine, const mr_engine_config *config
 static size_t blocks_that_fit(const mr_engine *engine, const mr_engine_config *config) {
     size_t bytes = config->kv_bytes;
     if (bytes == 0) {
-        bytes = bytes_that_fit(config);
+        bytes = bytes_that_fit(engine, config);
         if (bytes == SIZE_MAX) return INT32_MAX / 2;
         bytes = bytes > engine->stats.state_bytes ? bytes - engine->stats.state_bytes : 0;
     }
     size_t n = bytes / engine->layout.block_bytes;
+    size_t on_device = mr_model_kv_blocks_free(engine->model, engine->layout.type);
+    if (on_device < n) n = on_device;
     return n < INT32_MAX / 2 ? n : INT32_MAX / 2;
 }
 
@@ -101,6 +105,7 @@ static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, 
     size_t n_blocks = 0;
     /* An encoder needs keys and values for one pass only, so they may be exact. */
     bool exact = engine->encoder && config->kv_type == MR_KV_F16;
+    engine->memory.model = engine->model;
     engine->layout = mr_model_kv_layout(engine->model, exact ? MR_KV_F32 : config->kv_type);
     if (engine->layout.block_bytes == 0) return mr_fail(err, MR_ERR_INTERNAL, "the model has no KV layout");
     size_t n_states, one_state = mr_model_state_bytes(engine->model);
@@ -108,9 +113,11 @@ static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, 
     engine->stats.n_states = n_states;
     engine->stats.state_bytes = n_states * one_state;
     if (status == MR_OK) status = choose_sizes(engine, config, &n_blocks, err);
-    if (status == MR_OK && n_states > 0) status = mr_states_new(&engine->memory.states, n_states, one_state, err);
+    if (status == MR_OK && n_states > 0)
+        status = mr_states_new(&engine->memory.states, engine->model, n_states, one_state, err);
     if (status == MR_OK) status = mr_kv_blocks_new(&engine->memory.blocks, n_blocks, engine->use_cache, err);
-    if (status == MR_OK) status = mr_kv_pool_init(&engine->memory.pool, &engine->layout, n_blocks, err);
+    if (status == MR_OK)
+        status = mr_model_kv_init(engine->model, &engine->memory.pool, engine->layout.type, n_blocks, err);
     if (status != MR_OK) return status;
     engine->stats.n_blocks = n_blocks;
     engine->stats.kv_bytes = n_blocks * engine->layout.block_bytes;
@@ -123,7 +130,7 @@ static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, 
 }
 
 static void free_memory(mr_engine *engine) {
-    if (engine->memory.pool.data != NULL) mr_kv_pool_free(&engine->memory.pool);
+    mr_model_kv_free(engine->model, &engine->memory.pool);
     mr_kv_blocks_free(engine->memory.blocks);
     mr_states_free(engine->memory.states);
     free(engine->running);

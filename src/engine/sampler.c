@@ -127,6 +127,10 @@ mr_status mr_sampler_new(mr_sampler **sampler, const mr_sampling *sampling, size
     return MR_OK;
 }
 
+bool mr_sampler_is_greedy(const mr_sampler *sampler) {
+    return !(sampler->sampling.temperature > 0) && !has_penalty(&sampler->sampling);
+}
+
 void mr_sampler_free(mr_sampler *sampler) {
     if (sampler == NULL) return;
     free(sampler->seen);

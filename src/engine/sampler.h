@@ -34,6 +34,9 @@ typedef struct mr_sampler mr_sampler;
 mr_status mr_sampler_new(mr_sampler **sampler, const mr_sampling *sampling, size_t n_vocab, mr_error *err);
 void mr_sampler_free(mr_sampler *sampler);
 
+/* Whether it takes the largest logit as it is: greedy, without a penalty. */
+bool mr_sampler_is_greedy(const mr_sampler *sampler);
+
 /* Chooses from logits [n_vocab] (changed in place). history[0..n_history) are all tokens so far, prompt included; ids
  * out of range are ignored. mask, when not NULL, is a bitset of n_vocab bits: ids whose bit is 0 are impossible, as are
  * NaN and infinite logits. When nothing is possible the first id of the mask is taken, or 0.

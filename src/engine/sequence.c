@@ -1,7 +1,6 @@
 #include "engine/sequence.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 static bool grow_table(mr_sequence *s, size_t n_blocks) {
     if (n_blocks <= s->cap) return true;
@@ -42,8 +41,7 @@ static size_t reuse_part(mr_sequence *s, mr_kv_memory *memory, const int32_t *to
     int32_t from = mr_kv_blocks_find_prefix(memory->blocks, s->parent, tokens + s->n_computed,
                                             left < MR_KV_BLOCK ? left : MR_KV_BLOCK, &n_equal);
     if (from < 0 || n_equal >= MR_KV_BLOCK) return 0;
-    size_t bytes = memory->pool.layout.block_bytes;
-    memcpy(memory->pool.data + (size_t)s->blocks[at] * bytes, memory->pool.data + (size_t)from * bytes, bytes);
+    mr_model_kv_copy(memory->model, &memory->pool, s->blocks[at], from);
     s->n_computed += (uint32_t)n_equal;
     return n_equal;
 }

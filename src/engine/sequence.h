@@ -4,6 +4,7 @@
 #define MR_ENGINE_SEQUENCE_H
 
 #include "engine/states.h"
+#include "model/model.h"
 
 /* Zero-initialise. Positions 0 .. n_computed-1 are in the blocks. */
 typedef struct mr_sequence {
@@ -27,6 +28,7 @@ typedef struct mr_kv_memory {
     mr_kv_pool pool;
     mr_kv_blocks *blocks;
     mr_states *states; /* NULL for models whose layers are all attention */
+    mr_model *model;   /* whose memory it is */
 } mr_kv_memory;
 
 enum { MR_SLOTS_OF_SEQUENCE = 3 }; /* most recurrent states that a sequence holds */

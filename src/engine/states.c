@@ -1,8 +1,6 @@
-#define _DEFAULT_SOURCE
 #include "engine/states.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
 typedef struct slot {
     mr_kv_id id; /* what it is a snapshot behind; MR_KV_ROOT: nothing */
@@ -16,10 +14,11 @@ struct mr_states {
     slot *slots;
     size_t n_slots, state_bytes;
     uint64_t now;
+    mr_model *model;
     uint8_t *data;
 };
 
-mr_status mr_states_new(mr_states **states, size_t n_slots, size_t state_bytes, mr_error *err) {
+mr_status mr_states_new(mr_states **states, mr_model *model, size_t n_slots, size_t state_bytes, mr_error *err) {
     *states = NULL;
     if (n_slots == 0 || n_slots > INT32_MAX || state_bytes == 0 || n_slots > SIZE_MAX / state_bytes) {
         return mr_fail(err, MR_ERR_INVALID, "%zu recurrent states of %zu bytes are not possible", n_slots, state_bytes);
@@ -28,13 +27,15 @@ mr_status mr_states_new(mr_states **states, size_t n_slots, size_t state_bytes, 
     if (s == NULL) return mr_fail_nomem(err, sizeof *s, "the table of recurrent states");
     s->n_slots = n_slots;
     s->state_bytes = state_bytes;
+    s->model = model;
     s->slots = calloc(n_slots, sizeof *s->slots);
-    void *data =
-        mmap(NULL, n_slots * state_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    s->data = data == MAP_FAILED ? NULL : data;
-    if (s->slots == NULL || s->data == NULL) {
+    void *data = NULL;
+    mr_status status = s->slots == NULL ? mr_fail_nomem(err, n_slots * sizeof *s->slots, "the recurrent states")
+                                        : mr_model_states_alloc(model, n_slots * state_bytes, &data, err);
+    s->data = data;
+    if (status != MR_OK) {
         mr_states_free(s);
-        return mr_fail_nomem(err, n_slots * state_bytes, "the recurrent states; lower max_concurrent");
+        return status;
     }
     *states = s;
     return MR_OK;
@@ -42,7 +43,7 @@ mr_status mr_states_new(mr_states **states, size_t n_slots, size_t state_bytes, 
 
 void mr_states_free(mr_states *states) {
     if (states == NULL) return;
-    if (states->data != NULL) munmap(states->data, states->n_slots * states->state_bytes);
+    mr_model_states_free(states->model, states->data, states->n_slots * states->state_bytes);
     free(states->slots);
     free(states);
 }

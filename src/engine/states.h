@@ -9,11 +9,12 @@
 
 #include "base/error.h"
 #include "engine/kv_blocks.h"
+#include "model/model.h"
 
 typedef struct mr_states mr_states;
 
-/* Room for n_slots states of state_bytes each; pages are committed when they are first written. */
-mr_status mr_states_new(mr_states **states, size_t n_slots, size_t state_bytes, mr_error *err);
+/* Room for n_slots states of state_bytes each, in the model's memory for states (model.h). */
+mr_status mr_states_new(mr_states **states, mr_model *model, size_t n_slots, size_t state_bytes, mr_error *err);
 void mr_states_free(mr_states *states); /* NULL is allowed */
 
 /* A slot with undefined content and one reference, or -1 when all are held. May evict a snapshot. */

@@ -2,6 +2,7 @@
 #define MR_LOG_TARGET "mistral_runner::service"
 #include "service/settings.h"
 
+#include "model/model.h"
 #include "model/quant_mix.h"
 
 #include "base/buf.h"
@@ -227,13 +228,10 @@ static mr_status resolve_engine(mr_settings *settings, const pb_settings *pb, mr
     else
         return mr_fail(err, MR_ERR_INVALID, "kv_cache_type \"%.64s\" is unknown; use f16, f32 or q8_0", kv);
     const char *device = is_given(pb->device) ? pb->device : "auto";
-    if (strncasecmp(device, "cuda", 4) == 0 || strcasecmp(device, "gpu") == 0 || strcasecmp(device, "metal") == 0) {
-        return mr_fail(err, MR_ERR_UNSUPPORTED, "device \"%.64s\" is not built in; use \"cpu\" or leave it out",
-                       device);
-    }
-    if (strcasecmp(device, "auto") != 0 && strcasecmp(device, "cpu") != 0) {
-        return mr_fail(err, MR_ERR_INVALID, "device \"%.64s\" is unknown; use \"auto\" or \"cpu\"", device);
-    }
+    int number;
+    mr_status status = keep(settings, &settings->device, device, err);
+    if (status == MR_OK) status = mr_device_name_check(settings->device, &number, err);
+    if (status != MR_OK) return status;
     settings->n_draft = mr_environment_n_draft();
     return resolve_sizes(settings, pb, err);
 }
@@ -286,8 +284,9 @@ static mr_status make_key(mr_settings *settings, mr_error *err) {
     append_identity(&key, settings->tokenizer_folder);
     mr_buf_puts(&key, "tmpl=");
     append_identity(&key, settings->chat_template);
-    mr_buf_printf(&key, "ctx=%u;seq=%u;kv=%d;threads=%u;draft=%u", settings->context_size, settings->max_concurrent,
-                  (int)settings->kv_type, settings->threads, settings->n_draft);
+    mr_buf_printf(&key, "ctx=%u;seq=%u;kv=%d;threads=%u;draft=%u;device=%s", settings->context_size,
+                  settings->max_concurrent, (int)settings->kv_type, settings->threads, settings->n_draft,
+                  settings->device);
     mr_status status = key.failed ? no_memory(err) : keep(settings, &settings->key, mr_buf_cstr(&key), err);
     mr_buf_free(&key);
     return status;

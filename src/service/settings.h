@@ -23,6 +23,7 @@ typedef struct mr_settings {
     uint32_t max_concurrent;
     uint32_t threads;
     uint32_t n_draft; /* from the environment */
+    const char *device; /* "auto", "cpu", "cuda" or "cuda:N" */
     mr_kv_type kv_type;
     bool with_logging;
     bool stream_final_full_text;

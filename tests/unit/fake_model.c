@@ -135,6 +135,43 @@ mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type) {
     return (mr_kv_layout){.type = type, .block_bytes = MR_KV_BLOCK * sizeof(uint64_t)};
 }
 
+mr_status mr_model_kv_init(mr_model *model, mr_kv_pool *pool, mr_kv_type type, size_t n_blocks, mr_error *err) {
+    mr_kv_layout layout = mr_model_kv_layout(model, type);
+    return mr_kv_pool_init(pool, &layout, n_blocks, err);
+}
+
+void mr_model_kv_free(mr_model *model, mr_kv_pool *pool) {
+    (void)model;
+    mr_kv_pool_free(pool);
+}
+
+void mr_model_kv_copy(mr_model *model, const mr_kv_pool *pool, int32_t to, int32_t from) {
+    size_t bytes = pool->layout.block_bytes;
+    (void)model;
+    memcpy(pool->data + (size_t)to * bytes, pool->data + (size_t)from * bytes, bytes);
+}
+
+size_t mr_model_kv_blocks_free(const mr_model *model, mr_kv_type type) {
+    (void)model, (void)type;
+    return SIZE_MAX;
+}
+
+size_t mr_model_device_free(const mr_model *model) {
+    (void)model;
+    return 0;
+}
+
+mr_status mr_model_states_alloc(mr_model *model, size_t n_bytes, void **states, mr_error *err) {
+    (void)model;
+    *states = calloc(1, n_bytes);
+    return *states != NULL ? MR_OK : mr_fail_nomem(err, n_bytes, "states");
+}
+
+void mr_model_states_free(mr_model *model, void *states, size_t n_bytes) {
+    (void)model, (void)n_bytes;
+    free(states);
+}
+
 mr_team *mr_model_team(mr_model *model) {
     return model->team;
 }

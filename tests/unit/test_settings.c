@@ -154,7 +154,9 @@ static void test_refusals_say_what_to_do(void **state) {
     assert_refused("{'gguf_model':{'model_name_or_path':'@/a','tok_model_id':'@/x/y'}}", MR_ERR_NOT_FOUND,
                    "tok_model_id");
     assert_refused("{'kv_cache_type':'q3'}", MR_ERR_INVALID, "kv_cache_type");
-    assert_refused("{'device':'cuda:0'}", MR_ERR_UNSUPPORTED, "not built in");
+    assert_refused("{'device':'cuda:x'}", MR_ERR_INVALID, "cuda:x");
+    assert_refused("{'device':'cuda:'}", MR_ERR_INVALID, "cuda:");
+    assert_refused("{'device':'cuda:99999'}", MR_ERR_INVALID, "cuda:N");
     assert_refused("{'device':'abacus'}", MR_ERR_INVALID, "abacus");
     assert_refused("{'threads':100000}", MR_ERR_INVALID, "threads is 100000");
     assert_refused("{'context_size':4000000000}", MR_ERR_INVALID, "context_size");
@@ -173,6 +175,7 @@ static void test_sizes_and_flags(void **state) {
     assert_int_equal(settings.context_size, 1000);
     assert_int_equal(settings.max_concurrent, 5);
     assert_int_equal(settings.threads, 2);
+    assert_string_equal(settings.device, "cpu");
     assert_int_equal(settings.kv_type, MR_KV_Q8_0);
     assert_true(settings.stream_final_full_text && settings.with_logging);
     assert_non_null(strstr(settings.chat_template, "t.jinja"));
