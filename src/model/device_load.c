@@ -199,6 +199,10 @@ static mr_status place_tables(mr_model *model, mr_error *err) {
                             model->team, err);
         if (status == MR_OK) model->info.weight_bytes += mr_matrix_bytes(d->embd_table);
     }
+    if (status == MR_OK && h->n_embd_per_layer > 0 && model->per_layer.n_rows < h->n_vocab)
+        status = mr_fail(err, MR_ERR_UNSUPPORTED,
+                         "not every token has an embedding for each layer, which the CPU alone can compute yet; choose "
+                         "the device cpu");
     if (status == MR_OK && h->n_embd_per_layer > 0) {
         status = ops->table(d->backend, &d->per_layer_table, model->per_layer.type->type, model->per_layer.rows,
                             h->n_vocab, (size_t)h->n_layer * h->n_embd_per_layer, model->team, err);
