@@ -267,7 +267,6 @@ static void close_backend(mr_backend *backend) {
         release(backend, b->best_parts);
         for (size_t i = 0; i < b->n_modules; i++) b->driver->cuModuleUnload(b->modules[i]);
         if (b->stream != NULL) b->driver->cuStreamDestroy_v2(b->stream);
-        b->driver->cuCtxSetCurrent(NULL);
         b->driver->cuDevicePrimaryCtxRelease_v2(b->device);
     }
     free(b);

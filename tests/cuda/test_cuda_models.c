@@ -1,0 +1,179 @@
+/* The golden models of tests/conformance/logits, computed by the CUDA back end end to end: prompts in one pass and in
+ * chunks, single tokens (whose steps are recorded and replayed), several sequences at once, and layers that stay on the
+ * CPU. */
+#include "harness.h"
+
+#include "model/model.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GOLDEN_DIR MR_SOURCE_DIR "/tests/conformance/logits"
+
+enum { MAX_TOKENS = 256, MAX_BLOCKS = MAX_TOKENS / MR_KV_BLOCK + 1, N_SEQUENCES = 3, MAX_GOLDEN = 256 };
+
+typedef struct golden {
+    mr_gguf *gguf;
+    mr_model *model;
+    size_t n_tokens, n_vocab;
+    int32_t tokens[MAX_TOKENS];
+    float *reference; /* [n_tokens, n_vocab] */
+    float allowed;
+} golden;
+
+static const char *current; /* the model at work */
+
+static void must(mr_status status, const mr_error *err) {
+    if (status != MR_OK) fail_test("%s: %s", current, err->text);
+}
+
+static void open_golden(golden *g) {
+    char path[512];
+    mr_error err = {0};
+    snprintf(path, sizeof path, "%s/%s", GOLDEN_DIR, current);
+    const char *paths[] = {path};
+    *g = (golden){.allowed = 1e-3f};
+    must(mr_gguf_open(&g->gguf, paths, 1, &err), &err);
+    const mr_gguf_value *tokens = mr_gguf_find(g->gguf, "mr.test.tokens");
+    g->n_tokens = tokens != NULL && tokens->n <= MAX_TOKENS ? (size_t)tokens->n : 0;
+    for (size_t i = 0; i < g->n_tokens; i++) {
+        int64_t id = 0;
+        mr_gguf_array_i64(tokens, i, &id);
+        g->tokens[i] = (int32_t)id;
+    }
+    mr_gguf_f32(g->gguf, "mr.test.tolerance", &g->allowed);
+}
+
+/* MR_ERR_UNSUPPORTED where the kernels lack something that the model needs; every other failure ends the test. */
+static mr_status load(golden *g) {
+    mr_error err = {0};
+    mr_model_options options = {.n_threads = 1, .device = "cuda", .kv_tokens = MAX_TOKENS};
+    mr_gguf_u32(g->gguf, "mr.test.n_ctx", &options.n_ctx);
+    mr_status status = mr_model_load(&g->model, g->gguf, &options, &err);
+    if (status == MR_ERR_UNSUPPORTED && strstr(err.text, "choose the device cpu") != NULL) return status;
+    must(status, &err);
+    const mr_model_info *info = mr_model_get_info(g->model);
+    if (strncmp(info->device, "cuda:0", 6) != 0) fail_test("%s is on %s", current, info->device);
+    const mr_gguf_value *logits = mr_gguf_find(g->gguf, "mr.test.logits");
+    g->n_vocab = info->n_vocab;
+    g->reference = must_alloc(g->n_tokens * g->n_vocab * sizeof(float));
+    for (size_t i = 0; i < g->n_tokens * g->n_vocab; i++) mr_gguf_array_f32(logits, i, &g->reference[i]);
+    return MR_OK;
+}
+
+static void close_golden(golden *g) {
+    free(g->reference);
+    mr_model_free(g->model);
+    mr_gguf_close(g->gguf);
+}
+
+/* A sequence over the same tokens, in blocks and states of its own. */
+typedef struct sequence {
+    int32_t blocks[MAX_BLOCKS];
+    float *state, *next, *mid;
+} sequence;
+
+/* Computes n_tokens of n_sequences at once, `chunk` of each in a pass, and compares all logits and the best of each
+ * row.
+ */
+static void run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk, size_t n_sequences) {
+    mr_kv_pool pool;
+    mr_error err = {0};
+    sequence s[N_SEQUENCES];
+    mr_batch_run runs[N_SEQUENCES];
+    size_t state_bytes = mr_model_state_bytes(g->model), n_state = state_bytes / sizeof(float);
+    void *states = NULL;
+    float *logits = must_alloc(n_sequences * chunk * g->n_vocab * sizeof(float));
+    int32_t *best = must_alloc(n_sequences * chunk * sizeof *best);
+    must(mr_model_kv_init(g->model, &pool, type, MAX_BLOCKS * N_SEQUENCES, &err), &err);
+    if (n_state > 0) must(mr_model_states_alloc(g->model, 3 * n_sequences * state_bytes, &states, &err), &err);
+    for (size_t i = 0; i < n_sequences; i++) {
+        for (size_t b = 0; b < MAX_BLOCKS; b++)
+            s[i].blocks[b] = (int32_t)(MAX_BLOCKS * N_SEQUENCES - 1 - (b * n_sequences + i));
+        s[i].state = (float *)states + 3 * i * n_state;
+        s[i].next = s[i].state + n_state;
+        s[i].mid = s[i].next + n_state;
+    }
+    for (size_t at = 0; at < n_tokens; at += chunk) {
+        uint32_t n = n_tokens - at < chunk ? (uint32_t)(n_tokens - at) : chunk;
+        for (size_t i = 0; i < n_sequences; i++) {
+            runs[i] = (mr_batch_run){.tokens = g->tokens + at,
+                                     .n_tokens = n,
+                                     .pos0 = (uint32_t)at,
+                                     .blocks = s[i].blocks,
+                                     .n_logits = n,
+                                     .logits = logits + i * n * g->n_vocab,
+                                     .best = best + i * n,
+                                     .state = s[i].state,
+                                     .state_out = s[i].next,
+                                     .n_mid = n_state > 0 ? n / 2 : 0,
+                                     .state_mid = s[i].mid};
+            float *swap = s[i].state;
+            s[i].state = s[i].next;
+            s[i].next = swap;
+        }
+        must(mr_model_forward(g->model, &pool, runs, n_sequences, NULL, &err), &err);
+        for (size_t i = 0; i < n_sequences * n; i++) {
+            const float *row = logits + i * g->n_vocab, *wanted = g->reference + (at + i % n) * g->n_vocab;
+            size_t largest = 0;
+            for (size_t v = 0; v < g->n_vocab; v++) {
+                largest = row[v] > row[largest] ? v : largest;
+                if (!(fabsf(row[v] - wanted[v]) <= g->allowed))
+                    fail_test("%s: token %zu of sequence %zu, chunks of %u: logit %zu is %g instead of %g", current,
+                              at + i % n, i / n, chunk, v, (double)row[v], (double)wanted[v]);
+            }
+            if (best[i] != (int32_t)largest)
+                fail_test("%s: the best of row %zu is %d instead of %zu", current, i, best[i], largest);
+        }
+    }
+    free(logits);
+    free(best);
+    mr_model_states_free(g->model, states, 3 * n_sequences * state_bytes);
+    mr_model_kv_free(g->model, &pool);
+}
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static void test_model(void) {
+    golden g;
+    open_golden(&g);
+    if (load(&g) == MR_OK) {
+        run(&g, MR_KV_F32, g.n_tokens, MR_BATCH_MAX, 1);
+        run(&g, MR_KV_F32, smaller(g.n_tokens, 40), 1, 1);
+        run(&g, MR_KV_F32, smaller(g.n_tokens, 40), 7, N_SEQUENCES);
+        run(&g, MR_KV_F32, smaller(g.n_tokens, 12), 1, N_SEQUENCES);
+    } else {
+        printf("# %s: not on this device\n", current);
+    }
+    close_golden(&g);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(a, b);
+}
+
+/* One test for each model, or for those whose names begin with MR_GOLDEN. */
+int main(void) {
+    static char names[MAX_GOLDEN][64];
+    const char *wanted = getenv("MR_GOLDEN") != NULL ? getenv("MR_GOLDEN") : "";
+    size_t n = 0;
+    if (!gpu_begin()) return end_tests();
+    DIR *dir = opendir(GOLDEN_DIR);
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        size_t len = strlen(entry->d_name);
+        if (len < 5 || len >= sizeof names[0] || strcmp(entry->d_name + len - 5, ".gguf") != 0) continue;
+        if (strncmp(entry->d_name, wanted, strlen(wanted)) == 0 && n < MAX_GOLDEN) strcpy(names[n++], entry->d_name);
+    }
+    if (dir != NULL) closedir(dir);
+    qsort(names, n, sizeof names[0], by_name);
+    for (size_t i = 0; i < n; i++) {
+        current = names[i];
+        run_test(current, test_model);
+    }
+    return end_tests();
+}
