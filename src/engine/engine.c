@@ -182,6 +182,7 @@ mr_status mr_engine_new(mr_engine **engine, mr_model *model, const mr_engine_con
     e->max_queue = config->max_queue > 0 ? config->max_queue : DEFAULT_QUEUE;
     e->prefill_chunk = config->prefill_chunk < MR_BATCH_MAX ? config->prefill_chunk : MR_BATCH_MAX;
     e->encoder = mr_model_get_info(model)->encoder;
+    e->on_device = mr_model_get_info(model)->device[0] != '\0';
     e->use_cache = !config->no_prefix_cache && !e->encoder;
     e->n_holders = 1;
     pthread_mutex_init(&e->lock, NULL);

@@ -63,7 +63,9 @@ typedef struct mr_pass_entry {
     uint32_t n_tokens; /* guesses included */
     uint32_t n_draft;  /* guesses, the last tokens: logits are wanted behind each of them and the one before */
     bool wants_logits;
-    float *logits;     /* [1 + n_draft, n_vocab] */
+    float *logits; /* [1 + n_draft, n_vocab] */
+    bool greedy;   /* the model's device tells the best of each row instead, into `best` */
+    int32_t best[MR_MAX_DRAFT + 1];
     uint32_t n_hidden; /* last rows that are wanted for pooling */
     bool masked;
     mr_status status;
@@ -80,7 +82,8 @@ struct mr_engine {
     uint32_t n_draft;        /* most guesses for a request in a pass */
     double fixed_draft_cost; /* 0 = measured */
     bool use_cache;
-    bool encoder; /* the model's: a text goes through one pass as a whole */
+    bool encoder;   /* the model's: a text goes through one pass as a whole */
+    bool on_device; /* the model's head is on a device */
     mr_kv_layout layout;
 
     pthread_mutex_t lock;

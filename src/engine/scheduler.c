@@ -193,6 +193,12 @@ static void drop_draft(mr_pass_entry *entry) {
     entry->n_draft = 0;
 }
 
+/* Where the model's head is on a device, the best of each row is all that a greedy request needs of its logits. */
+static bool needs_best_alone(const mr_engine *engine, const mr_pass_entry *entry) {
+    const mr_request *r = entry->request;
+    return engine->on_device && entry->wants_logits && r->mask_bits == NULL && mr_sampler_is_greedy(r->sampler);
+}
+
 /* Computes entries[0..n) in one pass and sets their status. When it fails each is tried alone, so that an error hits
  * only those that cause it, and then without guesses, which are not to cause any. False when the pass was broken off
  * and nothing has happened. */
@@ -200,12 +206,14 @@ static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
     size_t n_tokens = 0;
     for (size_t i = 0; i < n; i++) {
         mr_request *r = entries[i].request;
+        bool greedy = entries[i].greedy = needs_best_alone(engine, &entries[i]);
         engine->runs[i] = (mr_batch_run){.tokens = r->tokens + r->sequence.n_computed,
                                          .n_tokens = entries[i].n_tokens,
                                          .pos0 = r->sequence.n_computed,
                                          .blocks = r->sequence.blocks,
                                          .n_logits = entries[i].wants_logits ? 1 + entries[i].n_draft : 0,
-                                         .logits = entries[i].wants_logits ? entries[i].logits : NULL,
+                                         .logits = entries[i].wants_logits && !greedy ? entries[i].logits : NULL,
+                                         .best = greedy ? entries[i].best : NULL,
                                          .n_hidden = entries[i].n_hidden,
                                          .hidden = entries[i].n_hidden > 0 ? r->hidden : NULL};
         add_state(engine, &engine->runs[i], &r->sequence);
@@ -250,7 +258,10 @@ static void sample_entry(mr_pass_entry *entry) {
     if (!entry->sampling) return;
     float *logits = entry->logits + (size_t)entry->n_accepted * r->engine->n_vocab;
     size_t n_tokens = r->n_tokens + entry->n_accepted;
-    entry->token = mr_sampler_next(r->sampler, logits, r->tokens, n_tokens, entry->masked ? r->mask_bits : NULL);
+    if (entry->greedy)
+        entry->token = entry->best[entry->n_accepted];
+    else
+        entry->token = mr_sampler_next(r->sampler, logits, r->tokens, n_tokens, entry->masked ? r->mask_bits : NULL);
     entry->sampling = entry->n_accepted < entry->n_draft && r->tokens[n_tokens] == entry->token;
     if (entry->sampling) entry->n_accepted++;
 }

@@ -1,0 +1,137 @@
+/* The engine on the CUDA back end: texts are those of the CPU, whether chosen on the device or from logits, with cached
+ * prefixes and recurrent states; and what stands in the way is said in sentences. */
+#include "harness.h"
+
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_PROMPT = 40, N_TEXT = 6, N_REQUESTS = 3 };
+
+typedef struct loaded {
+    mr_gguf *gguf;
+    mr_model *model;
+    mr_engine *engine;
+} loaded;
+
+static mr_status load(loaded *l, const char *name, const char *device, mr_error *err) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/tests/conformance/logits/%s.gguf", MR_SOURCE_DIR, name);
+    const char *paths[] = {path};
+    const mr_model_options options = {.n_threads = 1, .device = device, .kv_tokens = 1024};
+    const mr_engine_config config = {.context_size = 128, .max_concurrent = 4, .n_snapshots = 4};
+    *l = (loaded){0};
+    mr_status status = mr_gguf_open(&l->gguf, paths, 1, err);
+    if (status == MR_OK) status = mr_model_load(&l->model, l->gguf, &options, err);
+    if (status == MR_OK) status = mr_engine_new(&l->engine, l->model, &config, err);
+    return status;
+}
+
+static void unload(loaded *l) {
+    mr_engine_free(l->engine);
+    mr_model_free(l->model);
+    mr_gguf_close(l->gguf);
+}
+
+/* Texts of N_REQUESTS requests at once, which share a beginning, into texts [N_REQUESTS, N_TEXT]. */
+static void generate(loaded *l, float temperature, int32_t *texts) {
+    mr_request *requests[N_REQUESTS];
+    mr_error err = {0};
+    for (int i = 0; i < N_REQUESTS; i++) {
+        int32_t prompt[N_PROMPT];
+        for (int t = 0; t < N_PROMPT; t++) prompt[t] = t < N_PROMPT - 3 ? 5 + t % 7 : 3 + i + t % 3;
+        mr_request_params params = {
+            .prompt = prompt, .n_prompt = N_PROMPT, .max_tokens = N_TEXT, .sampling = mr_sampling_default()};
+        params.sampling.temperature = temperature;
+        params.sampling.seed = (uint64_t)i;
+        if (mr_engine_submit(l->engine, &params, &requests[i], &err) != MR_OK) fail_test("%s", err.text);
+    }
+    for (int i = 0; i < N_REQUESTS; i++) {
+        mr_finish finish = MR_FINISH_NONE;
+        for (int t = 0; t < N_TEXT; t++) {
+            if (mr_request_next(requests[i], NULL, &texts[i * N_TEXT + t], &finish, &err) != MR_OK || finish != 0)
+                fail_test("request %d ended at token %d: %s", i, t, err.text);
+        }
+        mr_request_free(requests[i]);
+    }
+}
+
+static void compare(const char *name) {
+    int32_t wanted[N_REQUESTS * N_TEXT], got[N_REQUESTS * N_TEXT];
+    mr_error err = {0};
+    loaded cpu, gpu;
+    if (load(&cpu, name, "cpu", &err) != MR_OK || load(&gpu, name, "cuda", &err) != MR_OK)
+        fail_test("%s: %s", name, err.text);
+    if (mr_model_get_info(gpu.model)->device[0] == '\0') fail_test("%s is not on the device", name);
+    for (int round = 0; round < 3; round++) { /* the second time what came before is cached; then with draws */
+        float temperature = round < 2 ? 0.0f : 0.7f;
+        generate(&cpu, temperature, wanted);
+        generate(&gpu, temperature, got);
+        if (memcmp(wanted, got, sizeof got) != 0) fail_test("%s: the texts of round %d differ", name, round);
+    }
+    if (mr_engine_get_stats(gpu.engine).n_prompt_cached == 0) fail_test("%s: nothing was cached", name);
+    unload(&cpu);
+    unload(&gpu);
+}
+
+static void test_attention(void) {
+    compare("llama-gqa");
+}
+
+static void test_states(void) {
+    compare("lfm2");
+}
+
+static void expect_refused(const char *device, mr_status wanted, const char *part) {
+    mr_error err = {0};
+    loaded l;
+    mr_status status = load(&l, "llama-gqa", device, &err);
+    if (status != wanted || strstr(err.text, part) == NULL)
+        fail_test("device %s: status %d and \"%s\" instead of \"…%s…\"", device, (int)status, err.text, part);
+    unload(&l);
+}
+
+static void test_wrong_number(void) {
+    expect_refused("cuda:99", MR_ERR_NOT_FOUND, "no GPU number 99");
+    expect_refused("gpu", MR_ERR_INVALID, "cuda:N");
+}
+
+/* Memory that holds nothing, the plan but not what comes later, and so on until all fits: errors with numbers. With
+ * auto the CPU serves. */
+static void test_memory(void) {
+    bool fits = false;
+    for (size_t n_bytes = 4096; !fits; n_bytes += n_bytes / 4) {
+        char text[32];
+        mr_error err = {0};
+        loaded l;
+        snprintf(text, sizeof text, "%zu", n_bytes);
+        setenv("MR_FAKE_CUDA_BYTES", text, 1);
+        mr_status status = load(&l, "llama-gqa", "cuda", &err);
+        fits = status == MR_OK;
+        bool told = status == MR_ERR_NOMEM && (strstr(err.text, "iB") != NULL || strstr(err.text, "bytes") != NULL);
+        if (!fits && !told) fail_test("with %s bytes: status %d and \"%s\"", text, (int)status, err.text);
+        unload(&l);
+        if (n_bytes > (size_t)1 << 30) fail_test("nothing is enough");
+    }
+    setenv("MR_FAKE_CUDA_BYTES", "65536", 1);
+    mr_error err = {0};
+    loaded l;
+    if (load(&l, "llama-gqa", "auto", &err) != MR_OK) fail_test("auto: %s", err.text);
+    if (mr_model_get_info(l.model)->device[0] != '\0') fail_test("auto chose a device that is too small");
+    unload(&l);
+    unsetenv("MR_FAKE_CUDA_BYTES");
+}
+
+int main(void) {
+    char device[128] = "";
+    setenv("RUST_LOG", "warn", 0);
+    if (!gpu_begin()) return end_tests();
+    gpu_describe(device, sizeof device);
+    run_test("texts_are_those_of_the_cpu", test_attention);
+    run_test("texts_with_recurrent_states", test_states);
+    run_test("wrong_devices_are_refused", test_wrong_number);
+    if (strstr(device, "emulated") != NULL) run_test("too_little_memory_is_an_error", test_memory);
+    return end_tests();
+}
