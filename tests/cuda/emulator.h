@@ -80,6 +80,7 @@ bool emu_launch(const emu_kernel *kernel, emu_dim grid, uint32_t block, uint32_t
 #define __constant__ static const
 #define MR_DEVICE static inline __attribute__((unused))
 #define MR_UNROLL
+#define MR_NO_UNROLL
 #define MR_KERNEL(name, args_type, threads, blocks)                                                                    \
     static void name(const args_type &a);                                                                              \
     static emu_kernel emu_kernel_##name(#name, sizeof(args_type), [](const void *p) {                                  \

@@ -8,6 +8,7 @@
 
 #define MR_DEVICE static __device__ __forceinline__
 #define MR_UNROLL _Pragma("unroll")
+#define MR_NO_UNROLL _Pragma("unroll 1")
 // A kernel of at most `threads` threads, at least `blocks` of which are to fit on a processor.
 #define MR_KERNEL(name, args, threads, blocks)                                                                         \
     extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ args a)

@@ -128,14 +128,13 @@ template <int layout> struct row_pair {
 };
 
 template <int layout>
-MR_DEVICE row_pair<layout> load_rows(const tile_planes planes[2], const bool valid[2], uint32_t group, uint32_t g, uint32_t t) {
+MR_DEVICE row_pair<layout> load_rows(const tile_planes planes[2], uint32_t group, uint32_t g, uint32_t t) {
     using f = format<layout>;
     row_pair<layout> r;
     MR_UNROLL
     for (int i = 0; i < 2; i++) {
         r.code[i] = r.code_high[i] = r.bits[i] = 0;
         r.pairs[i] = make_uint2(0, 0);
-        if (!valid[i]) continue;
         const uint8_t *codes = planes[i].codes + (size_t)group * f::codes + 16 * g + 4 * t;
         if (f::codes > 0) r.code[i] = load<uint32_t>(codes);
         if (f::codes == 256) r.code_high[i] = load<uint32_t>(codes + 128);
@@ -213,11 +212,10 @@ template <int layout, int n_tokens, int shares> MR_DEVICE void gemm_quantized(co
     gemm_rows<n_tokens>(a, p, (n_in + n_in / 32 * sizeof(mr_k_q8_meta) + 15) / 16 * 16, x);
 
     tile_planes planes[2];
-    bool valid[2];
     MR_UNROLL
-    for (int i = 0; i < 2; i++) {
-        valid[i] = row + 8 * i < a.m[p.matrix].n_out;
-        planes[i] = planes_of<layout>(p.w + (valid[i] ? row / 8 + i : 0) * (size_t)tile_bytes<layout>(n_in), n_in);
+    for (int i = 0; i < 2; i++) { // tiles behind the last are read as the first one; what comes of them is not stored
+        uint32_t tile = row + 8 * i < a.m[p.matrix].n_out ? row / 8 + i : 0;
+        planes[i] = planes_of<layout>(p.w + tile * (size_t)tile_bytes<layout>(n_in), n_in);
     }
     float acc[N8][4];
     int isum[N8][4];
@@ -248,7 +246,7 @@ template <int layout, int n_tokens, int shares> MR_DEVICE void gemm_quantized(co
             for (int i = 0; i < AHEAD; i++) {
                 // Past the end, the last group is read again and multiplied by zeros.
                 uint32_t group = first + part + i < n_groups ? first + part + i : n_groups - 1;
-                rows[i] = load_rows<layout>(planes, valid, group, g, t);
+                rows[i] = load_rows<layout>(planes, group, g, t);
             }
             MR_UNROLL
             for (int i = 0; i < AHEAD; i++) {

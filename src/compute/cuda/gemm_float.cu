@@ -60,6 +60,12 @@ template <int layout, int n_tokens> MR_DEVICE void multiply_floats(const uint4 w
     }
 }
 
+// A lane's 16 bytes of a chunk of its row. Behind the end it is the last chunk again: activations are zero there.
+MR_DEVICE uint4 load_chunk(const uint8_t *tile, uint32_t chunk, uint32_t n_chunks, uint32_t g, uint32_t t) {
+    chunk = chunk < n_chunks ? chunk : n_chunks - 1;
+    return load<uint4>(tile + (size_t)chunk * 512 + t * 128 + g * 16);
+}
+
 // rows16: pieces of 16 rows that a warp takes.
 template <int layout, int n_tokens, int shares, int rows16> MR_DEVICE void gemm_floats(const mr_k_matmul_args &a) {
     constexpr int ROW_WARPS = 8 / shares, N8 = n_tokens / 8, STAGE = shares * n_tokens * F_STRIDE, N = values_of<layout>;
@@ -75,12 +81,13 @@ template <int layout, int n_tokens, int shares, int rows16> MR_DEVICE void gemm_
     size_t bytes = (size_t)n_chunks * (layout == MR_CUDA_F8 ? 512 + 32 : 512);
     gemm_rows<n_tokens>(a, p, row_bytes, x);
 
+    // Tiles behind the last are read as the first one; what comes of them is not stored.
     const uint8_t *w[2 * rows16];
-    bool valid[2 * rows16];
+    uint4 next[2 * rows16]; // weights of the next chunk, asked for while this one is multiplied
     MR_UNROLL
     for (int i = 0; i < 2 * rows16; i++) {
-        valid[i] = row + 8 * i < a.m[p.matrix].n_out;
-        w[i] = p.w + (valid[i] ? row / 8 + i : 0) * bytes;
+        w[i] = p.w + (row + 8 * i < a.m[p.matrix].n_out ? row / 8 + i : 0) * bytes;
+        next[i] = load_chunk(w[i], share * CHUNKS, n_chunks, g, t);
     }
     float acc[rows16][N8][4];
     MR_UNROLL
@@ -101,12 +108,14 @@ template <int layout, int n_tokens, int shares, int rows16> MR_DEVICE void gemm_
         sync_block();
         uint32_t first = (s * shares + share) * CHUNKS;
         const uint8_t *tokens = stage + (share * n_tokens + g) * F_STRIDE + t * N * X_BYTES;
+        MR_NO_UNROLL
         for (int c = 0; c < CHUNKS; c++) {
             uint4 codes[2 * rows16];
+            uint32_t after = c + 1 < CHUNKS ? first + c + 1 : first + shares * CHUNKS;
             MR_UNROLL
             for (int i = 0; i < 2 * rows16; i++) {
-                bool there = valid[i] && first + c < n_chunks;
-                codes[i] = there ? load<uint4>(w[i] + (size_t)(first + c) * 512 + t * 128 + g * 16) : make_uint4(0, 0, 0, 0);
+                codes[i] = next[i];
+                next[i] = load_chunk(w[i], after, n_chunks, g, t);
             }
             MR_UNROLL
             for (int m = 0; m < rows16; m++) {
@@ -120,9 +129,9 @@ template <int layout, int n_tokens, int shares, int rows16> MR_DEVICE void gemm_
                     multiply_floats<layout, n_tokens>(codes + 2 * m, at, part);
                     MR_UNROLL
                     for (int half = 0; half < 2; half++) {
-                        bool there = valid[2 * m + half] && first + c < n_chunks;
                         const uint8_t *scales = w[2 * m + half] + (size_t)n_chunks * 512;
-                        float d = there ? load<float>(scales + (first + c) * 32 + 4 * g) * 256.0f : 0.0f;
+                        uint32_t chunk = first + c < n_chunks ? first + c : n_chunks - 1;
+                        float d = load<float>(scales + chunk * 32 + 4 * g) * 256.0f;
                         MR_UNROLL
                         for (int i = 0; i < N8; i++) {
                             acc[m][i][2 * half] = fmaf(d, part[i][2 * half], acc[m][i][2 * half]);
