@@ -44,11 +44,16 @@ static inline vf16 vf_silu_clamped(vf16 x) {
 
 static inline vf16 vf_activate(mr_glu act, vf16 x) {
     switch (act) {
-    case MR_GLU_SILU: return vf_silu(x);
-    case MR_GLU_GELU_TANH: return vf_gelu_tanh(x);
-    case MR_GLU_GELU_ERF: return vf_gelu_erf(x);
-    case MR_GLU_RELU2: return vf_relu2(x);
-    case MR_GLU_SILU_CLAMPED: return vf_silu_clamped(x);
+    case MR_GLU_SILU:
+        return vf_silu(x);
+    case MR_GLU_GELU_TANH:
+        return vf_gelu_tanh(x);
+    case MR_GLU_GELU_ERF:
+        return vf_gelu_erf(x);
+    case MR_GLU_RELU2:
+        return vf_relu2(x);
+    case MR_GLU_SILU_CLAMPED:
+        return vf_silu_clamped(x);
     }
     return x;
 }

@@ -27,7 +27,7 @@ typedef enum mr_acts_kind {
     MR_ACTS_F32,    /* floats as they are */
     MR_ACTS_BF16,   /* rounded to bfloat16 */
     MR_ACTS_Q8_32,  /* int8 with one float scale for 32 values */
-    MR_ACTS_Q8_256, /* int8 with one float scale for 256 values, and the integer sums of each 16 */
+    MR_ACTS_Q8_256, /* int8 with one float scale for 256 values, a factor of 1 to 8 for 32, and the sums of each 16 */
 } mr_acts_kind;
 
 /* Activations [n_tokens, n_in] in the form a matrix wants. `data` belongs to the caller: n_tokens * stride bytes,

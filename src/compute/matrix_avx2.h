@@ -90,6 +90,11 @@ ALWAYS_INLINE __m256i both_scales(__m256i bytes, size_t i) {
     return _mm256_or_si256(low, _mm256_slli_epi32(low, 16));
 }
 
+/* 16-bit scales times a factor of activations. */
+ALWAYS_INLINE __m256i times_factor(__m256i scales, int16_t factor) {
+    return _mm256_mullo_epi16(scales, _mm256_set1_epi16(factor));
+}
+
 /* Adds factor * v to half a row of the tile; block 0 starts it. */
 ALWAYS_INLINE void add_tile_row(float *row, size_t block, __m256 factor, __m256 v) {
     __m256 before = block == 0 ? _mm256_setzero_ps() : _mm256_load_ps(row);

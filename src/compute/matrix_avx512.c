@@ -5,25 +5,47 @@
 
 /* -- Activations for super-blocks: as in acts_rows.h, with the sums by vpdpbusd. */
 
-ALWAYS_INLINE void quantize(const float x[256], float factor, int8_t q[256]) {
-    const __m512 magic = _mm512_set1_ps(12582912.0f);
-    for (int i = 0; i < 256; i += 16) {
-        __m512 v = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(factor)), magic);
-        __m128i low = _mm512_cvtepi32_epi8(_mm512_castps_si512(v));
-        _mm_storeu_si128((__m128i *)(q + i), factor == 0.0f ? _mm_setzero_si128() : low);
-    }
+/* In each lane of 128 bits, the largest of a lane of v[0], v[1], v[2], v[3]. */
+ALWAYS_INLINE __m512i lanes_most(const __m512i v[4]) {
+    __m512i a = _mm512_max_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+    __m512i b = _mm512_max_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_max_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 
-ALWAYS_INLINE float block_factor(const float x[256], float *d) {
-    __m512i most = _mm512_setzero_si512();
-    for (int i = 0; i < 256; i += 16) {
-        __m512i bits = _mm512_and_si512(_mm512_loadu_si512(x + i), _mm512_set1_epi32(0x7FFFFFFF));
-        most = _mm512_max_epi32(most, bits);
+/* The largest |x| of each 32, as bits. */
+ALWAYS_INLINE __m256i groups_most(const float x[256]) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+    __m512i v[8];
+    for (int g = 0; g < 8; g++) {
+        __m512i first = _mm512_and_si512(_mm512_loadu_si512(x + 32 * g), magnitude);
+        v[g] = _mm512_max_epi32(first, _mm512_and_si512(_mm512_loadu_si512(x + 32 * g + 16), magnitude));
     }
-    int32_t largest = _mm512_reduce_max_epi32(most);
-    float amax;
-    memcpy(&amax, &largest, 4);
-    return q8_factor(&amax, 1, d);
+    __m512i low = lanes_most(v), high = lanes_most(v + 4);
+    __m512i a = _mm512_shuffle_i32x4(low, high, 0x44), b = _mm512_shuffle_i32x4(low, high, 0xEE);
+    a = _mm512_max_epi32(a, b); /* two lanes of low, two of high */
+    a = _mm512_max_epi32(a, _mm512_shuffle_i32x4(a, a, 0xB1));
+    return _mm256_inserti128_si256(_mm512_castsi512_si256(a), _mm512_extracti32x4_epi32(a, 2), 1);
+}
+
+/* As q8_256_values. */
+ALWAYS_INLINE void quantize(const float *x, mr_q8_256 *block, mr_q8_256_meta *meta) {
+    const __m512 magic = _mm512_set1_ps(12582912.0f);
+    __m256i most = groups_most(x), factor = _mm256_set1_epi32(1);
+    int32_t all = _mm512_mask_reduce_max_epi32(0xFF, _mm512_castsi256_si512(most));
+    float amax = float_of(all), whole = q8_factor(all, 1016.0f, &meta->d), factors[8];
+    for (int i = 1; i < 8; i++) {
+        __m256 bound = _mm256_set1_ps(amax * (0.125f * (float)i));
+        __mmask8 above = _mm256_cmp_ps_mask(_mm256_castsi256_ps(most), bound, _CMP_GT_OQ);
+        factor = _mm256_mask_add_epi32(factor, above, factor, _mm256_set1_epi32(1));
+    }
+    if (whole == 0.0f) factor = _mm256_set1_epi32(1);
+    _mm_storeu_si128((__m128i *)meta->factor, _mm256_cvtepi32_epi16(factor));
+    _mm256_storeu_ps(factors, _mm256_div_ps(_mm256_set1_ps(whole), _mm256_cvtepi32_ps(factor)));
+    for (int i = 0; i < 256; i += 16) {
+        __m512 v = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), _mm512_set1_ps(factors[i / 32])), magic);
+        __m128i low = _mm512_cvtepi32_epi8(_mm512_castps_si512(v));
+        _mm_storeu_si128((__m128i *)(block->q + i), whole == 0.0f ? _mm_setzero_si128() : low);
+    }
 }
 
 /* Each v[j] holds 16 sums of 4 numbers, in the order of the numbers; returns the 16 sums of 16 over all four. */
@@ -54,15 +76,15 @@ ALWAYS_INLINE void block_sums(mr_q8_256 *block, mr_q8_256_meta *meta) {
     _mm512_storeu_si512(block->neg_sum, _mm512_sub_epi32(zero, sums));
     meta->peak16 = (uint16_t)_mm512_reduce_max_epi32(abs_sums);
     meta->peak32 = (uint16_t)(_mm512_mask_reduce_max_epi32(0x5555, one_sign) / 2);
-    _mm_storeu_si128((__m128i *)meta->sum32, _mm512_cvtepi64_epi16(sums32));
-    meta->unused[0] = meta->unused[1] = 0;
+    __m128i factors = _mm_loadu_si128((const __m128i *)meta->factor);
+    _mm_storeu_si128((__m128i *)meta->sum32, _mm_mullo_epi16(_mm512_cvtepi64_epi16(sums32), factors));
 }
 
 static void fast_row_q8_256(const float *x, size_t n_in, uint8_t *row) {
     mr_q8_256 *block = (mr_q8_256 *)row;
     mr_q8_256_meta *meta = (mr_q8_256_meta *)(row + n_in / 256 * sizeof(mr_q8_256));
     for (size_t b = 0; b < n_in / 256; b++, x += 256, block++, meta++) {
-        quantize(x, block_factor(x, &meta->d), block->q);
+        quantize(x, block, meta);
         block_sums(block, meta);
     }
 }

@@ -142,6 +142,17 @@ ALWAYS_INLINE __m512i add_scaled(__m512i isum, __m512i a, __m512i b, __m512i sca
     return _mm512_add_epi32(isum, _mm512_mullo_epi32(b, high));
 }
 
+/* 16-bit scales times two factors of activations, for the low and for the high halves. */
+ALWAYS_INLINE __m512i times_factors(__m512i scales, const void *factors) {
+    return _mm512_mullo_epi16(scales, four(factors));
+}
+
+/* From the values of super-block sb in a row of activations to its factors. */
+ALWAYS_INLINE size_t to_factors(size_t n_in, size_t sb) {
+    return n_in / 256 * sizeof(mr_q8_256) + sb * sizeof(mr_q8_256_meta) + offsetof(mr_q8_256_meta, factor) -
+           sb * sizeof(mr_q8_256);
+}
+
 /* Adds factor * v to a row of the tile; block 0 starts it. */
 ALWAYS_INLINE void add_tile_row(float *row, size_t block, __m512 factor, __m512 v) {
     __m512 before = block == 0 ? _mm512_setzero_ps() : _mm512_load_ps(row);

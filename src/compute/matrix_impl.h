@@ -91,10 +91,10 @@ typedef struct mr_q8_256 {
 
 typedef struct mr_q8_256_meta {
     float d;
-    uint16_t peak16;  /* largest sum of |q| of 16 */
-    uint16_t peak32;  /* largest sum of the positive, or of the negative, q of 32 */
-    int16_t sum32[8]; /* sums of 32 */
-    int32_t unused[2];
+    uint16_t peak16;   /* largest sum of |q| of 16 */
+    uint16_t peak32;   /* largest sum of the positive, or of the negative, q of 32 */
+    int16_t factor[8]; /* of 32 values, 1 .. 8: a value is d * factor * q */
+    int16_t sum32[8];  /* factor * sum of 32 */
 } mr_q8_256_meta;
 
 static inline const mr_q8_32_meta *mr_q8_32_metas(const uint8_t *row, size_t n_in) {

@@ -77,14 +77,16 @@ ALWAYS_INLINE __m256i scaled_dot16(k16_kind kind, const __m256i w[4], const mr_q
 }
 
 ALWAYS_INLINE void k16_sums(k16_kind kind, const __m256i scales[4], const uint8_t *quants, __m256i levels,
-                            const uint8_t *const *x, size_t sb, size_t n_tokens, __m256i *isum) {
+                            const uint8_t *const *x, size_t n_in, size_t sb, size_t n_tokens, __m256i *isum) {
     for (size_t g = 0; g < 16; g++) {
         __m256i w[4], both = both_scales(scales[g / 4], g % 4), low = low_scale(scales[g / 4], g % 4);
         load_group(kind, quants, g, levels, w);
         for (size_t t = 0; t < n_tokens; t++) {
             const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
             __m256i before = g == 0 ? _mm256_setzero_si256() : isum[t];
-            isum[t] = _mm256_add_epi32(before, scaled_dot16(kind, w, block, g, both, low));
+            int16_t factor = mr_q8_256_metas(x[t], n_in)[sb].factor[g / 2];
+            __m256i product = scaled_dot16(kind, w, block, g, times_factor(both, factor), times_factor(low, factor));
+            isum[t] = _mm256_add_epi32(before, product);
         }
     }
 }
@@ -102,7 +104,7 @@ ALWAYS_INLINE void q6_k_half(const uint8_t *panel, size_t sb, size_t half, size_
     const uint8_t *p = panel + mr_pair_quants(sb, MR_Q6_K_BYTES) + 32 * half;
     __m256i isum[MR_TILE_TOKENS], scales[4];
     for (int i = 0; i < 4; i++) scales[i] = load256(p + 64 * i);
-    k16_sums(K16_Q6, scales, p + 256, scales[0], x, sb, n_tokens, isum);
+    k16_sums(K16_Q6, scales, p + 256, scales[0], x, n_in, sb, n_tokens, isum);
     add_rows(load_halves(panel + mr_pair_scales(sb, MR_Q6_K_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens, out);
 }
 
@@ -112,15 +114,16 @@ ALWAYS_INLINE void q3_k_half(const uint8_t *panel, size_t sb, size_t half, size_
     __m256i isum[MR_TILE_TOKENS], scales[4];
     load_six_bits(p, scales);
     for (int i = 0; i < 4; i++) scales[i] = _mm256_sub_epi8(scales[i], _mm256_set1_epi8(32));
-    k16_sums(K16_Q3, scales, p + 192, scales[0], x, sb, n_tokens, isum);
+    k16_sums(K16_Q3, scales, p + 192, scales[0], x, n_in, sb, n_tokens, isum);
     add_rows(load_halves(panel + mr_pair_scales(sb, MR_Q3_K_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens, out);
 }
 
-/* Sum of minimum * sum of 16 q, negated. */
-ALWAYS_INLINE __m256i neg_min_sum(const __m256i mins[4], const int32_t neg_sum[16]) {
+/* Sum of minimum * factor * sum of 16 q, negated. */
+ALWAYS_INLINE __m256i neg_min_sum(const __m256i mins[4], const int32_t neg_sum[16], const int16_t factors[8]) {
     __m256i sum = _mm256_setzero_si256();
     for (size_t g = 0; g < 16; g++) {
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(low_scale(mins[g / 4], g % 4), four(neg_sum + g)));
+        sum = _mm256_add_epi32(
+            sum, _mm256_madd_epi16(low_scale(mins[g / 4], g % 4), _mm256_set1_epi32(neg_sum[g] * factors[g / 2])));
     }
     return sum;
 }
@@ -136,12 +139,13 @@ ALWAYS_INLINE void q2_k_half(const uint8_t *panel, size_t sb, size_t half, size_
         scales[i] = _mm256_and_si256(both, low4);
         mins[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low4);
     }
-    k16_sums(K16_Q2, scales, panel + 320 + 32 * half, scales[0], x, sb, n_tokens, isum);
+    k16_sums(K16_Q2, scales, panel + 320 + 32 * half, scales[0], x, n_in, sb, n_tokens, isum);
     for (size_t t = 0; t < n_tokens; t++) {
-        __m256i msum = neg_min_sum(mins, ((const mr_q8_256 *)x[t])[sb].neg_sum);
+        const mr_q8_256_meta *meta = mr_q8_256_metas(x[t], n_in) + sb;
+        __m256i msum = neg_min_sum(mins, ((const mr_q8_256 *)x[t])[sb].neg_sum, meta->factor);
         msum = _mm256_sub_epi32(_mm256_setzero_si256(), msum);
         __m256 v = _mm256_fmsub_ps(d, _mm256_cvtepi32_ps(isum[t]), _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(msum)));
-        add_tile_row(out + 16 * t, sb, _mm256_set1_ps(mr_q8_256_metas(x[t], n_in)[sb].d), v);
+        add_tile_row(out + 16 * t, sb, _mm256_set1_ps(meta->d), v);
     }
 }
 
@@ -151,7 +155,7 @@ ALWAYS_INLINE void codebook_half(mr_layout layout, const uint8_t *panel, size_t 
     panel += sb * MR_CODEBOOK_BYTES;
     __m256i isum[MR_TILE_TOKENS], scales[4];
     for (int i = 0; i < 4; i++) scales[i] = load256(panel + 64 + 64 * i + 32 * half);
-    k16_sums(K16_CODEBOOK, scales, panel + 320 + 32 * half, levels, x, sb, n_tokens, isum);
+    k16_sums(K16_CODEBOOK, scales, panel + 320 + 32 * half, levels, x, n_in, sb, n_tokens, isum);
     add_rows(_mm256_load_ps((const float *)panel + 8 * half), isum, x, n_in, sb, n_tokens, out);
 }
 
@@ -167,24 +171,21 @@ ALWAYS_INLINE void codebook_tile(const mr_tile *tile, mr_layout layout) {
     }
 }
 
-/* The sums of a whole super-block fit 16 bits: 64 vectors of at most 2 * 2 * 127. */
 ALWAYS_INLINE void ternary_half(const uint8_t *panel, size_t sb, size_t half, size_t n_in, const uint8_t *const *x,
                                 size_t n_tokens, float *out) {
     const uint8_t *p = panel + mr_pair_quants(sb, MR_TERNARY_BYTES) + 32 * half;
     __m256i isum[MR_TILE_TOKENS];
-    for (size_t g = 0; g < 16; g++) {
-        __m256i w[4];
-        load_two_bits(p + 64 * g, w);
+    for (size_t g = 0; g < 8; g++) {
+        __m256i w[8];
+        load_two_bits(p + 128 * g, w);
+        load_two_bits(p + 128 * g + 64, w + 4);
         for (size_t t = 0; t < n_tokens; t++) {
-            __m256i dot = dot_words(w, 4, ((const mr_q8_256 *)x[t])[sb].q + 16 * g);
-            isum[t] = g == 0 ? dot : _mm256_add_epi16(isum[t], dot);
+            const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
+            int16_t factor = mr_q8_256_metas(x[t], n_in)[sb].factor[g];
+            __m256i zero = _mm256_set1_epi32(factor * (block->neg_sum[2 * g] + block->neg_sum[2 * g + 1]));
+            __m256i dot = _mm256_madd_epi16(dot_words(w, 8, block->q + 32 * g), _mm256_set1_epi16(factor));
+            isum[t] = _mm256_add_epi32(g == 0 ? zero : _mm256_add_epi32(isum[t], zero), dot);
         }
-    }
-    for (size_t t = 0; t < n_tokens; t++) {
-        const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
-        int32_t neg_sum = 0;
-        for (int g = 0; g < 16; g++) neg_sum += block->neg_sum[g];
-        isum[t] = _mm256_add_epi32(_mm256_madd_epi16(isum[t], _mm256_set1_epi16(1)), _mm256_set1_epi32(neg_sum));
     }
     add_rows(load_halves(panel + mr_pair_scales(sb, MR_TERNARY_BYTES) + 16 * half), isum, x, n_in, sb, n_tokens, out);
 }

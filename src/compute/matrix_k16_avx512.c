@@ -84,7 +84,9 @@ ALWAYS_INLINE __m512i dot16(k16_kind kind, const __m512i w[4], const int8_t *q, 
 }
 
 ALWAYS_INLINE void k16_groups(k16_kind kind, const __m512i scales[4], const uint8_t *quants, __m512i levels,
-                              const uint8_t *const *x, size_t x_offset, size_t n_tokens, bool narrow, __m512i *isum) {
+                              const uint8_t *const *x, size_t n_in, size_t sb, size_t n_tokens, bool narrow,
+                              __m512i *isum) {
+    const size_t factors = to_factors(n_in, sb);
     for (size_t quad = 0; quad < 4; quad++) {
         __m512i w[16];
         __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(scales[quad], 8), 8);
@@ -92,14 +94,16 @@ ALWAYS_INLINE void k16_groups(k16_kind kind, const __m512i scales[4], const uint
         fetch ahead = fetch_start(quants + quad * quad_bytes(kind), quad_bytes(kind) + 64);
         load_quad(kind, quants, quad, levels, w);
         for (size_t t = 0; t < n_tokens; t++) {
-            const mr_q8_256 *block = (const mr_q8_256 *)(x[t] + x_offset);
+            const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
             const int8_t *q = pinned(block->q + 64 * quad);
             const int32_t *neg_sum = pinned(block->neg_sum + 4 * quad);
             __m512i sum = quad == 0 ? _mm512_setzero_si512() : isum[t];
             fetch_share(&ahead, n_tokens);
-            sum = add_scaled(sum, dot16(kind, w, q, neg_sum), dot16(kind, w + 8, q + 32, neg_sum + 2), even, narrow);
+            const int8_t *f = q + (factors - 60 * quad);
+            sum = add_scaled(sum, dot16(kind, w, q, neg_sum), dot16(kind, w + 8, q + 32, neg_sum + 2),
+                             times_factors(even, f), narrow);
             isum[t] = add_scaled(sum, dot16(kind, w + 4, q + 16, neg_sum + 1), dot16(kind, w + 12, q + 48, neg_sum + 3),
-                                 odd, narrow);
+                                 times_factors(odd, f), narrow);
         }
     }
 }
@@ -115,13 +119,12 @@ ALWAYS_INLINE int peak16(const uint8_t *const *x, size_t n_in, size_t sb, size_t
 
 ALWAYS_INLINE void k16_sums(k16_kind kind, const __m512i scales[4], const uint8_t *quants, __m512i levels,
                             const uint8_t *const *x, size_t n_in, size_t sb, size_t n_tokens, __m512i *isum) {
-    const size_t offset = sb * sizeof(mr_q8_256);
     bool always = kind == K16_Q2 || kind == K16_Q3;
-    fetch_acts(x[0] + offset + sizeof(mr_q8_256), sizeof(mr_q8_256), n_tokens);
+    fetch_acts(x[0] + (sb + 1) * sizeof(mr_q8_256), sizeof(mr_q8_256), n_tokens);
     if (always || peak16(x, n_in, sb, n_tokens) <= narrow_peak(kind)) {
-        k16_groups(kind, scales, quants, levels, x, offset, n_tokens, true, isum);
+        k16_groups(kind, scales, quants, levels, x, n_in, sb, n_tokens, true, isum);
     } else {
-        k16_groups(kind, scales, quants, levels, x, offset, n_tokens, false, isum);
+        k16_groups(kind, scales, quants, levels, x, n_in, sb, n_tokens, false, isum);
     }
 }
 
@@ -156,12 +159,12 @@ ALWAYS_INLINE void q3_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
     }
 }
 
-/* Sum of minimum * sum of 16 q, negated. */
-ALWAYS_INLINE __m512i neg_min_sum(const __m512i mins[4], const int32_t neg_sum[16]) {
+/* Sum of minimum * factor * sum of 16 q, negated. */
+ALWAYS_INLINE __m512i neg_min_sum(const __m512i mins[4], const int32_t neg_sum[16], const int16_t factors[8]) {
     __m512i sum = _mm512_setzero_si512();
     for (int g = 0; g < 16; g++) {
         __m512i min = _mm512_and_si512(_mm512_srli_epi32(mins[g / 4], 8 * (unsigned)(g % 4)), _mm512_set1_epi32(15));
-        sum = _mm512_dpwssd_epi32(sum, min, four(neg_sum + g));
+        sum = _mm512_dpwssd_epi32(sum, min, _mm512_set1_epi32(neg_sum[g] * factors[g / 2]));
     }
     return sum;
 }
@@ -178,10 +181,11 @@ ALWAYS_INLINE void q2_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
         }
         k16_sums(K16_Q2, scales, panel + 320, scales[0], x, n_in, sb, n_tokens, isum);
         for (size_t t = 0; t < n_tokens; t++) {
-            __m512i msum = neg_min_sum(mins, ((const mr_q8_256 *)x[t])[sb].neg_sum);
+            const mr_q8_256_meta *meta = mr_q8_256_metas(x[t], n_in) + sb;
+            __m512i msum = neg_min_sum(mins, ((const mr_q8_256 *)x[t])[sb].neg_sum, meta->factor);
             msum = _mm512_sub_epi32(_mm512_setzero_si512(), msum);
             __m512 v = _mm512_fmsub_ps(d, _mm512_cvtepi32_ps(isum[t]), _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(msum)));
-            add_tile_row(out + 16 * t, sb, _mm512_set1_ps(mr_q8_256_metas(x[t], n_in)[sb].d), v);
+            add_tile_row(out + 16 * t, sb, _mm512_set1_ps(meta->d), v);
         }
     }
 }
@@ -204,7 +208,7 @@ ALWAYS_INLINE void codebook_tile(const mr_tile *tile, mr_layout layout) {
     }
 }
 
-/* One scale for the whole super-block: its sum is one chain for each quarter. */
+/* One scale for the whole super-block: a sum is multiplied by the factor of its activations alone. */
 ALWAYS_INLINE void ternary_panel(const uint8_t *panel, size_t n_in, const uint8_t *const *x, size_t n_tokens,
                                  float *out) {
     for (size_t sb = 0; sb < n_in / 256; sb++) {
@@ -216,12 +220,15 @@ ALWAYS_INLINE void ternary_panel(const uint8_t *panel, size_t n_in, const uint8_
             for (size_t g = 0; g < 4; g++) load_two_bits(p + (4 * quad + g) * 64, w + 4 * g);
             for (size_t t = 0; t < n_tokens; t++) {
                 const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
-                __m512i sum = quad == 0 ? _mm512_setzero_si512() : isum[t];
-                fetch_share(&ahead, n_tokens);
-                for (size_t g = 0; g < 4; g++) sum = _mm512_add_epi32(sum, four(&block->neg_sum[4 * quad + g]));
+                const int32_t *neg_sum = block->neg_sum + 4 * quad;
                 const int8_t *q = pinned(block->q + 64 * quad);
-                for (int i = 0; i < 16; i++) sum = dot_four(sum, w[i], q + 4 * i);
-                isum[t] = sum;
+                fetch_share(&ahead, n_tokens);
+                __m512i a = _mm512_add_epi32(four(neg_sum), four(neg_sum + 1));
+                __m512i b = _mm512_add_epi32(four(neg_sum + 2), four(neg_sum + 3));
+                a = dot32(w, q, a, n_tokens == 1), b = dot32(w + 8, q + 32, b, n_tokens == 1);
+                /* Sums are at most 32 * 127. */
+                isum[t] = add_scaled(quad == 0 ? _mm512_setzero_si512() : isum[t], a, b,
+                                     four(mr_q8_256_metas(x[t], n_in)[sb].factor + 2 * quad), true);
             }
         }
         add_rows(load_halves(panel + mr_pair_scales(sb, MR_TERNARY_BYTES)), isum, x, n_in, sb, n_tokens, out);

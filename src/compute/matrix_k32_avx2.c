@@ -54,7 +54,8 @@ ALWAYS_INLINE void k_half(const uint8_t *panel, int bits, size_t sb, size_t half
         for (size_t t = 0; t < n_tokens; t++) {
             const int8_t *q = (const int8_t *)x[t] + sb * sizeof(mr_q8_256) + 32 * g;
             __m256i before = g == 0 ? _mm256_setzero_si256() : isum[t];
-            isum[t] = _mm256_add_epi32(before, scaled_dot32(w, bits, q, head.scale[g]));
+            __m256i scale = times_factor(head.scale[g], mr_q8_256_metas(x[t], n_in)[sb].factor[g]);
+            isum[t] = _mm256_add_epi32(before, scaled_dot32(w, bits, q, scale));
         }
     }
     for (size_t t = 0; t < n_tokens; t++) {
@@ -91,8 +92,9 @@ ALWAYS_INLINE void iq4_xs_half(const uint8_t *panel, size_t sb, size_t half, siz
         for (size_t t = 0; t < n_tokens; t++) {
             const int8_t *q = (const int8_t *)x[t] + sb * sizeof(mr_q8_256) + 32 * g;
             __m256i sum = g == 0 ? _mm256_setzero_si256() : isum[t];
+            __m256i scales = times_factor(scale, mr_q8_256_metas(x[t], n_in)[sb].factor[g]);
             for (int i = 0; i < 8; i++) {
-                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(signed_products(w[i], q + 4 * i), scale));
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(signed_products(w[i], q + 4 * i), scales));
             }
             isum[t] = sum;
         }

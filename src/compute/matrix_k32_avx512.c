@@ -35,9 +35,9 @@ ALWAYS_INLINE void load_group(const uint8_t *group, int bits, __m512i w[8]) {
     }
 }
 
-ALWAYS_INLINE void k_groups(const uint8_t *groups, int bits, const k_head *head, const uint8_t *const *x,
-                            size_t x_offset, size_t n_tokens, bool narrow, __m512i *isum) {
-    const size_t group_bytes = bits == 4 ? 256 : 320;
+ALWAYS_INLINE void k_groups(const uint8_t *groups, int bits, const k_head *head, const uint8_t *const *x, size_t n_in,
+                            size_t sb, size_t n_tokens, bool narrow, __m512i *isum) {
+    const size_t group_bytes = bits == 4 ? 256 : 320, factors = to_factors(n_in, sb);
     const __m512i zero = _mm512_setzero_si512();
     for (size_t pair = 0; pair < 4; pair++, groups += 2 * group_bytes) {
         __m512i w[16];
@@ -45,11 +45,12 @@ ALWAYS_INLINE void k_groups(const uint8_t *groups, int bits, const k_head *head,
         load_group(groups, bits, w);
         load_group(groups + group_bytes, bits, w + 8);
         for (size_t t = 0; t < n_tokens; t++) {
-            const int8_t *q = pinned(x[t] + x_offset + 64 * pair);
+            const int8_t *q = pinned(x[t] + sb * sizeof(mr_q8_256) + 64 * pair);
             __m512i before = pair == 0 ? zero : isum[t];
+            __m512i scales = times_factors(head->scale[pair], q + (factors - 60 * pair));
             fetch_share(&ahead, n_tokens);
             isum[t] = add_scaled(before, dot32(w, q, zero, n_tokens == 1), dot32(w + 8, q + 32, zero, n_tokens == 1),
-                                 head->scale[pair], narrow);
+                                 scales, narrow);
         }
     }
 }
@@ -84,9 +85,9 @@ ALWAYS_INLINE void k_panel(const uint8_t *panel, int bits, size_t n_in, const ui
         k_head head = load_k_head(panel);
         fetch_acts(x[0] + (sb + 1) * sizeof(mr_q8_256), sizeof(mr_q8_256), n_tokens);
         if (peak32(x, n_in, sb, n_tokens) <= narrow_peak) {
-            k_groups(panel + 256, bits, &head, x, sb * sizeof(mr_q8_256), n_tokens, true, isum);
+            k_groups(panel + 256, bits, &head, x, n_in, sb, n_tokens, true, isum);
         } else {
-            k_groups(panel + 256, bits, &head, x, sb * sizeof(mr_q8_256), n_tokens, false, isum);
+            k_groups(panel + 256, bits, &head, x, n_in, sb, n_tokens, false, isum);
         }
         k_finish(&head, isum, x, n_in, sb, n_tokens, out);
     }
@@ -102,7 +103,7 @@ ALWAYS_INLINE void q5_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
 
 /* -- IQ4_XS: levels + 128, two groups at a time. */
 
-ALWAYS_INLINE void iq4_xs_groups(const uint8_t *p, __m512i levels, const uint8_t *const *x, size_t x_offset,
+ALWAYS_INLINE void iq4_xs_groups(const uint8_t *p, __m512i levels, const uint8_t *const *x, size_t n_in, size_t sb,
                                  size_t n_tokens, __m512i *isum) {
     for (size_t pair = 0; pair < 4; pair++) {
         __m512i w[16], scales = _mm512_load_si512(p + pair / 2 * 64);
@@ -111,15 +112,16 @@ ALWAYS_INLINE void iq4_xs_groups(const uint8_t *p, __m512i levels, const uint8_t
         load_levels(p + 128 + 512 * pair, 4, levels, w);
         load_levels(p + 384 + 512 * pair, 4, levels, w + 8);
         for (size_t t = 0; t < n_tokens; t++) {
-            const mr_q8_256 *block = (const mr_q8_256 *)(x[t] + x_offset);
+            const mr_q8_256 *block = (const mr_q8_256 *)x[t] + sb;
             const int32_t *neg_sum = block->neg_sum + 4 * pair;
+            const int16_t *factors = mr_q8_256_metas(x[t], n_in)[sb].factor + 2 * pair;
             __m512i before = pair == 0 ? _mm512_setzero_si512() : isum[t];
             fetch_share(&ahead, n_tokens);
             __m512i a = _mm512_add_epi32(four(neg_sum), four(neg_sum + 1));
             __m512i b = _mm512_add_epi32(four(neg_sum + 2), four(neg_sum + 3));
             a = dot32(w, block->q + 64 * pair, _mm512_slli_epi32(a, 7), n_tokens == 1);
             b = dot32(w + 8, block->q + 64 * pair + 32, _mm512_slli_epi32(b, 7), n_tokens == 1);
-            isum[t] = add_scaled(before, a, b, pair % 2 ? odd : even, false);
+            isum[t] = add_scaled(before, a, b, times_factors(pair % 2 ? odd : even, factors), false);
         }
     }
 }
@@ -131,7 +133,7 @@ ALWAYS_INLINE void iq4_xs_panel(const uint8_t *panel, size_t n_in, const uint8_t
         __m512i isum[MR_TILE_TOKENS];
         __m512 d = load_halves(panel + mr_pair_scales(sb, MR_IQ4_XS_BYTES));
         fetch_acts(x[0] + (sb + 1) * sizeof(mr_q8_256), sizeof(mr_q8_256), n_tokens);
-        iq4_xs_groups(panel + mr_pair_quants(sb, MR_IQ4_XS_BYTES), levels, x, sb * sizeof(mr_q8_256), n_tokens, isum);
+        iq4_xs_groups(panel + mr_pair_quants(sb, MR_IQ4_XS_BYTES), levels, x, n_in, sb, n_tokens, isum);
         for (size_t t = 0; t < n_tokens; t++) {
             __m512 v = _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t]));
             add_tile_row(out + 16 * t, sb, _mm512_set1_ps(mr_q8_256_metas(x[t], n_in)[sb].d), v);

@@ -18,6 +18,11 @@ ALWAYS_INLINE void add_rows(float32x4_t d, const int32x4_t *isum, const uint8_t 
     }
 }
 
+/* dot times the factor of group g of 32. */
+ALWAYS_INLINE int32x4_t times_factor(int32x4_t dot, const uint8_t *x, size_t n_in, size_t sb, size_t g) {
+    return vmulq_n_s32(dot, mr_q8_256_metas(x, n_in)[sb].factor[g]);
+}
+
 /* -- Groups of 32: Q4_K, Q5_K, IQ4_XS. */
 
 /* Sum of minimum * sum of 32. */
@@ -43,7 +48,10 @@ ALWAYS_INLINE void k_quarter(const uint8_t *p, int bits, size_t quarter, size_t 
         } else {
             load_five_bits(group, w);
         }
-        for (size_t t = 0; t < n_tokens; t++) isum[t] = vmlaq_s32(isum[t], dot32(w, quants(x[t], sb) + 32 * g), scale);
+        for (size_t t = 0; t < n_tokens; t++) {
+            int32x4_t dot = times_factor(dot32(w, quants(x[t], sb) + 32 * g), x[t], n_in, sb, g);
+            isum[t] = vmlaq_s32(isum[t], dot, scale);
+        }
     }
     float32x4_t d = load_halves(p + 8 * quarter), dmin = load_halves(p + 32 + 8 * quarter);
     for (size_t t = 0; t < n_tokens; t++) {
@@ -65,14 +73,17 @@ ALWAYS_INLINE void q5_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
     }
 }
 
-ALWAYS_INLINE void iq4_xs_quarter(const uint8_t *p, int8x16_t levels, const uint8_t *const *x, size_t sb,
+ALWAYS_INLINE void iq4_xs_quarter(const uint8_t *p, int8x16_t levels, const uint8_t *const *x, size_t n_in, size_t sb,
                                   size_t n_tokens, int32x4_t *isum) {
     set_zero(isum, n_tokens);
     for (size_t g = 0; g < 8; g++) {
         int8x16_t w[8];
         int32x4_t scale = byte_of(as_signed(load_bytes(p + g / 4 * 64)), mr_group_byte(g % 4));
         load_levels(p + 128 + g * 256, 4, levels, w);
-        for (size_t t = 0; t < n_tokens; t++) isum[t] = vmlaq_s32(isum[t], dot32(w, quants(x[t], sb) + 32 * g), scale);
+        for (size_t t = 0; t < n_tokens; t++) {
+            int32x4_t dot = times_factor(dot32(w, quants(x[t], sb) + 32 * g), x[t], n_in, sb, g);
+            isum[t] = vmlaq_s32(isum[t], dot, scale);
+        }
     }
 }
 
@@ -84,7 +95,7 @@ ALWAYS_INLINE void iq4_xs_panel(const uint8_t *panel, size_t n_in, const uint8_t
         const uint8_t *d = panel + mr_pair_scales(sb, MR_IQ4_XS_BYTES);
         for (size_t i = 0; i < 4; i++) {
             int32x4_t isum[MR_TILE_TOKENS];
-            iq4_xs_quarter(p + 16 * i, levels, x, sb, n_tokens, isum);
+            iq4_xs_quarter(p + 16 * i, levels, x, n_in, sb, n_tokens, isum);
             add_rows(load_halves(d + 8 * i), isum, x, n_in, sb, n_tokens, out + 4 * i);
         }
     }
@@ -120,14 +131,15 @@ ALWAYS_INLINE void load_group(k16_kind kind, const uint8_t *p, size_t g, int8x16
 }
 
 ALWAYS_INLINE void k16_quarter(k16_kind kind, const int8x16_t scales[4], const uint8_t *p, int8x16_t levels,
-                               const uint8_t *const *x, size_t sb, size_t n_tokens, int32x4_t *isum) {
+                               const uint8_t *const *x, size_t n_in, size_t sb, size_t n_tokens, int32x4_t *isum) {
     set_zero(isum, n_tokens);
     for (size_t g = 0; g < 16; g++) {
         int8x16_t w[4];
         int32x4_t scale = byte_of(scales[g / 4], g % 4);
         load_group(kind, p, g, levels, w);
         for (size_t t = 0; t < n_tokens; t++) {
-            isum[t] = vmlaq_s32(isum[t], dot16(vdupq_n_s32(0), w, quants(x[t], sb) + 16 * g), scale);
+            int32x4_t dot = dot16(vdupq_n_s32(0), w, quants(x[t], sb) + 16 * g);
+            isum[t] = vmlaq_s32(isum[t], times_factor(dot, x[t], n_in, sb, g / 2), scale);
         }
     }
 }
@@ -140,7 +152,7 @@ ALWAYS_INLINE void q6_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
             int32x4_t isum[MR_TILE_TOKENS];
             int8x16_t scales[4];
             for (int v = 0; v < 4; v++) scales[v] = as_signed(load_bytes(p + 64 * v));
-            k16_quarter(K16_Q6, scales, p + 256, scales[0], x, sb, n_tokens, isum);
+            k16_quarter(K16_Q6, scales, p + 256, scales[0], x, n_in, sb, n_tokens, isum);
             add_rows(load_halves(d + 8 * i), isum, x, n_in, sb, n_tokens, out + 4 * i);
         }
     }
@@ -155,7 +167,7 @@ ALWAYS_INLINE void q3_k_panel(const uint8_t *panel, size_t n_in, const uint8_t *
             int8x16_t scales[4];
             load_six_bits(p, scales);
             for (int v = 0; v < 4; v++) scales[v] = vsubq_s8(scales[v], vdupq_n_s8(32));
-            k16_quarter(K16_Q3, scales, p + 192, scales[0], x, sb, n_tokens, isum);
+            k16_quarter(K16_Q3, scales, p + 192, scales[0], x, n_in, sb, n_tokens, isum);
             add_rows(load_halves(d + 8 * i), isum, x, n_in, sb, n_tokens, out + 4 * i);
         }
     }
@@ -170,13 +182,15 @@ ALWAYS_INLINE void q2_k_quarter(const uint8_t *p, size_t quarter, size_t n_in, c
         scales[v] = as_signed(vandq_u8(both, vdupq_n_u8(15)));
         mins[v] = as_signed(vshrq_n_u8(both, 4));
     }
-    k16_quarter(K16_Q2, scales, p + 320 + 16 * quarter, scales[0], x, sb, n_tokens, isum);
+    k16_quarter(K16_Q2, scales, p + 320 + 16 * quarter, scales[0], x, n_in, sb, n_tokens, isum);
     for (size_t t = 0; t < n_tokens; t++) {
         const int32_t *neg_sum = ((const mr_q8_256 *)x[t])[sb].neg_sum;
+        const mr_q8_256_meta *meta = mr_q8_256_metas(x[t], n_in) + sb;
         int32x4_t msum = vdupq_n_s32(0);
-        for (size_t g = 0; g < 16; g++) msum = vmlsq_n_s32(msum, byte_of(mins[g / 4], g % 4), neg_sum[g]);
+        for (size_t g = 0; g < 16; g++)
+            msum = vmlsq_n_s32(msum, byte_of(mins[g / 4], g % 4), neg_sum[g] * meta->factor[g / 2]);
         float32x4_t v = less_minima(load_halves(p + 8 * quarter), isum[t], load_halves(p + 32 + 8 * quarter), msum);
-        add_tile_row(out + 16 * t + 4 * quarter, sb, mr_q8_256_metas(x[t], n_in)[sb].d, v);
+        add_tile_row(out + 16 * t + 4 * quarter, sb, meta->d, v);
     }
 }
 
@@ -196,7 +210,8 @@ ALWAYS_INLINE void codebook_tile(const mr_tile *tile, mr_layout layout) {
                 int32x4_t isum[MR_TILE_TOKENS];
                 int8x16_t scales[4];
                 for (int v = 0; v < 4; v++) scales[v] = as_signed(load_bytes(p + 64 + 64 * v + 16 * i));
-                k16_quarter(K16_CODEBOOK, scales, p + 320 + 16 * i, levels, tile->x, sb, tile->n_tokens, isum);
+                k16_quarter(K16_CODEBOOK, scales, p + 320 + 16 * i, levels, tile->x, tile->n_in, sb, tile->n_tokens,
+                            isum);
                 add_rows(vld1q_f32((const float *)p + 4 * i), isum, tile->x, tile->n_in, sb, tile->n_tokens,
                          out + 4 * i);
             }
@@ -217,7 +232,8 @@ ALWAYS_INLINE void ternary_panel(const uint8_t *panel, size_t n_in, const uint8_
                 load_two_bits(p + 64 * g, w);
                 for (int v = 0; v < 4; v++) w[v] = vsubq_s8(w[v], vdupq_n_s8(1));
                 for (size_t t = 0; t < n_tokens; t++) {
-                    isum[t] = dot16(isum[t], w, quants(x[t], sb) + 16 * g);
+                    int32x4_t dot = dot16(vdupq_n_s32(0), w, quants(x[t], sb) + 16 * g);
+                    isum[t] = vaddq_s32(isum[t], times_factor(dot, x[t], n_in, sb, g / 2));
                 }
             }
             add_rows(load_halves(d + 8 * i), isum, x, n_in, sb, n_tokens, out + 4 * i);

@@ -288,7 +288,7 @@ static void tile_32(const mr_tile *tile, void (*decode)(const uint8_t *, size_t,
 }
 
 /* One row of a super-block with one token. */
-static float product_256(const block256 *block, int r, const int8_t *q, float dx, float s) {
+static float product_256(const block256 *block, int r, const int8_t *q, const mr_q8_256_meta *meta, float s) {
     int32_t isum = 0, msum = 0;
     for (int g = 0; g < 16; g++) {
         int32_t dot = 0, sum = 0;
@@ -296,12 +296,12 @@ static float product_256(const block256 *block, int r, const int8_t *q, float dx
             dot += block->q[r][16 * g + k] * q[16 * g + k];
             sum += q[16 * g + k];
         }
-        isum += block->scale[r][g] * dot;
-        if (block->has_min) msum += block->min[r][g] * sum;
+        isum += block->scale[r][g] * meta->factor[g / 2] * dot;
+        if (block->has_min) msum += block->min[r][g] * meta->factor[g / 2] * sum;
     }
     float t =
         block->has_min ? fmaf(block->d[r], (float)isum, -(block->dmin[r] * (float)msum)) : block->d[r] * (float)isum;
-    return fmaf(dx, t, s);
+    return fmaf(meta->d, t, s);
 }
 
 static void tile_256(const mr_tile *tile, void (*decode)(const uint8_t *, size_t, block256 *)) {
@@ -313,10 +313,8 @@ static void tile_256(const mr_tile *tile, void (*decode)(const uint8_t *, size_t
             decode(tile->panels + p * tile->step, b, &block);
             for (size_t t = 0; t < tile->n_tokens; t++) {
                 const mr_q8_256 *x = (const mr_q8_256 *)tile->x[t] + b;
-                float dx = mr_q8_256_metas(tile->x[t], tile->n_in)[b].d;
-                for (int r = 0; r < 16; r++) {
-                    out[16 * t + r] = product_256(&block, r, x->q, dx, out[16 * t + r]);
-                }
+                const mr_q8_256_meta *meta = mr_q8_256_metas(tile->x[t], tile->n_in) + b;
+                for (int r = 0; r < 16; r++) out[16 * t + r] = product_256(&block, r, x->q, meta, out[16 * t + r]);
             }
         }
     }
