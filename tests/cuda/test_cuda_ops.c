@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include "compute/cpu.h"
+#include "compute/matrix_impl.h"
 #include "compute/ops.h"
 
 #include <math.h>
@@ -31,16 +32,15 @@ static void check_q8_row(const char *what, const uint8_t *got, const mr_acts *cp
     const uint8_t *row = cpu->data + t * cpu->stride;
     for (size_t k = 0; k < n_in; k++) {
         const int8_t *q = (const int8_t *)row;
-        size_t at = of_256 ? k / 256 * (256 + 64) + k % 256 : k;
-        uint8_t want = (uint8_t)q[at], have = got[k / 32 * 32 + place[k % 32 / 4] * 4 + k % 4];
+        int8_t value = of_256 ? ((const mr_q8_256 *)row)[k / 256].q[k % 256] : q[k];
+        uint8_t want = (uint8_t)value, have = got[k / 32 * 32 + place[k % 32 / 4] * 4 + k % 4];
         if (want != have) fail_test("%s: value %zu of token %zu is %d, not %d", what, k, t, (int8_t)have, (int8_t)want);
     }
     for (size_t g = 0; g < n_in / 32; g++) {
         mr_k_q8_meta meta;
-        float d;
         memcpy(&meta, got + n_in + 8 * g, sizeof meta);
-        /* Behind the blocks: 8 bytes for 32, 32 bytes for 256 values; a float first. */
-        memcpy(&d, of_256 ? row + n_in / 256 * 320 + g / 8 * 32 : row + n_in + 8 * g, 4);
+        const mr_q8_256_meta *block = mr_q8_256_metas(row, n_in) + g / 8;
+        float d = of_256 ? block->d * (float)block->factor[g % 8] : mr_q8_32_metas(row, n_in)[g].d;
         if (memcmp(&d, &meta.d, 4) != 0 && !(isnan(d) && isnan(meta.d))) fail_test("%s: scale of group %zu", what, g);
         int sum[2] = {0, 0};
         for (size_t k = 0; k < 32; k++) sum[k / 16] += (int8_t)got[32 * g + place[k / 4] * 4 + k % 4];

@@ -144,10 +144,10 @@ MR_DEVICE row_pair<layout> load_rows(const tile_planes planes[2], uint32_t group
     return r;
 }
 
-// One group of a warp's 16 rows by all tokens. isum gathers s * (sum of products) of a super-block, acc everything else.
+// Adds one group of a warp's 16 rows by all tokens to acc.
 template <int layout, int n_tokens>
 MR_DEVICE void multiply_group(const row_pair<layout> &rows, const group_scale scale[2], const uint8_t *q, const uint8_t *metas,
-                              uint32_t g, uint32_t t, float (*acc)[4], int (*isum)[4]) {
+                              uint32_t g, uint32_t t, float (*acc)[4]) {
     using f = format<layout>;
     uint32_t a[4];
     words_of<layout>(rows.code[0], rows.code_high[0], rows.pairs[0], rows.bits[0], (int)t, a[0], a[2]);
@@ -158,8 +158,7 @@ MR_DEVICE void multiply_group(const row_pair<layout> &rows, const group_scale sc
     MR_UNROLL
     for (int i = 0; i < n_tokens / 8; i++) {
         uint2 b = *(const uint2 *)(q + (8 * i + g) * Q_STRIDE + 8 * t);
-        uint4 meta = make_uint4(0, 0, 0, 0); // of tokens 8i + 2t and the next: d, sums
-        if (f::unit == 32 || f::has_min) meta = *(const uint4 *)(metas + (8 * i + 2 * t) * 8);
+        uint4 meta = *(const uint4 *)(metas + (8 * i + 2 * t) * 8); // of tokens 8i + 2t and the next: d, sums
         int c[4] = {0, 0, 0, 0};
         if (f::sub == 32) {
             mma_s8_k32(c, a, b.x, b.y);
@@ -168,33 +167,19 @@ MR_DEVICE void multiply_group(const row_pair<layout> &rows, const group_scale sc
             mma_s8_k16(c, a[0], a[1], b.x);
             mma_s8_k16(high, a[2], a[3], b.y);
             MR_UNROLL
-            for (int j = 0; j < 4; j++) isum[i][j] += scale[j / 2].s[0] * c[j] + scale[j / 2].s[1] * high[j];
+            for (int j = 0; j < 4; j++) c[j] = scale[j / 2].s[0] * c[j] + scale[j / 2].s[1] * high[j];
         }
         MR_UNROLL
         for (int j = 0; j < 4; j++) {
             uint32_t sums = j % 2 == 0 ? meta.y : meta.w;
             float d = bits_float(j % 2 == 0 ? meta.x : meta.z);
-            if (f::unit == 32) acc[i][j] = fmaf(scale[j / 2].d * d, (float)c[j], acc[i][j]);
-            if (f::unit == 256 && f::sub == 32) isum[i][j] += has_small<layout> ? scale[j / 2].s[0] * c[j] : c[j];
+            if (has_small<layout> && f::sub == 32) c[j] *= scale[j / 2].s[0];
+            acc[i][j] = fmaf(scale[j / 2].d * d, (float)c[j], acc[i][j]);
             if (f::has_min && f::sub == 32) acc[i][j] = fmaf(min[j / 2], bits_float(sums), acc[i][j]);
             if (f::has_min && f::sub == 16) {
                 int m = scale[j / 2].m[0] * (int16_t)(sums & 0xFFFF) + scale[j / 2].m[1] * (int16_t)(sums >> 16);
                 acc[i][j] = fmaf(-(scale[j / 2].dmin * d), (float)m, acc[i][j]);
             }
-        }
-    }
-}
-
-// The end of a super-block: its integer sums become floats.
-template <int n_tokens>
-MR_DEVICE void finish_block(const float d[2], const uint8_t *metas, uint32_t t, float (*acc)[4], int (*isum)[4]) {
-    MR_UNROLL
-    for (int i = 0; i < n_tokens / 8; i++) {
-        uint4 meta = *(const uint4 *)(metas + (8 * i + 2 * t) * 8);
-        MR_UNROLL
-        for (int j = 0; j < 4; j++) {
-            acc[i][j] = fmaf(d[j / 2] * bits_float(j % 2 == 0 ? meta.x : meta.z), (float)isum[i][j], acc[i][j]);
-            isum[i][j] = 0;
         }
     }
 }
@@ -218,11 +203,10 @@ template <int layout, int n_tokens, int shares> MR_DEVICE void gemm_quantized(co
         planes[i] = planes_of<layout>(p.w + tile * (size_t)tile_bytes<layout>(n_in), n_in);
     }
     float acc[N8][4];
-    int isum[N8][4];
     MR_UNROLL
     for (int i = 0; i < N8; i++) {
         MR_UNROLL
-        for (int j = 0; j < 4; j++) acc[i][j] = 0.0f, isum[i][j] = 0;
+        for (int j = 0; j < 4; j++) acc[i][j] = 0.0f;
     }
     uint32_t n_stages = (n_groups + 8 * shares - 1) / (8 * shares);
     ask_for_stage<n_tokens, shares>(x, n_in, p.n, 0, stages);
@@ -239,7 +223,6 @@ template <int layout, int n_tokens, int shares> MR_DEVICE void gemm_quantized(co
         uint32_t first = (s * shares + share) * 8;
         const uint8_t *q = stage + share * n_tokens * Q_STRIDE;
         const uint8_t *metas = stage + shares * n_tokens * Q_STRIDE + share * 8 * n_tokens * 8;
-        float d[2] = {0.0f, 0.0f};
         for (uint32_t part = 0; part < 8 && first + part < n_groups; part += AHEAD) {
             row_pair<layout> rows[AHEAD];
             MR_UNROLL
@@ -254,12 +237,10 @@ template <int layout, int n_tokens, int shares> MR_DEVICE void gemm_quantized(co
                 group_scale scale[2];
                 MR_UNROLL
                 for (int j = 0; j < 2; j++) scale[j] = load_scale<layout>(planes[j], group, g);
-                d[0] = scale[0].d, d[1] = scale[1].d;
                 multiply_group<layout, n_tokens>(rows[i], scale, q + (part + i) * 32, metas + (part + i) * n_tokens * 8, g, t,
-                                                 acc, isum);
+                                                 acc);
             }
         }
-        if (f::unit == 256 && first < n_groups) finish_block<n_tokens>(d, metas, t, acc, isum);
         sync_block();
     }
     if (shares > 1) add_shares<4 * N8>(acc[0], (float *)stages, share, ROW_WARPS, shares);

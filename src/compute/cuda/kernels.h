@@ -48,8 +48,8 @@ static inline mr_k_launch mr_k_launch_of(const char *name, uint32_t x, uint32_t 
 /* Values of mr_acts_kind. */
 enum { MR_K_ACTS_F32, MR_K_ACTS_BF16, MR_K_ACTS_Q8_32, MR_K_ACTS_Q8_256, MR_K_N_ACTS };
 
-/* Behind the int8 values of a row of either Q8 kind, for each group of 32: the scale, and sums of 16. Inside a group
- * the words (4 values) are in the order 0 4 1 5 2 6 3 7. */
+/* Behind the int8 values of a row of either Q8 kind, for each group of 32: the scale (of Q8_256 with the group's factor
+ * in it), and sums of 16. Inside a group the words (4 values) are in the order 0 4 1 5 2 6 3 7. */
 typedef struct mr_k_q8_meta {
     float d;
     int16_t sum[2];

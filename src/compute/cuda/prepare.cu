@@ -27,8 +27,8 @@ MR_DEVICE float row_sum(const mr_k_prepare_args &a, const float *x, const float 
     return block_sum(sum, scratch);
 }
 
-// The factor from x to q for the largest magnitude of a block, given as bits; sets d.
-MR_DEVICE float q8_factor(uint32_t most, float &d) {
+// The factor from x to q of at most `levels` for the largest magnitude of a block, given as bits; sets d.
+MR_DEVICE float q8_factor(uint32_t most, float levels, float &d) {
     float amax = bits_float(most);
     if (most >= 0x7F800000u) {
         d = bits_float(0x7FC00000u);
@@ -38,8 +38,8 @@ MR_DEVICE float q8_factor(uint32_t most, float &d) {
         d = 0.0f;
         return 0.0f;
     }
-    d = amax / 127.0f;
-    return 127.0f / amax;
+    d = amax / levels;
+    return levels / amax;
 }
 
 MR_DEVICE uint32_t most_of(uint32_t bits, int n_lanes) {
@@ -50,15 +50,31 @@ MR_DEVICE uint32_t most_of(uint32_t bits, int n_lanes) {
     return bits;
 }
 
-// A lane's 8 values of a row of int8 activations whose scale n_lanes lanes share.
-MR_DEVICE void put_q8(uint8_t *row, uint32_t n_in, uint32_t k, const float v[8], int n_lanes) {
+// The factor of 1 .. 8 of a group of 32 in a block of 256, from the largest magnitudes of both (acts_rows.h).
+MR_DEVICE float group_factor(uint32_t most, uint32_t most_of_block) {
+    float amax = bits_float(most_of_block), factor = 1.0f;
+    for (int i = 1; i < 8; i++) factor += bits_float(most) > mul(amax, 0.125f * (float)i) ? 1.0f : 0.0f;
+    return factor;
+}
+
+// A lane's 8 values of a row of int8 activations: 4 lanes share a scale. In blocks of 256, it is a multiple of the block's.
+MR_DEVICE void put_q8(uint8_t *row, uint32_t n_in, uint32_t k, const float v[8], bool in_blocks) {
     uint32_t most = 0, q[2] = {0, 0};
     MR_UNROLL
     for (int i = 0; i < 8; i++) {
         uint32_t bits = float_bits(v[i]) & 0x7FFFFFFFu;
         most = bits > most ? bits : most;
     }
-    float d, factor = q8_factor(most_of(most, n_lanes), d);
+    most = most_of(most, 4);
+    float d, factor;
+    if (in_blocks) {
+        uint32_t most_of_block = most_of(most, 32);
+        float whole = q8_factor(most_of_block, 1016.0f, d), times = group_factor(most, most_of_block);
+        factor = whole / times;
+        d = mul(d, times);
+    } else {
+        factor = q8_factor(most, 127.0f, d);
+    }
     int sum = 0;
     MR_UNROLL
     for (int i = 0; i < 8; i++) {
@@ -127,8 +143,8 @@ MR_KERNEL(mr_k_prepare, mr_k_prepare_args, 512, 1) {
         }
         size_t q8_stride = (a.n_in + a.n_in / 32 * sizeof(mr_k_q8_meta) + 15) / 16 * 16;
         if (a.acts[MR_K_ACTS_Q8_32] != nullptr)
-            put_q8((uint8_t *)a.acts[MR_K_ACTS_Q8_32] + i * q8_stride, a.n_in, k, v, 4);
+            put_q8((uint8_t *)a.acts[MR_K_ACTS_Q8_32] + i * q8_stride, a.n_in, k, v, false);
         if (a.acts[MR_K_ACTS_Q8_256] != nullptr)
-            put_q8((uint8_t *)a.acts[MR_K_ACTS_Q8_256] + i * q8_stride, a.n_in, k, v, 32);
+            put_q8((uint8_t *)a.acts[MR_K_ACTS_Q8_256] + i * q8_stride, a.n_in, k, v, true);
     }
 }
