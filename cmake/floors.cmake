@@ -1,9 +1,12 @@
-# mr_add_floor(NAME [FLOORS lower...] [LIBRARIES libs...]): src/NAME/*.c as the static library mr_NAME, which sees the
-# floors below it. A file NAME_avx2.c, NAME_avx512.c or NAME_neon.c is compiled for that instruction set and left out on
-# other processors' builds.
+# mr_add_floor(NAME [FLOORS lower...] [LIBRARIES libs...] [EXCEPT regex]): src/NAME/*.c, but for files that match, as the
+# static library mr_NAME, which sees the floors below it. A file NAME_avx2.c, NAME_avx512.c or NAME_neon.c is compiled for
+# that instruction set and left out on other processors' builds.
 function(mr_add_floor name)
-  cmake_parse_arguments(FLOOR "" "" "FLOORS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(FLOOR "" "EXCEPT" "FLOORS;LIBRARIES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c ${PROJECT_SOURCE_DIR}/src/${name}/cuda/*.c)
+  if(FLOOR_EXCEPT)
+    list(FILTER sources EXCLUDE REGEX "${FLOOR_EXCEPT}")
+  endif()
   if(NOT sources)
     file(WRITE ${PROJECT_BINARY_DIR}/empty_${name}.c "typedef int mr_empty_${name};\n")
     set(sources ${PROJECT_BINARY_DIR}/empty_${name}.c)

@@ -17,6 +17,10 @@ for test in "$folder"/test_*; do
     passed=$((passed + $(echo "$output" | grep -E '^ok ' | grep -cvE '# *SKIP' || true)))
     if [ $status -ne 0 ]; then failed=$((failed + 1)); fi
 done
+if [ $passed -eq 0 ]; then
+    echo "nothing ran: is there a GPU, and its driver?" >&2
+    failed=$((failed + 1))
+fi
 [ $failed -eq 0 ] && { "$folder/cuda_bench" || failed=1; }
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
