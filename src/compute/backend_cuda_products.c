@@ -304,8 +304,20 @@ static void gated(mr_backend *backend, const mr_gated_args *a, size_t n_tokens) 
     set_pending_glu(mr_cuda(backend), a->act, a->y, a->ld_y, a->scratch, n, n_tokens);
 }
 
+/* A slot is a token and a head; a grid has at most 65,535 rows of them. */
 static void heads(mr_backend *backend, const mr_heads_args *a) {
     mr_cuda_backend *b = mr_cuda(backend);
+    size_t most = 65535 / a->stack->n;
+    if (a->n_tokens > most) {
+        mr_heads_args first = *a, rest = *a;
+        first.n_tokens = most;
+        rest.n_tokens -= most;
+        rest.x += most * a->ld_x;
+        rest.y += most * a->ld_y;
+        heads(backend, &first);
+        heads(backend, &rest);
+        return;
+    }
     const mr_cuda_stack *values = a->stack->table;
     const mr_cuda_matrix *m = mr_cuda_matrix_of(a->stack->matrices[0]);
     size_t n_slots = a->n_tokens * a->stack->n, n_in = mr_matrix_n_in(a->stack->matrices[0]);

@@ -3,6 +3,7 @@
 //
 // MR_FAKE_CUDA_BYTES    memory of the device (1 GiB); allocations beyond it fail as on a full GPU
 // MR_FAKE_CUDA_DEVICES  number of devices (1)
+// MR_FAKE_CUDA_FAULT    name of a kernel whose launches fail
 #include "emulator.h"
 
 #include <functional>
@@ -322,6 +323,8 @@ API cuLaunchKernel(function *f, unsigned gx, unsigned gy, unsigned gz, unsigned 
         return INVALID_VALUE;
     }
     const emu_kernel *kernel = f->kernel;
+    const char *fault = getenv("MR_FAKE_CUDA_FAULT");
+    if (fault != nullptr && strcmp(fault, kernel->name) == 0) return LAUNCH_FAILED;
     std::vector<uint8_t> args((const uint8_t *)params[0], (const uint8_t *)params[0] + kernel->args_bytes);
     return submit(s, [=] {
         return emu_launch(kernel, {gx, gy, gz}, bx, shared, args.data()) ? SUCCESS : INVALID_VALUE;

@@ -124,6 +124,34 @@ static void test_memory(void) {
     unsetenv("MR_FAKE_CUDA_BYTES");
 }
 
+/* A kernel that cannot be started ends the pass with a sentence; the next pass is as good as ever. */
+static void test_fault(void) {
+    static const char *const kernels[] = {"mr_k_prepare", "mr_k_heads", "mr_k_angles"};
+    mr_error err = {0};
+    loaded l;
+    mr_kv_pool pool;
+    if (load(&l, "llama-gqa", "cuda", &err) != MR_OK) fail_test("%s", err.text);
+    mr_engine_free(l.engine);
+    l.engine = NULL;
+    const int32_t tokens[] = {3, 4, 5}, blocks[] = {0};
+    int32_t best = -1;
+    const mr_batch_run run = {.tokens = tokens, .n_tokens = 3, .blocks = blocks, .n_logits = 1, .best = &best};
+    if (mr_model_kv_init(l.model, &pool, MR_KV_F16, 1, &err) != MR_OK) fail_test("%s", err.text);
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        setenv("MR_FAKE_CUDA_FAULT", kernels[i], 1);
+        mr_status status = mr_model_forward(l.model, &pool, &run, 1, NULL, &err);
+        if (status != MR_ERR_UNAVAILABLE || strstr(err.text, "cuLaunchKernel") == NULL ||
+            strstr(err.text, kernels[i]) == NULL || strstr(err.text, "719") == NULL)
+            fail_test("a fault of %s: status %d and \"%s\"", kernels[i], (int)status, err.text);
+        unsetenv("MR_FAKE_CUDA_FAULT");
+        best = -1;
+        if (mr_model_forward(l.model, &pool, &run, 1, NULL, &err) != MR_OK || best < 0)
+            fail_test("after a fault of %s: %s", kernels[i], err.text);
+    }
+    mr_model_kv_free(l.model, &pool);
+    unload(&l);
+}
+
 int main(void) {
     char device[128] = "";
     setenv("RUST_LOG", "warn", 0);
@@ -132,6 +160,9 @@ int main(void) {
     run_test("texts_are_those_of_the_cpu", test_attention);
     run_test("texts_with_recurrent_states", test_states);
     run_test("wrong_devices_are_refused", test_wrong_number);
-    if (strstr(device, "emulated") != NULL) run_test("too_little_memory_is_an_error", test_memory);
+    if (strstr(device, "emulated") != NULL) {
+        run_test("too_little_memory_is_an_error", test_memory);
+        run_test("a_launch_that_fails_is_an_error", test_fault);
+    }
     return end_tests();
 }

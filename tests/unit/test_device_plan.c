@@ -71,8 +71,32 @@ static void test_names(void **state) {
     }
 }
 
+/* This machine and this build decide what stands in the way; "auto" loads whatever it is. */
+static void test_load(void **state) {
+    (void)state;
+    const char *paths[] = {MR_SOURCE_DIR "/tests/conformance/logits/llama-gqa.gguf"};
+    mr_gguf *gguf;
+    mr_model *model = NULL;
+    mr_error err = {0};
+    mr_model_options options = {.n_threads = 1, .device = "cuda"};
+    assert_int_equal(mr_gguf_open(&gguf, paths, 1, &err), MR_OK);
+    mr_status status = mr_model_load(&model, gguf, &options, &err);
+    bool no_kernels = status == MR_ERR_UNSUPPORTED && strstr(err.text, "no CUDA kernels") != NULL;
+    bool no_gpu = status == MR_ERR_NOT_FOUND && strstr(err.text, "GPU") != NULL;
+    if (status != MR_OK && !no_kernels && !no_gpu) fail_msg("%s", err.text);
+    mr_model_free(model);
+    options.device = "auto";
+    assert_int_equal(mr_model_load(&model, gguf, &options, &err), MR_OK);
+    assert_true((mr_model_get_info(model)->device[0] != '\0') == (status == MR_OK));
+    mr_model_free(model);
+    options.device = "abacus";
+    assert_int_equal(mr_model_load(&model, gguf, &options, &err), MR_ERR_INVALID);
+    mr_gguf_close(gguf);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_all_layers), cmocka_unit_test(test_split),
-                                       cmocka_unit_test(test_nothing_free), cmocka_unit_test(test_names)};
+                                       cmocka_unit_test(test_nothing_free), cmocka_unit_test(test_names),
+                                       cmocka_unit_test(test_load)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
