@@ -126,7 +126,6 @@ static void copy_numbers(header_writer *w, const json_t *config, const mr_arch *
         {"ssm.state_size", {"mamba_d_state", "linear_key_head_dim", "ssm_state_size"}, false},
         {"ssm.group_count", {"mamba_n_groups", "linear_num_key_heads", "n_groups"}, false},
         {"ssm.time_step_rank", {"mamba_n_heads", "linear_num_value_heads", "mamba_num_heads"}, false},
-        {"pooling_type", {"sentence_pooling"}, false},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         double value;
@@ -409,7 +408,9 @@ static void put_special(header_writer *w, const json_t *config, const mr_arch *a
 /* How texts become vectors. */
 static void put_vectors(header_writer *w, const json_t *config, const mr_arch *arch) {
     const json_t *norm = json_object_get(config, "sentence_norm");
-    double n_types = 1.0;
+    double n_types = 1.0, pooling = 1.0; /* the mean */
+    if (get_number(config, NAMES("sentence_pooling"), &pooling) || arch->encoder)
+        put_u32(w, "pooling_type", whole(pooling));
     if (json_is_boolean(norm)) put_bool(w, "normalize_embeddings", json_is_true(norm));
     if (!arch->encoder) return;
     put_bool(w, "attention.causal", false);
