@@ -128,6 +128,16 @@ static const mr_arch ARCHS[] = {
      .ffn_plain = true,
      .encoder = true,
      .no_rope = true},
+    {.name = "nomic-bert", .norm = MR_NORM_LAYER, .act = MR_GLU_SILU, .rope_neox = true, .encoder = true},
+    {.name = "modern-bert",
+     .norm = MR_NORM_LAYER,
+     .act = MR_GLU_GELU_ERF,
+     .rope_neox = true,
+     .encoder = true,
+     .norms_before = true,
+     .full_period = 3,
+     .full_first = true,
+     .local_rope_unscaled = true},
 };
 
 enum { N_ARCHS = sizeof ARCHS / sizeof ARCHS[0] };

@@ -38,12 +38,15 @@ typedef struct mr_arch {
     bool rope_neox;   /* pairs (i, i + n/2) instead of (2i, 2i + 1) */
     mr_norm norm;
     mr_glu act;
-    bool xielu;               /* act is xIELU, whose parameters each layer has in the metadata */
-    bool ffn_plain;           /* down(act(up x)) instead of down(act(gate x) * up x) */
-    bool encoder;             /* every token sees the whole text; positions are learned; blocks are normed behind the
-                                 sum with their input (BERT, arXiv:1810.04805) */
-    bool ffn_parallel;        /* attention and FFN read the same normed input */
-    bool embd_scale_sqrt;     /* embeddings are multiplied by sqrt(n_embd) */
+    bool xielu;           /* act is xIELU, whose parameters each layer has in the metadata */
+    bool ffn_plain;       /* down(act(up x)) instead of down(act(gate x) * up x) */
+    bool encoder;         /* every token sees the whole text, or the window on both sides; embeddings are normed; and
+                             blocks behind the sum with their input (BERT, arXiv:1810.04805). Positions are learned
+                             where nothing is rotated */
+    bool norms_before;    /* of an encoder: blocks are normed as in decoders, but the first attention is not */
+    bool full_first;      /* with full_period: the first of so many layers is without the window, not the last */
+    bool ffn_parallel;    /* attention and FFN read the same normed input */
+    bool embd_scale_sqrt; /* embeddings are multiplied by sqrt(n_embd) */
     bool logit_scale_divides; /* the metadata's logit_scale divides the logits instead of multiplying them */
     bool qk_norm_after_rope;
     bool altup;                           /* several residual streams, of which layers update one (arXiv:2301.13310) */

@@ -9,7 +9,7 @@
 
 static void add_position(const mr_model *model, uint32_t pos, float *x) {
     size_t n = model->hparams.n_embd;
-    model->ops->add_scaled(x, model->positions + pos * n, 1.0f, n);
+    if (model->positions != NULL) model->ops->add_scaled(x, model->positions + pos * n, 1.0f, n);
     mr_apply_norm(model, &model->embd_norm, x, n, x);
 }
 

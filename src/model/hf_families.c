@@ -28,6 +28,12 @@
 #define GEMMA4(per_layer)                                                                                              \
     .arch = "gemma4", .norms_behind = true, .defaults = GEMMA4_DEFAULTS(per_layer), .spell_out = mr_hf_gemma4_spell_out
 
+#define MODERNBERT_DEFAULTS                                                                                            \
+    "{\"global_rope_theta\": 160000.0, \"local_rope_theta\": 10000.0, \"local_attention\": 128, \"norm_eps\": 1e-5,"   \
+    " \"global_attn_every_n_layers\": 3}"
+
+#define ENCODER(type, architecture, act) .model_type = type, .arch = architecture, .encoder = true, .activation = act
+
 static const mr_hf_family FAMILIES[] = {
     {.model_type = "llama", .arch = "llama", .rope_halves = true},
     {.model_type = "mistral", .arch = "llama", .rope_halves = true},
@@ -103,23 +109,13 @@ static const mr_hf_family FAMILIES[] = {
     {.model_type = "qwen3_5_text", .arch = "qwen35", .norm_plus_one = true},
     {.model_type = "qwen3_5_moe", .arch = "qwen35moe", .norm_plus_one = true},
     {.model_type = "qwen3_5_moe_text", .arch = "qwen35moe", .norm_plus_one = true},
-    {.model_type = "bert", .arch = "bert", .encoder = true, .defaults = "{\"layer_norm_eps\": 1e-12}"},
-    {.model_type = "distilbert", .arch = "bert", .encoder = true, .defaults = "{\"layer_norm_eps\": 1e-12}"},
-    {.model_type = "roberta",
-     .arch = "bert",
-     .encoder = true,
-     .positions_behind_padding = true,
-     .defaults = "{\"pad_token_id\": 1}"},
-    {.model_type = "xlm-roberta",
-     .arch = "bert",
-     .encoder = true,
-     .positions_behind_padding = true,
-     .defaults = "{\"pad_token_id\": 1}"},
-    {.model_type = "camembert",
-     .arch = "bert",
-     .encoder = true,
-     .positions_behind_padding = true,
-     .defaults = "{\"pad_token_id\": 1}"},
+    {ENCODER("bert", "bert", "gelu"), .defaults = "{\"layer_norm_eps\": 1e-12}"},
+    {ENCODER("distilbert", "bert", "gelu"), .defaults = "{\"layer_norm_eps\": 1e-12}"},
+    {ENCODER("roberta", "bert", "gelu"), .positions_behind_padding = true, .defaults = "{\"pad_token_id\": 1}"},
+    {ENCODER("xlm-roberta", "bert", "gelu"), .positions_behind_padding = true, .defaults = "{\"pad_token_id\": 1}"},
+    {ENCODER("camembert", "bert", "gelu"), .positions_behind_padding = true, .defaults = "{\"pad_token_id\": 1}"},
+    {ENCODER("nomic_bert", "nomic-bert", "silu"), .defaults = "{\"layer_norm_epsilon\": 1e-12}"},
+    {ENCODER("modernbert", "modern-bert", "gelu"), .defaults = MODERNBERT_DEFAULTS},
 };
 
 const mr_hf_family *mr_hf_family_find(const char *model_type, mr_error *err) {

@@ -26,6 +26,7 @@ typedef struct mr_hf_family {
     bool norms_behind;             /* post_attention_layernorm stands behind the attention, not before the FFN */
     bool norm_plus_one;            /* norm weights are stored less one */
     bool experts_alternate;        /* experts are stored as hf_experts.h tells */
+    const char *activation;        /* of an encoder: the hidden_act that is known */
     bool encoder;                  /* names and settings are those of hf_encoder.h */
     bool positions_behind_padding; /* learned positions are counted from behind the padding's */
     mr_gating gating;     /* how experts are weighed where the architecture has several ways; 0: its usual one */

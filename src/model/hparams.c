@@ -106,7 +106,7 @@ static void read_window(key_reader *r, mr_hparams *h) {
     bool listed = pattern != NULL && pattern->type == MR_GGUF_ARRAY;
     if (pattern != NULL && !listed) mr_gguf_u32(r->gguf, key, &period);
     for (uint32_t il = 0; r->status == MR_OK && il < h->n_layer; il++) {
-        int64_t has_window = period == 0 || (il + 1) % period != 0;
+        int64_t has_window = period == 0 || (h->arch->full_first ? il : il + 1) % period != 0;
         if (listed && !mr_gguf_array_i64(pattern, il, &has_window)) {
             r->status = mr_fail(r->err, MR_ERR_INVALID, "the model file's %s has no entry for each of its %u layers",
                                 key, h->n_layer);

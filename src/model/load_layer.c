@@ -76,7 +76,7 @@ static mr_status load_sum_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
 static mr_status load_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
     const mr_hparams *h = &l->model->hparams;
     char name[NAME_BYTES];
-    if (h->arch->encoder) return load_sum_norms(l, il, layer);
+    if (h->arch->encoder && !h->arch->norms_before) return load_sum_norms(l, il, layer);
     /* A block has a norm before it, behind it, or both; only models with one behind may lack the one before. */
     bool ffn_norm_there = layer_has(l, il, "ffn_norm.weight");
     bool post_is_ffn = h->arch->post_attention_norm_is_ffn_norm;
@@ -84,7 +84,8 @@ static mr_status load_norms(mr_loader *l, uint32_t il, mr_layer *layer) {
     bool one_block = h->arch->one_block_layers;
     if (h->mixer_of[il] == MR_MIXER_NONE) /* the layer's norm is that of its only block */
         return mr_load_norm(l, in_layer(il, "attn_norm", name), h->n_embd, true, &layer->ffn_norm);
-    mr_status status = mr_load_norm(l, in_layer(il, "attn_norm", name), h->n_embd, !behind, &layer->attn_norm);
+    bool needs_attn_norm = !behind && !(h->arch->encoder && il == 0);
+    mr_status status = mr_load_norm(l, in_layer(il, "attn_norm", name), h->n_embd, needs_attn_norm, &layer->attn_norm);
     if (status == MR_OK && behind) {
         status = mr_load_norm(l, in_layer(il, "post_attention_norm", name), h->n_embd, true, &layer->attn_post_norm);
     }

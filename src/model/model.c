@@ -90,15 +90,19 @@ static mr_status load_streams(mr_loader *l) {
     return status;
 }
 
-/* What encoders add to the embeddings of tokens. A text is all of the first type. */
+/* What encoders add to the embeddings of tokens: learned positions, or none where keys are rotated, and the first type
+ * of tokens, of which a text is all. */
 static mr_status load_positions(mr_loader *l) {
     mr_model *model = l->model;
     size_t n_embd = model->hparams.n_embd, n_positions = model->hparams.n_ctx_train;
     if (!model->hparams.arch->encoder) return MR_OK;
-    mr_status status = mr_load_floats(l, "position_embd.weight", n_positions, n_embd, &model->positions);
-    if (status == MR_OK) status = mr_load_norm(l, "token_embd_norm", n_embd, true, &model->embd_norm);
     const mr_gguf_tensor *tensor = mr_gguf_find_tensor(l->gguf, "token_types.weight");
+    mr_status status = mr_load_norm(l, "token_embd_norm", n_embd, true, &model->embd_norm);
+    if (status == MR_OK && !model->hparams.rotates)
+        status = mr_load_floats(l, "position_embd.weight", n_positions, n_embd, &model->positions);
     if (status != MR_OK || tensor == NULL) return status;
+    if (model->positions == NULL) model->positions = calloc(n_positions, n_embd * sizeof(float));
+    if (model->positions == NULL) return mr_fail_nomem(l->err, n_positions * n_embd * sizeof(float), "the token types");
     float *types = NULL;
     status = mr_load_floats(l, "token_types.weight", (size_t)tensor->shape[1], n_embd, &types);
     for (size_t i = 0; status == MR_OK && i < n_positions * n_embd; i++) model->positions[i] += types[i % n_embd];
@@ -109,7 +113,8 @@ static mr_status load_positions(mr_loader *l) {
 static mr_status load_output(mr_loader *l) {
     mr_model *model = l->model;
     const mr_hparams *h = &model->hparams;
-    if (h->arch->encoder) return MR_OK;
+    if (h->arch->encoder)
+        return h->arch->norms_before ? mr_load_norm(l, "output_norm", h->n_embd, true, &model->output_norm) : MR_OK;
     /* Files of LFM2 have it under a name that elsewhere is that of a norm of the embeddings. */
     bool odd = h->arch->mixer == MR_MIXER_CONV && !mr_load_has(l, "output_norm.weight");
     mr_status status = mr_load_norm(l, odd ? "token_embd_norm" : "output_norm", h->n_embd, true, &model->output_norm);

@@ -192,8 +192,8 @@ struct mr_model {
         mr_norm_weights norm;
     } per_layer;
 
-    /* Of encoders: learned positions [n_ctx_train, n_embd], to which the first token type is added, and the norm of the
-     * embeddings. */
+    /* Of encoders: learned positions [n_ctx_train, n_embd], to which the first token type is added (NULL where there is
+     * neither), and the norm of the embeddings. */
     float *positions;
     mr_norm_weights embd_norm;
 

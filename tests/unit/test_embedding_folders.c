@@ -240,13 +240,15 @@ static void settings_are_known_or_refused(void **state) {
         {"{\"activation\": \"relu\"}", "hidden_act \"relu\"", false},
         {"{\"position_embedding_type\": \"relative_key\"}", "relative_key", false},
         {"{\"max_position_embeddings\": 514, \"pad_token_id\": 1}", NULL, true},
+        {"{\"prenorm\": true}", "prenorm", false},
+        {"{\"rotary_emb_fraction\": 0.5}", "rotary_emb_fraction", false},
         {"{\"max_position_embeddings\": 2, \"pad_token_id\": 1}", "not more than", true},
         {"{\"max_position_embeddings\": 514, \"pad_token_id\": 9223372036854775807}", "not more than", true},
         {"{\"max_position_embeddings\": 514, \"pad_token_id\": -1}", "not more than", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         mr_error err = {0};
-        mr_hf_family family = {.encoder = true, .positions_behind_padding = cases[i].behind};
+        mr_hf_family family = {.encoder = true, .activation = "gelu", .positions_behind_padding = cases[i].behind};
         json_t *config = json_loads(cases[i].config, 0, NULL);
         mr_status status = mr_hf_encoder_settings(&family, config, &err);
         if ((status == MR_OK) != (cases[i].says == NULL)) fail_msg("case %zu: %s", i, err.text);

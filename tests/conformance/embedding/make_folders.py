@@ -93,6 +93,32 @@ def older_names(folder):
     save_file(tensors, path)
 
 
+def rewrite_config(folder, change):
+    path = os.path.join(folder, "config.json")
+    with open(path) as f:
+        config = json.load(f)
+    change(config)
+    with open(path, "w") as f:
+        json.dump(config, f, indent=2)
+
+
+def original_nomic(config):
+    """As the family's own code has it."""
+    names = dict(hidden_size="n_embd", num_attention_heads="n_head", num_hidden_layers="n_layer", intermediate_size="n_inner",
+                 max_position_embeddings="n_positions", layer_norm_eps="layer_norm_epsilon")
+    for theirs, ours in names.items():
+        config[ours] = config.pop(theirs)
+    config["rotary_emb_base"] = config.pop("rope_parameters")["rope_theta"]
+    del config["hidden_act"], config["head_dim"]
+    config.update(activation_function="swiglu", rotary_emb_fraction=1.0, prenorm=False)
+
+
+def original_modernbert(config):
+    """As it was before transformers had a form for layers of different kinds."""
+    del config["layer_types"], config["rope_parameters"]
+    config.update(global_attn_every_n_layers=3, global_rope_theta=160000.0, local_rope_theta=10000.0)
+
+
 # name -> (model, configuration, changes, tokenizer, steps of sentence-transformers or None, what to do when saving)
 CASES = {
     "bert": ("BertModel", "BertConfig", SIZES, wordpiece, ("mean", True), None),
@@ -102,6 +128,12 @@ CASES = {
                     ("cls", True), None),
     "distilbert": ("DistilBertForMaskedLM", "DistilBertConfig",
                    dict(dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=64), wordpiece, None, None),
+    "nomic": ("NomicBertModel", "NomicBertConfig", SIZES, wordpiece, ("mean", True),
+              lambda folder: rewrite_config(folder, original_nomic)),
+    "modernbert": ("ModernBertModel", "ModernBertConfig",
+                   dict(SIZES, num_hidden_layers=4, local_attention=8, pad_token_id=1, bos_token_id=0, cls_token_id=0,
+                        eos_token_id=2, sep_token_id=2), byte_level, ("mean", False),
+                   lambda folder: rewrite_config(folder, original_modernbert)),
 }
 
 
