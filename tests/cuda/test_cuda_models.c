@@ -3,6 +3,7 @@
  * CPU. */
 #include "harness.h"
 
+#include "compute/backend.h"
 #include "model/model.h"
 
 #include <dirent.h>
@@ -18,6 +19,7 @@ enum { MAX_TOKENS = 256, MAX_BLOCKS = MAX_TOKENS / MR_KV_BLOCK + 1, N_SEQUENCES 
 typedef struct golden {
     mr_gguf *gguf;
     mr_model *model;
+    mr_backend *backend; /* NULL: the model's own */
     size_t n_tokens, n_vocab;
     int32_t tokens[MAX_TOKENS];
     float *reference; /* [n_tokens, n_vocab] */
@@ -47,16 +49,23 @@ static void open_golden(golden *g) {
     mr_gguf_f32(g->gguf, "mr.test.tolerance", &g->allowed);
 }
 
-/* MR_ERR_UNSUPPORTED where the kernels lack something that the model needs; every other failure ends the test. */
-static mr_status load(golden *g) {
+/* The layers from first_layer on are the device's. MR_ERR_UNSUPPORTED where the kernels lack something that the model
+ * needs; every other failure ends the test. */
+static mr_status load(golden *g, uint32_t first_layer) {
     mr_error err = {0};
     mr_model_options options = {.n_threads = 1, .device = "cuda", .kv_tokens = MAX_TOKENS};
+    if (first_layer > 0) {
+        must(mr_backend_cuda_open(&g->backend, 0, &err), &err);
+        options.backend = g->backend;
+        options.first_device_layer = first_layer;
+    }
     mr_gguf_u32(g->gguf, "mr.test.n_ctx", &options.n_ctx);
     mr_status status = mr_model_load(&g->model, g->gguf, &options, &err);
     if (status == MR_ERR_UNSUPPORTED && strstr(err.text, "choose the device cpu") != NULL) return status;
     must(status, &err);
     const mr_model_info *info = mr_model_get_info(g->model);
-    if (strncmp(info->device, "cuda:0", 6) != 0) fail_test("%s is on %s", current, info->device);
+    if (strncmp(info->device, "cuda:0", 6) != 0 || info->first_device_layer != first_layer)
+        fail_test("%s is on %s", current, info->device);
     const mr_gguf_value *logits = mr_gguf_find(g->gguf, "mr.test.logits");
     g->n_vocab = info->n_vocab;
     g->reference = must_alloc(g->n_tokens * g->n_vocab * sizeof(float));
@@ -67,6 +76,7 @@ static mr_status load(golden *g) {
 static void close_golden(golden *g) {
     free(g->reference);
     mr_model_free(g->model);
+    mr_backend_close(g->backend);
     mr_gguf_close(g->gguf);
 }
 
@@ -154,10 +164,22 @@ static size_t at_most(const golden *g, size_t n) {
     return g->n_tokens < n ? g->n_tokens : n;
 }
 
-static void test_model(void) {
+/* The first layer stays on the CPU. */
+static void test_split(void) {
     golden g;
     open_golden(&g);
-    if (load(&g) == MR_OK) {
+    load(&g, 1);
+    run(&g, MR_KV_F32, at_most(&g, 12), 12, 1);
+    run(&g, MR_KV_F32, at_most(&g, 4), 1, N_SEQUENCES);
+    close_golden(&g);
+}
+
+static void test_model(void) {
+    golden g;
+    bool splits = false;
+    open_golden(&g);
+    if (load(&g, 0) == MR_OK) {
+        splits = mr_model_may_split(g.model);
         run(&g, MR_KV_F32, at_most(&g, emulated ? 36 : MAX_TOKENS), MR_BATCH_MAX, 1);
         run(&g, MR_KV_F32, at_most(&g, emulated ? 6 : 40), 1, 1);
         run(&g, MR_KV_F32, at_most(&g, emulated ? 7 : 40), 5, N_SEQUENCES);
@@ -166,6 +188,7 @@ static void test_model(void) {
         printf("# %s: not on this device\n", current);
     }
     close_golden(&g);
+    if (splits) test_split();
 }
 
 static int by_name(const void *a, const void *b) {
