@@ -349,6 +349,12 @@ static void deliver_draft(mr_request *r, const mr_pass_entry *entry) {
     engine->stats.n_generated += entry->n_accepted;
 }
 
+/* Copies the scheduler's own figures to where others may read them; lock held. */
+static void update_stats(mr_engine *engine) {
+    engine->stats.n_blocks_used = mr_kv_blocks_n_used(engine->memory.blocks);
+    engine->stats.n_blocks_cached = mr_kv_blocks_n_cached(engine->memory.blocks);
+}
+
 static void deliver(mr_engine *engine, size_t n) {
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < n; i++) {
@@ -367,13 +373,8 @@ static void deliver(mr_engine *engine, size_t n) {
             deliver_vector(r);
         }
     }
+    update_stats(engine);
     pthread_mutex_unlock(&engine->lock);
-}
-
-/* Copies the scheduler's own figures to where others may read them. */
-static void update_stats(mr_engine *engine) {
-    engine->stats.n_blocks_used = mr_kv_blocks_n_used(engine->memory.blocks);
-    engine->stats.n_blocks_cached = mr_kv_blocks_n_cached(engine->memory.blocks);
 }
 
 /* Waits until there is something to do; false when the engine is to stop. */
