@@ -34,28 +34,8 @@ void mr_device_recurrent(const mr_device_pass *p, uint32_t il) {
                                .out = b->conv,
                                .batch = &p->batch};
     p->ops->conv(p->backend, &conv);
-    const mr_scan_args scan = {.delta = r->kind == MR_MIXER_DELTA,
-                               .mix = b->mix,
-                               .conv = b->conv,
-                               .n_in = r->n_in,
-                               .n_conv = r->n_conv,
-                               .n_inner = r->n_inner,
-                               .conv_from = r->conv_from,
-                               .z_from = r->z_from,
-                               .betas_by_group = r->betas_by_group,
-                               .value_heads_tiled = h->value_heads_tiled,
-                               .n_head = h->n_head_mix,
-                               .n_group = h->n_group_mix,
-                               .dim_k = h->dim_k_mix,
-                               .dim_v = h->dim_v_mix,
-                               .dt_bias = r->dt_bias,
-                               .a = r->a,
-                               .d = r->d,
-                               .norm = r->norm,
-                               .eps = h->norm_eps,
-                               .state_at = r->heads_at,
-                               .out = b->mixed,
-                               .batch = &p->batch};
+    mr_scan_args scan = mr_recurrent_scan(h, r, b->mix, b->conv, b->mixed);
+    scan.batch = &p->batch;
     if (!short_conv) p->ops->scan(p->backend, &scan);
     mr_device_add_block(p, short_conv ? b->conv : b->mixed, &r->out, &layer->attn_post_norm);
 }

@@ -6,6 +6,7 @@
 #ifndef MR_MODEL_FORWARD_H
 #define MR_MODEL_FORWARD_H
 
+#include "compute/backend.h"
 #include "model/weights.h"
 
 #include <stdatomic.h>
@@ -67,6 +68,11 @@ void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il);
 
 /* x += the recurrent layer il, whose state goes from that of each run to what the run wants. */
 void mr_recurrent_block(const mr_pass *p, mr_worker *worker, uint32_t il);
+
+/* What the recurrence of r takes from its projections (mix) and what the convolution made of them (conv), rows as
+ * weights.h says, into out [tokens, n_inner]; without the batch. */
+mr_scan_args mr_recurrent_scan(const mr_hparams *h, const mr_recurrent *r, const float *mix, const float *conv,
+                               float *out);
 
 /* The parts of attention with compressed keys and values around the attention itself: queries as they meet the
  * compressed keys, [n_head, head_dim_k] of each token in buffers.q, and what is kept, not yet normed and rotated, in

@@ -55,12 +55,11 @@ static void convolve(const mr_pass *p, mr_worker *worker, const mr_recurrent *r)
     mr_barrier(worker);
 }
 
-static mr_scan_args scan_args(const mr_pass *p, const mr_recurrent *r) {
-    const mr_hparams *h = &p->model->hparams;
-    const mr_forward_buffers *b = &p->model->buffers;
+mr_scan_args mr_recurrent_scan(const mr_hparams *h, const mr_recurrent *r, const float *mix, const float *conv,
+                               float *out) {
     return (mr_scan_args){.delta = r->kind == MR_MIXER_DELTA,
-                          .mix = b->mix,
-                          .conv = b->conv,
+                          .mix = mix,
+                          .conv = conv,
                           .n_in = r->n_in,
                           .n_conv = r->n_conv,
                           .n_inner = r->n_inner,
@@ -78,11 +77,12 @@ static mr_scan_args scan_args(const mr_pass *p, const mr_recurrent *r) {
                           .norm = r->norm,
                           .eps = h->norm_eps,
                           .state_at = r->heads_at,
-                          .out = b->mixed};
+                          .out = out};
 }
 
 static void scan(const mr_pass *p, mr_worker *worker, const mr_recurrent *r) {
-    const mr_scan_args args = scan_args(p, r);
+    const mr_forward_buffers *b = &p->model->buffers;
+    const mr_scan_args args = mr_recurrent_scan(&p->model->hparams, r, b->mix, b->conv, b->mixed);
     size_t n_heads = p->model->hparams.n_head_mix;
     float *scratch = (float *)(void *)(mr_private_data(p, worker) + p->model->buffers.private_norm);
     mr_loop loop = mr_loop_begin(worker, p->n_runs * n_heads, 1);
