@@ -131,6 +131,12 @@ static void watch(mr_rpc_call *call, grpc_connectivity_state last, uint32_t ms) 
     while (call->in_flight[TAG_WATCH] && wait_event(call)) continue;
 }
 
+/* One round of polling without waiting: what has come to the sockets is read, however late this thread runs. Nothing
+ * is in flight. */
+static void look_at_sockets(mr_rpc_call *call) {
+    grpc_completion_queue_next(call->queue, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
+}
+
 /* Waits for a connection, or for its failure: the call that follows then fails at once and says why. A connection that
  * looks ready gets a moment to show that its other end has gone, which would fail a call that could have succeeded. */
 static mr_status connect(mr_rpc_call *call, mr_error *err) {
@@ -140,6 +146,7 @@ static mr_status connect(mr_rpc_call *call, mr_error *err) {
     grpc_connectivity_state state = grpc_channel_check_connectivity_state(call->link->grpc, 1);
     if (state == GRPC_CHANNEL_READY) {
         watch(call, state, 1);
+        look_at_sockets(call);
         state = grpc_channel_check_connectivity_state(call->link->grpc, 1);
     }
     while (state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_TRANSIENT_FAILURE) {

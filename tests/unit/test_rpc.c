@@ -240,7 +240,9 @@ static void test_restart(void **state) {
     mr_error err = {0};
     int port = server.port;
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(call_function(channel, "add", "{\"a\":1,\"b\":1}", 10000, NULL, &reply, &err), MR_OK);
+        mr_status status = call_function(channel, "add", "{\"a\":1,\"b\":1}", 10000, NULL, &reply, &err);
+        if (status != MR_OK) print_message("%s\n", err.text);
+        assert_int_equal(status, MR_OK);
         function_server_kill(&server);
         if (i > 0) assert_int_equal(call_function(channel, "add", "{}", 10000, NULL, &reply, &err), MR_ERR_UNAVAILABLE);
         function_server_start(&server, port, NULL, NULL);
