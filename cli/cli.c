@@ -301,3 +301,16 @@ mr_status mr_cli_load(mr_cli_model *o, mr_cancel *cancel, mr_text_model **model,
     *model = NULL;
     return status;
 }
+
+int mr_cli_with_model(const char *command, mr_cli_model *options, mr_cli_work_fn *work, const void *ctx) {
+    mr_error err = {0};
+    mr_text_model *model = NULL;
+    mr_cancel *cancel = mr_cancel_new();
+    mr_cli_on_interrupt(cancel);
+    mr_status status = mr_cli_load(options, cancel, &model, &err);
+    if (status == MR_OK) status = work(ctx, model, cancel, &err);
+    mr_cli_on_interrupt(NULL);
+    mr_text_model_free(model);
+    mr_cancel_unref(cancel);
+    return status == MR_OK ? MR_EXIT_OK : mr_cli_fail(command, &err);
+}

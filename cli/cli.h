@@ -119,6 +119,11 @@ mr_status mr_cli_find_model(const char **path, mr_cancel *cancel, mr_error *err)
 /* Loads the model with a progress bar where stderr is a terminal, and resolves the sampling. */
 mr_status mr_cli_load(mr_cli_model *options, mr_cancel *cancel, mr_text_model **model, mr_error *err);
 
+/* Loads the model, runs `work` on it and frees it; Ctrl-C sets `cancel`. Returns the exit code; an error is told on
+ * stderr. */
+typedef mr_status mr_cli_work_fn(const void *ctx, mr_text_model *model, mr_cancel *cancel, mr_error *err);
+int mr_cli_with_model(const char *command, mr_cli_model *options, mr_cli_work_fn *work, const void *ctx);
+
 /* A progress bar on the terminal; the fraction is 0 .. 1. Nothing is drawn where stderr is no terminal. */
 typedef struct mr_cli_bar {
     const char *what; /* "loading the model" */

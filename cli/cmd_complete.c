@@ -118,7 +118,8 @@ static void print_stats(const mr_generation *generation) {
     if (s.n_drafted > 0) fprintf(stderr, "guessed %u tokens ahead, %u of them right\n", s.n_drafted, s.n_accepted);
 }
 
-static mr_status complete(const complete_options *o, mr_text_model *model, mr_cancel *cancel, mr_error *err) {
+static mr_status complete(const void *ctx, mr_text_model *model, mr_cancel *cancel, mr_error *err) {
+    const complete_options *o = ctx;
     mr_prompt prompt = {0};
     mr_generation *generation = NULL;
     mr_status status = make_prompt(o, model, &prompt, err);
@@ -142,14 +143,5 @@ int mr_cmd_complete(int argc, char **argv) {
     complete_options options = {0};
     int usage = parse_options(argc, argv, &options);
     if (usage != 0) return usage < 0 ? MR_EXIT_OK : usage;
-    mr_error err = {0};
-    mr_text_model *model = NULL;
-    mr_cancel *cancel = mr_cancel_new();
-    mr_cli_on_interrupt(cancel);
-    mr_status status = mr_cli_load(&options.model, cancel, &model, &err);
-    if (status == MR_OK) status = complete(&options, model, cancel, &err);
-    mr_cli_on_interrupt(NULL);
-    mr_text_model_free(model);
-    mr_cancel_unref(cancel);
-    return status == MR_OK ? MR_EXIT_OK : mr_cli_fail(COMMAND, &err);
+    return mr_cli_with_model(COMMAND, &options.model, complete, &options);
 }

@@ -110,7 +110,8 @@ static bool print_vector(const float *v, size_t n) {
     return puts("]") >= 0;
 }
 
-static mr_status embed(const embed_options *o, mr_text_model *model, mr_cancel *cancel, mr_error *err) {
+static mr_status embed(const void *ctx, mr_text_model *model, mr_cancel *cancel, mr_error *err) {
+    const embed_options *o = ctx;
     mr_tokens tokens[MAX_TEXTS] = {0};
     size_t n = o->n_texts > 0 ? o->n_texts : 1, n_embd = mr_text_model_info(model)->n_embd;
     float *vectors = calloc(n, n_embd * sizeof *vectors);
@@ -130,14 +131,5 @@ int mr_cmd_embed(int argc, char **argv) {
     embed_options options = {0};
     int usage = parse_options(argc, argv, &options);
     if (usage != 0) return usage < 0 ? MR_EXIT_OK : usage;
-    mr_error err = {0};
-    mr_text_model *model = NULL;
-    mr_cancel *cancel = mr_cancel_new();
-    mr_cli_on_interrupt(cancel);
-    mr_status status = mr_cli_load(&options.model, cancel, &model, &err);
-    if (status == MR_OK) status = embed(&options, model, cancel, &err);
-    mr_cli_on_interrupt(NULL);
-    mr_text_model_free(model);
-    mr_cancel_unref(cancel);
-    return status == MR_OK ? MR_EXIT_OK : mr_cli_fail(COMMAND, &err);
+    return mr_cli_with_model(COMMAND, &options.model, embed, &options);
 }
