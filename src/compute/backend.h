@@ -35,6 +35,7 @@ typedef struct mr_device_batch {
     const uint32_t *first;      /* [n_runs] a run's first token */
     const uint32_t *run_tokens; /* [n_runs] */
     const uint32_t *pos0;       /* [n_runs] position of the first token */
+    const uint32_t *ends;       /* [n_runs] encoders: positions of the run's whole text */
     const int32_t *blocks;      /* [n_runs, ld_blocks] block tables */
     uint32_t ld_blocks;
     /* Models with a recurrent state: */
@@ -201,8 +202,8 @@ typedef struct mr_heads_end_args {
 } mr_heads_end_args;
 
 /* Attention as mr_attention over every token and head: q [n_tokens, n_head * head_dim_k], out [n_tokens, n_head *
- * head_dim_v]; query head i meets kv head i / (n_head / n_head_kv). `whole`: every token sees all of its run, up to the
- * last token (encoders). */
+ * head_dim_v]; query head i meets kv head i / (n_head / n_head_kv). `whole` (encoders): every token sees its whole
+ * text, positions 0 .. ends - 1 of its run, or, where there is a window, half of it on each side. */
 typedef struct mr_attend_args {
     mr_kv_view kv;
     const float *q;
@@ -273,8 +274,8 @@ typedef struct mr_expert_gated_args {
     float *scratch; /* [n_slots, n_out] as above */
 } mr_expert_gated_args;
 
-/* out[t] = sum over k, in order, of weights[t][k] * x[slot of (t, k)], and with `shared` [n_tokens, n] plus shared[t] *
- * (shared_weight ? sigmoid(shared_weight[t]) : 1); [n_tokens, n] without gaps. */
+/* out[t] = sum over k < n_used (which may be 0), in order, of weights[t][k] * x[slot of (t, k)], and with `shared`
+ * [n_tokens, n] plus shared[t] * (shared_weight ? sigmoid(shared_weight[t]) : 1); [n_tokens, n] without gaps. */
 typedef struct mr_combine_args {
     const mr_slots *slots;
     const float *weights;

@@ -105,10 +105,11 @@ static void attend_stretch(const mr_attend_args *a, size_t run, uint32_t head_kv
         mr_attention(&args);
         return;
     }
-    /* Each token sees what the last one does. */
     args.n_tokens = 1;
-    args.pos0 = batch->pos0[run] + batch->run_tokens[run] - 1;
-    for (uint32_t t = 0; t < n; t++, args.q += q_stride, args.out += out_stride) mr_attention(&args);
+    for (uint32_t t = 0; t < n; t++, args.q += q_stride, args.out += out_stride) {
+        mr_attention_both_sides(&args, batch->pos0[run] + t0 + t, batch->ends[run], a->window);
+        mr_attention(&args);
+    }
 }
 
 static void attend_items(const void *ctx, size_t begin, size_t end, void *scratch) {

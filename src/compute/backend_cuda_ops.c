@@ -286,6 +286,7 @@ static void attend(mr_backend *backend, const mr_attend_args *c) {
                                    .first = batch->first,
                                    .n_tokens = batch->run_tokens,
                                    .pos0 = batch->pos0,
+                                   .ends = batch->ends,
                                    .blocks = batch->blocks,
                                    .n_runs = batch->n_runs,
                                    .n_head = c->n_head,
@@ -303,6 +304,9 @@ static void attend(mr_backend *backend, const mr_attend_args *c) {
     if (!c->whole && (batch->most_tokens == 1 || batch->n_runs > 1)) decode(b, a, batch->most_positions);
 }
 
+/* ---- experts
+ * ---------------------------------------------------------------------------------------------------------- */
+
 static void route(mr_backend *backend, const mr_route_args *c) {
     mr_cuda_backend *b = begin(backend);
     const mr_k_route_args a = {.scores = c->scores,
@@ -319,6 +323,42 @@ static void route(mr_backend *backend, const mr_route_args *c) {
                                .normed = c->normed,
                                .factor = c->factor};
     const mr_k_launch l = mr_k_route_launch(&a);
+    mr_cuda_launch(b, &l, &a);
+}
+
+/* ---- several residual streams
+ * --------------------------------------------------------------------------------------------- */
+
+static void match_size(mr_backend *backend, float *y, const float *x, size_t n_rows, size_t n) {
+    mr_cuda_backend *b = begin(backend);
+    const mr_k_match_size_args a = {.y = y, .x = x, .n_rows = (uint32_t)n_rows, .n = (uint32_t)n};
+    const mr_k_launch l = mr_k_match_size_launch(&a);
+    mr_cuda_launch(b, &l, &a);
+}
+
+static mr_k_streams_args streams_of(const mr_streams_args *c) {
+    mr_k_streams_args a = {.modal = c->modal,
+                           .factors = c->factors,
+                           .correct_scale = c->correct_scale,
+                           .predicted = c->predicted,
+                           .n_stream = c->n_stream,
+                           .n_tokens = (uint32_t)c->n_tokens,
+                           .n = (uint32_t)c->n};
+    for (uint32_t i = 0; i < c->n_stream; i++) a.streams[i] = c->streams[i];
+    return a;
+}
+
+static void streams_predict(mr_backend *backend, const mr_streams_args *c) {
+    mr_cuda_backend *b = begin(backend);
+    const mr_k_streams_args a = streams_of(c);
+    const mr_k_launch l = mr_k_streams_predict_launch(&a);
+    mr_cuda_launch(b, &l, &a);
+}
+
+static void streams_correct(mr_backend *backend, const mr_streams_args *c) {
+    mr_cuda_backend *b = begin(backend);
+    const mr_k_streams_args a = streams_of(c);
+    const mr_k_launch l = mr_k_streams_correct_launch(&a);
     mr_cuda_launch(b, &l, &a);
 }
 
@@ -426,6 +466,9 @@ void mr_cuda_set_ops(mr_backend_ops *ops) {
     ops->heads_end = heads_end;
     ops->attend = attend;
     ops->route = route;
+    ops->match_size = match_size;
+    ops->streams_predict = streams_predict;
+    ops->streams_correct = streams_correct;
     ops->conv = conv;
     ops->scan = scan;
     ops->best = best;

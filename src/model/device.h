@@ -60,6 +60,7 @@ typedef struct mr_device_pass {
     const mr_kv_pool *pool;
     mr_device_batch batch;
     const uint32_t *logit_tokens; /* [n_logits] rows of x, in device memory */
+    const int32_t *table_tokens;  /* [n_tokens] rows of the table of the layers' embeddings, likewise */
     uint32_t n_logits;
 } mr_device_pass;
 

@@ -189,7 +189,6 @@ mr_status mr_device_check(const mr_backend *backend, const mr_hparams *h, mr_err
     if (recurrent && (o->conv == NULL || o->scan == NULL)) lacks = "recurrent layers";
     if (h->n_expert > 0 && (o->route == NULL || o->expert_products == NULL)) lacks = "mixtures of experts";
     if (h->kv_lora_rank > 0 && o->heads == NULL) lacks = "attention with compressed keys and values";
-    if (h->arch->encoder && h->arch->norms_before) lacks = "windows on both sides of a token";
     if (lacks == NULL) return MR_OK;
     return mr_fail(err, MR_ERR_UNSUPPORTED, "%s has no kernels for models with %s (%s); choose the device cpu",
                    backend->name, lacks, h->arch->name);

@@ -164,6 +164,19 @@ static void add_tokens(const mr_device_pass *p, float *x, const float *y, float 
     p->ops->add(p->backend, &add);
 }
 
+/* sum += what the shared expert made, by its router's weight where it has one. */
+static void add_shared(const mr_device_pass *p, const mr_experts *e, const float *shared) {
+    const mr_device_buffers *b = &p->device->buffers;
+    const mr_slots none = {.n_tokens = p->batch.n_tokens};
+    const mr_combine_args weighted = {.slots = &none,
+                                      .shared = shared,
+                                      .shared_weight = b->shared_weight,
+                                      .n = p->model->hparams.n_embd,
+                                      .out = b->block};
+    if (e->shared_router.w != NULL) p->ops->combine(p->backend, &weighted);
+    add_tokens(p, b->sum, e->shared_router.w != NULL ? b->block : shared, 1.0f);
+}
+
 void mr_device_experts(const mr_device_pass *p, const mr_layer *layer) {
     const mr_hparams *h = &p->model->hparams;
     const mr_device_buffers *b = &p->device->buffers;
@@ -196,7 +209,7 @@ void mr_device_experts(const mr_device_pass *p, const mr_layer *layer) {
                                          .ld_y = h->n_embd};
     p->ops->expert_products(p->backend, &down, 1);
     shared_output(p, e, h_shared, shared);
-    /* A norm of the experts' sum stands between it and the shared expert, which then has no router. */
+    /* A norm of the experts' sum stands between it and the shared expert. */
     bool apart = e->experts_post_norm.weight != NULL, has_shared = e->shared_down.w != NULL;
     const mr_combine_args combine = {.slots = &slots,
                                      .weights = b->chosen_weight,
@@ -207,7 +220,7 @@ void mr_device_experts(const mr_device_pass *p, const mr_layer *layer) {
                                      .out = b->sum};
     p->ops->combine(p->backend, &combine);
     mr_device_norm(p, &e->experts_post_norm, b->sum, b->sum, h->n_embd, n_tokens);
-    if (has_shared && apart) add_tokens(p, b->sum, shared, 1.0f);
+    if (has_shared && apart) add_shared(p, e, shared);
     mr_device_norm(p, &layer->ffn_post_norm, b->sum, b->sum, h->n_embd, n_tokens);
     add_tokens(p, b->x, b->sum, h->residual_scale);
 }

@@ -64,7 +64,7 @@ void mr_device_norm_stream(const mr_device_pass *p, const mr_norm_weights *norm)
 /* ---- the layers
  * ------------------------------------------------------------------------------------------------------- */
 
-/* Encoders add learned positions to the embeddings. */
+/* x += the learned position of each token. */
 static void add_positions(const mr_device_pass *p) {
     const mr_device_buffers *b = &p->device->buffers;
     size_t n = p->model->hparams.n_embd;
@@ -79,7 +79,6 @@ static void add_positions(const mr_device_pass *p) {
     const mr_add_args add = {
         .x = b->x, .ld_x = n, .y = b->block, .ld_y = n, .factor = 1.0f, .n_rows = p->batch.n_tokens, .n = n};
     p->ops->add(p->backend, &add);
-    mr_device_norm(p, &p->device->embd_norm, b->x, b->x, n, p->batch.n_tokens);
 }
 
 static void begin_tokens(const mr_device_pass *p) {
@@ -92,7 +91,8 @@ static void begin_tokens(const mr_device_pass *p) {
                                      .scale = h->embd_scale,
                                      .out = b->x};
         p->ops->embed(p->backend, &embed);
-        if (h->arch->encoder) add_positions(p);
+        if (p->device->positions != NULL) add_positions(p);
+        if (h->arch->encoder) mr_device_norm_stream(p, &p->device->embd_norm);
     }
     for (int i = 0; i < MR_N_ROPES; i++) {
         const mr_rope *rope = &p->model->ropes[i];
@@ -215,6 +215,7 @@ static void fill_runs(step *s, const mr_pass *p, mr_device_batch *batch) {
     uint32_t *first = array(s, n * sizeof *first, (const void **)&batch->first);
     uint32_t *run_tokens = array(s, n * sizeof *run_tokens, (const void **)&batch->run_tokens);
     uint32_t *pos0 = array(s, n * sizeof *pos0, (const void **)&batch->pos0);
+    uint32_t *ends = array(s, n * sizeof *ends, (const void **)&batch->ends);
     int32_t *blocks = array(s, n * n_blocks * sizeof *blocks, (const void **)&batch->blocks);
     memset(blocks, 0, n * n_blocks * sizeof *blocks);
     for (size_t i = 0; i < n; i++) {
@@ -222,9 +223,19 @@ static void fill_runs(step *s, const mr_pass *p, mr_device_batch *batch) {
         first[i] = p->run_first[i];
         run_tokens[i] = run->n_tokens;
         pos0[i] = run->pos0;
+        ends[i] = run->pos0 + run->n_tokens;
         size_t used = (run->pos0 + run->n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK;
         memcpy(blocks + i * n_blocks, run->blocks, used * sizeof *blocks);
     }
+}
+
+/* As on the CPU: tokens that have no row have the first. */
+static const int32_t *fill_table_tokens(step *s, const mr_pass *p) {
+    const int32_t *there;
+    int32_t *rows = array(s, p->n_tokens * sizeof *rows, (const void **)&there);
+    for (size_t t = 0; t < p->n_tokens; t++)
+        rows[t] = (uint64_t)p->tokens[t] < p->model->per_layer.n_rows ? p->tokens[t] : 0;
+    return there;
 }
 
 static void fill_states(step *s, const mr_pass *p, mr_device_batch *batch) {
@@ -252,7 +263,7 @@ static mr_status fill_step(const mr_pass *p, mr_device_pass *dp, mr_error *err) 
     }
     batch->most_positions = round_positions(batch->most_positions);
     batch->ld_blocks = batch->most_positions / MR_KV_BLOCK;
-    size_t most = (3 + 1) * aligned(p->n_tokens * 4) + 4 * aligned(p->n_runs * 4) + 3 * aligned(p->n_runs * 8) +
+    size_t most = (3 + 2) * aligned(p->n_tokens * 4) + 5 * aligned(p->n_runs * 4) + 3 * aligned(p->n_runs * 8) +
                   aligned(p->n_runs * batch->ld_blocks * 4);
     mr_status status = ensure_step(dp->device, most, err);
     if (status != MR_OK) return status;
@@ -261,6 +272,7 @@ static mr_status fill_step(const mr_pass *p, mr_device_pass *dp, mr_error *err) 
     uint32_t *rows = array(&s, p->n_tokens * sizeof *rows, (const void **)&dp->logit_tokens);
     if (p->n_logits > 0) memcpy(rows, p->logit_tokens, p->n_logits * sizeof *rows);
     fill_runs(&s, p, batch);
+    if (p->model->hparams.n_embd_per_layer > 0) dp->table_tokens = fill_table_tokens(&s, p);
     if (p->model->n_state_floats > 0) fill_states(&s, p, batch);
     dp->ops->send(dp->backend, dp->device->step, dp->device->step_host, s.at);
     return MR_OK;

@@ -132,8 +132,6 @@ static mr_status make_stacks(mr_device *d, const mr_hparams *h, mr_layer *layer,
     const mr_experts *e = layer->experts;
     const mr_mla *mla = layer->mla;
     mr_status status = MR_OK;
-    if (e != NULL && e->experts_post_norm.weight != NULL && e->shared_router.w != NULL)
-        return mr_fail(err, MR_ERR_UNSUPPORTED, "a shared expert with a router and experts with a norm of their own");
     if (e != NULL) status = make_stack(d, e->gate, h->n_expert, &dl->gate, err);
     if (e != NULL && status == MR_OK) status = make_stack(d, e->up, h->n_expert, &dl->up, err);
     if (e != NULL && status == MR_OK) status = make_stack(d, e->down, h->n_expert, &dl->down, err);
@@ -199,13 +197,10 @@ static mr_status place_tables(mr_model *model, mr_error *err) {
                             model->team, err);
         if (status == MR_OK) model->info.weight_bytes += mr_matrix_bytes(d->embd_table);
     }
-    if (status == MR_OK && h->n_embd_per_layer > 0 && model->per_layer.n_rows < h->n_vocab)
-        status = mr_fail(err, MR_ERR_UNSUPPORTED,
-                         "not every token has an embedding for each layer, which the CPU alone can compute yet; choose "
-                         "the device cpu");
     if (status == MR_OK && h->n_embd_per_layer > 0) {
-        status = ops->table(d->backend, &d->per_layer_table, model->per_layer.type->type, model->per_layer.rows,
-                            h->n_vocab, (size_t)h->n_layer * h->n_embd_per_layer, model->team, err);
+        size_t n_rows = model->per_layer.n_rows < h->n_vocab ? model->per_layer.n_rows : h->n_vocab;
+        status = ops->table(d->backend, &d->per_layer_table, model->per_layer.type->type, model->per_layer.rows, n_rows,
+                            (size_t)h->n_layer * h->n_embd_per_layer, model->team, err);
         if (status == MR_OK) model->info.weight_bytes += mr_matrix_bytes(d->per_layer_table);
     }
     return status;

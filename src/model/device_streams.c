@@ -28,7 +28,7 @@ void mr_device_per_layer_inputs(const mr_device_pass *p) {
     p->ops->products(p->backend, &item, 1, n_tokens);
     p->ops->scale(p->backend, b->per_layer, n_tokens * n_all, 1.0f / sqrtf((float)h->n_embd));
     const mr_embed_args embed = {.table = p->device->per_layer_table,
-                                 .tokens = p->batch.tokens,
+                                 .tokens = p->table_tokens,
                                  .n_tokens = n_tokens,
                                  .scale = 1.0f,
                                  .out = b->per_token};

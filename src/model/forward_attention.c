@@ -102,15 +102,6 @@ static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, ui
 /* ---- attention
  * -------------------------------------------------------------------------------------------------------- */
 
-/* Token t of a text of n sees the whole text, or half the window on each side: what its last position sees backwards.
- */
-static void see_both_sides(mr_attention_args *args, uint32_t t, uint32_t n, uint32_t window) {
-    uint32_t half = window > 0 ? window / 2 : n, first = t > half ? t - half : 0;
-    uint32_t last = half < n - 1 - t ? t + half : n - 1;
-    args->pos0 = last;
-    args->window = last - first + 1;
-}
-
 /* Query tokens [t0, t0 + n) of a run against kv head head_kv, for query heads [g0, g0 + n_g) of its group. */
 static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint32_t head_kv, size_t run_index,
                    uint32_t t0, uint32_t n, uint32_t g0, uint32_t n_g) {
@@ -144,7 +135,7 @@ static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint3
     }
     args.n_tokens = 1;
     for (uint32_t t = 0; t < n; t++, args.q += q_stride, args.out += out_stride) {
-        see_both_sides(&args, t0 + t, run->n_tokens, layer->window);
+        mr_attention_both_sides(&args, t0 + t, run->n_tokens, layer->window);
         mr_attention(&args);
     }
 }

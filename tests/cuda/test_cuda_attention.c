@@ -19,6 +19,7 @@ typedef struct shape {
     float softcap;
     bool sinks, whole;
     uint32_t n_runs, n_tokens[MAX_RUNS], pos0[MAX_RUNS];
+    uint32_t n_behind; /* whole: positions of the texts behind the runs */
 } shape;
 
 /* The cache of a shape, here and there, with every position of its runs stored by the CPU. */
@@ -52,7 +53,7 @@ static void fill_cache(problem *p) {
     const shape *s = p->s;
     float *k = random_floats(s->dk, 2.0f), *v = random_floats(s->dv, 1.0f);
     for (uint32_t r = 0; r < s->n_runs; r++) {
-        for (uint32_t pos = 0; pos < s->pos0[r] + s->n_tokens[r]; pos++) {
+        for (uint32_t pos = 0; pos < s->pos0[r] + s->n_tokens[r] + s->n_behind; pos++) {
             for (uint32_t h = 0; h < s->n_head_kv; h++) {
                 for (uint32_t d = 0; d < s->dk; d++) k[d] = 2.0f * random_float();
                 for (uint32_t d = 0; d < s->dv; d++) v[d] = random_float();
@@ -105,8 +106,11 @@ static void attend_here(const problem *p, const float *q, const float *sinks, fl
                 continue;
             }
             a.n_tokens = 1;
-            a.pos0 = s->pos0[r] + s->n_tokens[r] - 1;
-            for (uint32_t t = 0; t < s->n_tokens[r]; t++, a.q += q_stride, a.out += out_stride) mr_attention(&a);
+            uint32_t pos = s->pos0[r], end = pos + s->n_tokens[r];
+            for (; pos < end; pos++, a.q += q_stride, a.out += out_stride) {
+                mr_attention_both_sides(&a, pos, end + s->n_behind, s->window);
+                mr_attention(&a);
+            }
         }
     }
     free(scratch);
@@ -133,11 +137,13 @@ static void check_attention(const shape *s, uint32_t n_sm) {
                              .whole = s->whole,
                              .scale = 0.3f,
                              .softcap = s->softcap};
-    uint32_t longest = 0;
+    uint32_t longest = 0, ends[MAX_RUNS];
     for (uint32_t r = 0; r < s->n_runs; r++) {
+        ends[r] = s->pos0[r] + s->n_tokens[r] + s->n_behind;
         if (s->n_tokens[r] > a.most_tokens) a.most_tokens = s->n_tokens[r];
         if (s->pos0[r] + s->n_tokens[r] > longest) longest = s->pos0[r] + s->n_tokens[r];
     }
+    a.ends = s->whole ? gpu_put(ends, s->n_runs * sizeof *ends) : NULL;
     mr_k_attention_split(&a, longest, n_sm);
     if (a.n_splits > 1) a.partial = gpu_put(NULL, (size_t)s->n_runs * s->n_head * a.n_splits * (s->dv + 2) * 4);
     gpu_launch(mr_k_attention_prefill_launch(&a), &a);
@@ -160,10 +166,10 @@ static void test_decode(void) {
     const mr_kv_type types[] = {MR_KV_F16, MR_KV_Q8_0, MR_KV_F32};
     for (size_t i = 0; i < 3; i++) {
         const shape shapes[] = {
-            {types[i], 8, 2, 64, 64, 0, 0.0f, false, false, 2, {1, 1}, {300, 0}},
-            {types[i], 6, 1, 48, 80, 40, 20.0f, true, false, 3, {1, 1, 1}, {31, 32, 170}},
-            {types[i], 3, 3, 36, 20, 0, 0.0f, true, false, 1, {1}, {511}},
-            {types[i], 2, 1, 16, 300, 0, 0.0f, false, false, 1, {1}, {90}},
+            {types[i], 8, 2, 64, 64, 0, 0.0f, false, false, 2, {1, 1}, {300, 0}, 0},
+            {types[i], 6, 1, 48, 80, 40, 20.0f, true, false, 3, {1, 1, 1}, {31, 32, 170}, 0},
+            {types[i], 3, 3, 36, 20, 0, 0.0f, true, false, 1, {1}, {511}, 0},
+            {types[i], 2, 1, 16, 300, 0, 0.0f, false, false, 1, {1}, {90}, 0},
         };
         for (size_t j = 0; j < sizeof shapes / sizeof shapes[0]; j++) {
             check_attention(&shapes[j], 1);
@@ -176,8 +182,8 @@ static void test_prefill(void) {
     const mr_kv_type types[] = {MR_KV_Q8_0, MR_KV_F32, MR_KV_F16};
     for (size_t i = 0; i < 3; i++) { /* sizes that are not for tensor cores */
         const shape shapes[] = {
-            {types[i], 6, 2, 40, 24, 0, 0.0f, false, false, 2, {9, 37}, {0, 50}},
-            {types[i], 4, 1, 36, 20, 33, 15.0f, true, false, 2, {70, 2}, {5, 64}},
+            {types[i], 6, 2, 40, 24, 0, 0.0f, false, false, 2, {9, 37}, {0, 50}, 0},
+            {types[i], 4, 1, 36, 20, 33, 15.0f, true, false, 2, {70, 2}, {5, 64}, 0},
         };
         for (size_t j = 0; j < 2; j++) check_attention(&shapes[j], 1);
     }
@@ -185,22 +191,34 @@ static void test_prefill(void) {
 
 static void test_prefill_mma(void) {
     const shape shapes[] = {
-        {MR_KV_F16, 4, 2, 64, 64, 0, 0.0f, false, false, 2, {40, 3}, {0, 31}},
-        {MR_KV_F16, 4, 1, 128, 128, 0, 0.0f, true, false, 1, {70}, {90}},
-        {MR_KV_F16, 3, 1, 80, 48, 37, 10.0f, true, false, 2, {65, 33}, {64, 100}},
-        {MR_KV_F16, 2, 1, 192, 128, 0, 0.0f, false, false, 1, {50}, {7}},
-        {MR_KV_F16, 2, 2, 256, 256, 50, 0.0f, false, false, 1, {34}, {40}},
-        {MR_KV_F16, 2, 2, 32, 16, 0, 0.0f, false, true, 2, {45, 1}, {0, 0}},
+        {MR_KV_F16, 4, 2, 64, 64, 0, 0.0f, false, false, 2, {40, 3}, {0, 31}, 0},
+        {MR_KV_F16, 4, 1, 128, 128, 0, 0.0f, true, false, 1, {70}, {90}, 0},
+        {MR_KV_F16, 3, 1, 80, 48, 37, 10.0f, true, false, 2, {65, 33}, {64, 100}, 0},
+        {MR_KV_F16, 2, 1, 192, 128, 0, 0.0f, false, false, 1, {50}, {7}, 0},
+        {MR_KV_F16, 2, 2, 256, 256, 50, 0.0f, false, false, 1, {34}, {40}, 0},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_attention(&shapes[i], 1);
 }
 
 /* Runs of one and of many tokens in a batch. */
 static void test_mixed(void) {
-    const shape s = {MR_KV_F16, 8, 4, 64, 64, 0, 0.0f, false, false, 3, {1, 25, 1}, {77, 12, 200}};
-    const shape whole = {MR_KV_F32, 2, 2, 12, 12, 0, 0.0f, false, true, 3, {1, 25, 4}, {0, 0, 0}};
+    const shape s = {MR_KV_F16, 8, 4, 64, 64, 0, 0.0f, false, false, 3, {1, 25, 1}, {77, 12, 200}, 0};
     check_attention(&s, 4);
-    check_attention(&whole, 4);
+}
+
+/* Whole texts, and parts of them, with windows on both sides. */
+static void test_whole(void) {
+    const shape shapes[] = {
+        {MR_KV_F32, 2, 2, 12, 12, 0, 0.0f, false, true, 3, {1, 25, 4}, {0, 0, 0}, 0},
+        {MR_KV_F32, 4, 2, 12, 20, 9, 0.0f, false, true, 3, {1, 70, 33}, {0, 0, 0}, 0},
+        {MR_KV_Q8_0, 2, 1, 36, 20, 40, 12.0f, true, true, 2, {90, 31}, {0, 0}, 0},
+        {MR_KV_F16, 2, 2, 32, 16, 0, 0.0f, false, true, 2, {45, 1}, {0, 0}, 0},
+        {MR_KV_F16, 2, 2, 64, 64, 17, 0.0f, false, true, 2, {130, 7}, {0, 0}, 0},
+        {MR_KV_F32, 2, 1, 16, 16, 0, 0.0f, false, true, 2, {20, 33}, {64, 0}, 75},
+        {MR_KV_F16, 2, 1, 32, 32, 50, 0.0f, false, true, 2, {70, 1}, {96, 32}, 60},
+        {MR_KV_F32, 2, 2, 20, 12, 1, 0.0f, false, true, 1, {37}, {0}, 1},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_attention(&shapes[i], 4);
 }
 
 /* What mr_k_heads writes is what the CPU stores, bit for bit where nothing is computed. */
@@ -267,6 +285,7 @@ int main(void) {
     run_test("attention of single tokens", test_decode);
     run_test("attention of runs", test_prefill);
     run_test("attention of runs on tensor cores", test_prefill_mma);
-    run_test("mixed batches, whole texts", test_mixed);
+    run_test("mixed batches", test_mixed);
+    run_test("whole texts", test_whole);
     return end_tests();
 }

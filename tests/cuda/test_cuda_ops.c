@@ -475,6 +475,11 @@ static void test_experts(void) {
         }
         float *got = get_floats(m.out, TOKENS * N);
         expect_near("experts' sum", got, want, TOKENS * N, 1e-6);
+        m.n_used = 0;
+        gpu_launch(mr_k_combine_launch(&m), &m);
+        gpu_get(got, m.out, TOKENS * N * sizeof *got);
+        for (size_t i = 0; i < TOKENS * N; i++) want[i] = shared[i] * gate[i / N];
+        expect_near("a shared expert alone", got, want, TOKENS * N, 1e-6);
         free(logits), free(bias), free(chosen), free(slot_token), free(slot_of), free(weight);
         free(y), free(shared), free(gate), free(want), free(got);
         gpu_forget();

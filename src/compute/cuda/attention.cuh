@@ -82,7 +82,12 @@ struct seen {
 
 MR_DEVICE seen positions_of(const mr_k_attention_args &a, uint32_t run, uint32_t pos) {
     seen s;
-    if (a.whole) pos = a.pos0[run] + a.n_tokens[run] - 1;
+    if (a.whole) {
+        uint32_t n = a.ends[run], half = a.window > 0 ? a.window / 2 : n;
+        s.begin = pos > half ? pos - half : 0;
+        s.end = half < n - 1 - pos ? pos + half + 1 : n;
+        return s;
+    }
     s.end = pos + 1;
     s.begin = a.window > 0 && s.end > a.window ? s.end - a.window : 0;
     return s;

@@ -260,6 +260,7 @@ typedef struct mr_k_attention_args {
     const uint32_t *first;    /* [n_runs] index of a run's first token */
     const uint32_t *n_tokens; /* [n_runs] */
     const uint32_t *pos0;     /* [n_runs] */
+    const uint32_t *ends;     /* whole: [n_runs] positions of a run's whole text */
     const int32_t *blocks;    /* [n_runs, ld_blocks] block tables */
     float *partial; /* decode: [n_runs, n_head, n_splits, dv + 2] floats of scratch; none when n_splits is 1 */
     uint32_t n_runs, n_head, ld_blocks;
@@ -268,7 +269,8 @@ typedef struct mr_k_attention_args {
     uint32_t split_blocks; /* decode: blocks of 32 positions in each part; n_splits * split_blocks blocks cover the
                               longest */
     uint32_t window;       /* 0 = all positions */
-    int32_t whole;         /* encoders: every token sees its whole run; also runs of one token are then prefill's */
+    int32_t whole; /* encoders: every token sees its whole text, or half the window on each side; also runs of one token
+                      are then prefill's */
     float scale, softcap;
 } mr_k_attention_args;
 
@@ -456,6 +458,40 @@ typedef struct mr_k_cut_args {
 
 static inline mr_k_launch mr_k_cut_launch(const mr_k_cut_args *a) {
     return mr_k_launch_of("mr_k_cut", a->n_rows, 1, 1, 256, 0);
+}
+
+/* ---- several residual streams
+ * -------------------------------------------------------------------------------------------- */
+
+/* Each row of y [n_rows, n] gets the root mean square of x's: y *= sqrt(mean x^2) / sqrt(max(mean y^2, 1e-5)). */
+typedef struct mr_k_match_size_args {
+    float *y;
+    const float *x;
+    uint32_t n_rows, n;
+} mr_k_match_size_args;
+
+static inline mr_k_launch mr_k_match_size_launch(const mr_k_match_size_args *a) {
+    return mr_k_launch_of("mr_k_match_size", a->n_rows, 1, 1, 256, 0);
+}
+
+enum { MR_K_MAX_STREAMS = 4 };
+
+/* n_stream streams and `predicted`, [n_tokens, n] each; modal [n_tokens, n_stream]. Row r of the factors times modal is
+ * f[r]. Before a layer, factors [n_stream * n_stream, n_stream]: streams[i] += sum over j, in order, of f[i * n_stream
+ * + j] * streams[j] as they were; predicted = streams[0]. Behind it, factors [n_stream, n_stream]: with d = streams[0]
+ * - predicted, streams[0] = predicted, streams[i] += (1 + f[i]) * d, and predicted = streams[0] * correct_scale [n]. */
+typedef struct mr_k_streams_args {
+    float *streams[MR_K_MAX_STREAMS];
+    const float *modal, *factors, *correct_scale;
+    float *predicted;
+    uint32_t n_stream, n_tokens, n;
+} mr_k_streams_args;
+
+static inline mr_k_launch mr_k_streams_predict_launch(const mr_k_streams_args *a) {
+    return mr_k_launch_of("mr_k_streams_predict", mr_k_div_up(a->n, 256), a->n_tokens, 1, 256, 0);
+}
+static inline mr_k_launch mr_k_streams_correct_launch(const mr_k_streams_args *a) {
+    return mr_k_launch_of("mr_k_streams_correct", mr_k_div_up(a->n, 256), a->n_tokens, 1, 256, 0);
 }
 
 /* ---- choosing tokens
