@@ -100,6 +100,9 @@ static void pack_member(mr_worker *worker, void *arg) {
     mr_loop loop = mr_loop_begin(worker, job->matrix->n_panels, 1 + (256u << 10) / job->matrix->panel_bytes);
     size_t begin, end;
     while (mr_loop_next(&loop, &begin, &end)) {
+        size_t first = begin * MR_PANEL_ROWS, last = end * MR_PANEL_ROWS;
+        if (last > job->matrix->n_out) last = job->matrix->n_out;
+        mr_pages_will_read(job->rows + first * job->row_bytes, (last - first) * job->row_bytes);
         for (size_t p = begin; p < end; p++) pack_panel(job, p);
     }
 }

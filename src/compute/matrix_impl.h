@@ -163,6 +163,9 @@ void mr_pack_panel(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_
 
 /* Memory for packed weights: aligned to 64 bytes, backed by huge pages where it is large enough; NULL when there is
  * none. */
+/* Bytes that are read soon, wherever they lie: those of a mapped file that are in memory already are mapped at once,
+ * rather than a few at each fault. */
+void mr_pages_will_read(const void *bytes, size_t n_bytes);
 void *mr_pages_alloc(size_t n_bytes);
 void mr_pages_free(void *pages);
 

@@ -38,6 +38,14 @@ void mr_split_codebook(mr_dtype type, const mr_dtype_info *info, const uint8_t i
                        mr_codebook_rows *out);
 void mr_codebook_indices(mr_layout layout, uint8_t index_of[128]);
 
+/* Asks for a part of the rows behind these: step `step` of `n_steps` while these n_bytes are packed. Sixteen rows side by
+ * side are more streams than the processor sees as such. Nothing is read, so it does not matter what lies there. */
+static inline void mr_ask_for_next_rows(const uint8_t *rows, size_t n_bytes, size_t step, size_t n_steps) {
+    uintptr_t next = (uintptr_t)rows + n_bytes;
+    for (size_t i = n_bytes * step / n_steps & ~(size_t)63; i < n_bytes * (step + 1) / n_steps; i += 64)
+        __builtin_prefetch((const void *)(next + i), 0, 2);
+}
+
 static inline uint32_t mr_load32(const uint8_t *p) {
     uint32_t v;
     memcpy(&v, p, 4);

@@ -252,6 +252,7 @@ void mr_pack_k(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows
     memset(block.q, format->zero, sizeof block.q);
     if (format->in_pairs) memset(panel + mr_pair_scales((n_blocks - 1) | 1, format->out_bytes), 0, 32);
     for (size_t b = 0; b < n_blocks; b++) {
+        mr_ask_for_next_rows(rows, n_rows * row_bytes, b, n_blocks);
         for (size_t r = 0; r < n_rows; r++) format->split(rows + r * row_bytes + b * format->src_bytes, (int)r, &block);
         if (format->in_pairs) {
             memcpy(panel + mr_pair_scales(b, format->out_bytes), block.d, 32);

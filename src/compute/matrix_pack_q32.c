@@ -145,6 +145,7 @@ void mr_pack_q32(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_ro
     size_t n_blocks = n_in / 32;
     if (!format->has_min) memset(panel + mr_pair_scales((n_blocks - 1) | 1, format->out_bytes), 0, 32);
     for (size_t b = 0; b < n_blocks; b++) {
+        mr_ask_for_next_rows(rows, n_rows * row_bytes, b, n_blocks);
         for (size_t r = 0; r < n_rows; r++) split_block(format, rows + r * row_bytes, b, r, &block);
         if (format->has_min) {
             uint8_t *out = panel + b * format->out_bytes;

@@ -44,6 +44,15 @@ static chunk *add_chunk(size_t n_bytes) {
     return c;
 }
 
+void mr_pages_will_read(const void *bytes, size_t n_bytes) {
+#ifdef MADV_POPULATE_READ
+    uintptr_t begin = (uintptr_t)bytes & ~(uintptr_t)4095;
+    madvise((void *)begin, (uintptr_t)bytes + n_bytes - begin, MADV_POPULATE_READ);
+#else
+    (void)bytes, (void)n_bytes;
+#endif
+}
+
 void *mr_pages_alloc(size_t n_bytes) {
     if (n_bytes == 0 || n_bytes > SIZE_MAX - CHUNK_BYTES - HUGE_PAGE) return NULL;
     n_bytes = mr_round64(n_bytes);
