@@ -12,6 +12,10 @@ typedef struct layout_info {
     void (*pack)(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in);
 } layout_info;
 
+/* Values of 16 bits in a cache line. Rows are packed a line of each at a time: they are often a power of two apart, and
+ * of lines that far apart the cache keeps few. */
+enum { LINE16 = 32 };
+
 static void pack_f32(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
     (void)type;
     memset(panel, 0, mr_panel_bytes(MR_LAYOUT_F32, n_in));
@@ -22,9 +26,15 @@ static void pack_f32(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t 
 
 static void pack_f16(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
     (void)type;
-    memset(panel, 0, mr_panel_bytes(MR_LAYOUT_F16, n_in));
-    for (size_t r = 0; r < n_rows; r++) {
-        for (size_t k = 0; k < n_in; k++) memcpy(panel + 32 * k + 2 * r, rows + r * row_bytes + 2 * k, 2);
+    if (n_rows < 16 || n_in % 2 != 0) memset(panel, 0, mr_panel_bytes(MR_LAYOUT_F16, n_in));
+    for (size_t begin = 0; begin < n_in; begin += LINE16, panel += 32 * LINE16) {
+        uint16_t values[16][LINE16];
+        size_t n = n_in - begin < LINE16 ? n_in - begin : LINE16;
+        mr_ask_for_next_rows(rows, n_rows * row_bytes, begin / LINE16, (n_in - 1) / LINE16 + 1);
+        for (size_t r = 0; r < n_rows; r++) memcpy(values[r], rows + r * row_bytes + 2 * begin, 2 * n);
+        for (size_t k = 0; k < n; k++) {
+            for (size_t r = 0; r < n_rows; r++) memcpy(panel + 32 * k + 2 * r, &values[r][k], 2);
+        }
     }
 }
 
@@ -39,9 +49,14 @@ static void pack_bf16(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t
                       size_t n_in) {
     (void)type;
     if (n_rows < 16) memset(panel, 0, mr_panel_bytes(MR_LAYOUT_BF16, n_in));
-    for (size_t k = 0; k + 2 <= n_in; k += 2) {
-        for (size_t r = 0; r < n_rows; r++) {
-            mr_store32(panel + 32 * k + 4 * r, flush_pair(mr_load32(rows + r * row_bytes + 2 * k)));
+    for (size_t begin = 0; begin + 2 <= n_in; begin += LINE16) {
+        uint32_t pairs[16][LINE16 / 2];
+        size_t n_pairs = n_in - begin < LINE16 ? (n_in - begin) / 2 : LINE16 / 2;
+        mr_ask_for_next_rows(rows, n_rows * row_bytes, begin / LINE16, (n_in - 1) / LINE16 + 1);
+        for (size_t r = 0; r < n_rows; r++) memcpy(pairs[r], rows + r * row_bytes + 2 * begin, 4 * n_pairs);
+        for (size_t k = 0; k < n_pairs; k++) {
+            for (size_t r = 0; r < n_rows; r++)
+                mr_store32(panel + 32 * begin + 64 * k + 4 * r, flush_pair(pairs[r][k]));
         }
     }
     if (n_in % 2 == 0) return;
