@@ -29,6 +29,10 @@ void fake_service_await_running(int n) {
     pthread_mutex_unlock(&running_lock);
 }
 
+void fake_service_await_released(void) {
+    for (int i = 0; i < 20000 && fake_n_services != 0; i++) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 mr_service *mr_service_new(void) {
     mr_service *service = calloc(1, sizeof *service);
     atomic_init(&service->n_refs, 1);

@@ -21,4 +21,7 @@ extern atomic_int fake_n_produced; /* chunks that on_chunk took */
 /* Waits until `n` calls are running. */
 void fake_service_await_running(int n);
 
+/* Waits until every instance is released, 20 s at most: the threads of cancelled jobs end in their own time. */
+void fake_service_await_released(void);
+
 #endif

@@ -199,6 +199,7 @@ static void test_cancels(void **state) {
     mr_buf_free(&result);
     mr_buf_free(&out.text);
     mr_host_close(host);
+    fake_service_await_released();
     assert_int_equal(fake_n_services, 0);
 }
 
