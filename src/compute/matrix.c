@@ -97,11 +97,12 @@ static void pack_panel(const pack_job *job, size_t p) {
 
 static void pack_member(mr_worker *worker, void *arg) {
     pack_job *job = arg;
-    mr_loop loop = mr_loop_begin(worker, job->matrix->n_panels, 1 + (256u << 10) / job->matrix->panel_bytes);
-    size_t begin, end;
-    while (mr_loop_next(&loop, &begin, &end)) {
-        size_t first = begin * MR_PANEL_ROWS, last = end * MR_PANEL_ROWS;
-        if (last > job->matrix->n_out) last = job->matrix->n_out;
+    const mr_matrix *m = job->matrix;
+    size_t n_unit = 1 + (256u << 10) / m->panel_bytes; /* panels of a unit of work */
+    mr_loop loop = mr_loop_begin_shares(worker, (m->n_panels - 1) / n_unit + 1);
+    for (size_t unit; mr_loop_next_of_share(&loop, &unit);) {
+        size_t begin = unit * n_unit, end = m->n_panels - begin < n_unit ? m->n_panels : begin + n_unit;
+        size_t first = begin * MR_PANEL_ROWS, last = end * MR_PANEL_ROWS < m->n_out ? end * MR_PANEL_ROWS : m->n_out;
         mr_pages_will_read(job->rows + first * job->row_bytes, (last - first) * job->row_bytes);
         for (size_t p = begin; p < end; p++) pack_panel(job, p);
     }
