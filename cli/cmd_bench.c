@@ -44,7 +44,7 @@ typedef struct bench {
     int32_t *blocks;
     int32_t *tokens;
     float *logits;
-    float *state; /* of models with a recurrent state */
+    mr_state_pool states; /* one, of models with a recurrent state */
     json_t *rows;
     double load_sec;
 } bench;
@@ -182,8 +182,8 @@ static mr_status advance(bench *b, uint32_t first, uint32_t n, uint32_t chunk, m
                             .blocks = b->blocks,
                             .n_logits = at + count == n || chunk == 1,
                             .logits = b->logits,
-                            .state = b->state,
-                            .state_out = b->state};
+                            .state = mr_state_at(&b->states, 0),
+                            .state_out = mr_state_at(&b->states, 0)};
         mr_status status = mr_model_forward(b->model, &b->pool, &run, 1, NULL, err);
         if (status != MR_OK) return status;
     }
@@ -370,10 +370,7 @@ static mr_status prepare(bench *b, mr_error *err) {
     b->tokens = calloc(n_tokens, sizeof *b->tokens);
     b->logits = calloc(n_vocab, sizeof *b->logits);
     b->rows = json_array();
-    void *state = NULL;
-    size_t state_bytes = mr_model_state_bytes(b->model);
-    if (state_bytes > 0) status = mr_model_states_alloc(b->model, state_bytes, &state, err);
-    b->state = state;
+    status = mr_model_states_init(b->model, &b->states, 1, err);
     if (status != MR_OK) return status;
     if (b->blocks == NULL || b->tokens == NULL || b->logits == NULL)
         return mr_fail_nomem(err, n_tokens, "the benchmark");
@@ -413,7 +410,7 @@ int mr_cmd_bench(int argc, char **argv) {
     free(b.tokens);
     free(b.logits);
     if (b.model != NULL) {
-        mr_model_states_free(b.model, b.state, mr_model_state_bytes(b.model));
+        mr_model_states_free(b.model, &b.states);
         mr_model_kv_free(b.model, &b.pool);
     }
     mr_model_free(b.model);

@@ -28,8 +28,8 @@ typedef struct logits_run {
     mr_kv_pool pool;
     mr_tokens tokens;
     int32_t *blocks;
-    float *logits; /* [CHUNK, n_vocab] */
-    float *state;  /* of models with a recurrent state */
+    float *logits;        /* [CHUNK, n_vocab] */
+    mr_state_pool states; /* one, of models with a recurrent state */
 } logits_run;
 
 static void help(void) {
@@ -115,10 +115,7 @@ static mr_status open_model(const logits_options *o, logits_run *run, mr_error *
     run->logits = calloc(CHUNK * n_vocab, sizeof *run->logits);
     if (run->blocks == NULL || run->logits == NULL) return mr_fail_nomem(err, CHUNK * n_vocab * 4, "the logits");
     for (size_t i = 0; i < n_blocks; i++) run->blocks[i] = (int32_t)i;
-    void *state = NULL;
-    size_t state_bytes = mr_model_state_bytes(run->model);
-    status = state_bytes > 0 ? mr_model_states_alloc(run->model, state_bytes, &state, err) : MR_OK;
-    run->state = state;
+    status = mr_model_states_init(run->model, &run->states, 1, err);
     return status == MR_OK ? mr_model_kv_init(run->model, &run->pool, MR_KV_F32, n_blocks, err) : status;
 }
 
@@ -148,8 +145,8 @@ static mr_status print_logits(const logits_options *o, logits_run *run, mr_error
             .blocks = run->blocks,
             .n_logits = n_wanted,
             .logits = n_wanted > 0 ? run->logits : NULL,
-            .state = run->state,
-            .state_out = run->state,
+            .state = mr_state_at(&run->states, 0),
+            .state_out = mr_state_at(&run->states, 0),
         };
         mr_status status = mr_model_forward(run->model, &run->pool, &batch, 1, NULL, err);
         if (status != MR_OK) return status;
@@ -168,7 +165,7 @@ int mr_cmd_logits(int argc, char **argv) {
     mr_status status = open_model(&options, &run, &err);
     if (status == MR_OK) status = print_logits(&options, &run, &err);
     if (run.model != NULL) mr_model_kv_free(run.model, &run.pool);
-    if (run.model != NULL) mr_model_states_free(run.model, run.state, mr_model_state_bytes(run.model));
+    if (run.model != NULL) mr_model_states_free(run.model, &run.states);
     mr_model_free(run.model);
     mr_gguf_close(run.gguf);
     mr_tokens_free(&run.tokens);

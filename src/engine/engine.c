@@ -20,57 +20,74 @@ static size_t blocks_for(size_t n_tokens) {
     return (n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK;
 }
 
-/* Memory that the state of sequences may take: of what is free a quarter by itself, and three quarters where a context
- * was asked for. SIZE_MAX when nobody knows. */
-static size_t bytes_that_fit(const mr_engine *engine, const mr_engine_config *config) {
-    size_t on_device = mr_model_device_free(engine->model);
-    if (on_device > 0) return on_device / 10 * 9;
-    size_t available = mr_available_memory();
-    if (available == 0) return SIZE_MAX;
-    return config->context_size > 0 ? available / 4 * 3 : available / 4;
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
 }
 
-/* Recurrent states take at most half of the memory: those of the sequences first, fewer at once where they do not fit;
+/* A memory that sequences need: that of the CPU, and that of the model's device. */
+typedef struct memory {
+    mr_model_needs needs;
+    size_t most; /* bytes that sequences may take; SIZE_MAX when nobody knows */
+} memory;
+
+enum { HERE, ON_DEVICE, N_MEMORIES };
+
+/* On a device nearly all that is free: something is left for graphs and transfers. Else a quarter by itself, and three
+ * quarters where a context was asked for. */
+static void find_memories(const mr_engine *engine, const mr_engine_config *config, memory found[N_MEMORIES]) {
+    size_t available = mr_available_memory();
+    for (int i = 0; i < N_MEMORIES; i++)
+        found[i].needs = mr_model_needs_of(engine->model, engine->layout.type, i == ON_DEVICE);
+    found[ON_DEVICE].most = mr_model_device_free(engine->model) / 10 * 9;
+    found[HERE].most = config->context_size > 0 ? available / 4 * 3 : available / 4;
+    if (available == 0) found[HERE].most = SIZE_MAX;
+}
+
+/* Recurrent states take at most half of a memory: those of the sequences first, fewer at once where they do not fit;
  * then snapshots, up to a quarter. Returns how many in all. */
-static mr_status choose_states(mr_engine *engine, const mr_engine_config *config, size_t *n_states, mr_error *err) {
-    size_t one = mr_model_state_bytes(engine->model), most = bytes_that_fit(engine, config);
+static mr_status choose_states(mr_engine *engine, const mr_engine_config *config, const memory found[N_MEMORIES],
+                               size_t *n_states, mr_error *err) {
+    size_t n_concurrent = engine->max_concurrent, n_snapshots = MAX_SNAPSHOTS;
     *n_states = 0;
-    if (one == 0) return MR_OK;
-    size_t n_concurrent = most / 2 / one / MR_SLOTS_OF_SEQUENCE;
-    if (n_concurrent == 0) {
+    if (mr_model_state_bytes(engine->model) == 0) return MR_OK;
+    for (int i = 0; i < N_MEMORIES; i++) {
+        size_t one = found[i].needs.state_bytes, most = found[i].most;
+        if (one == 0) continue;
+        n_concurrent = smaller(n_concurrent, most / 2 / one / MR_SLOTS_OF_SEQUENCE);
+        n_snapshots = smaller(n_snapshots, most / 4 / one);
+        if (n_concurrent > 0) continue;
         return mr_fail(err, MR_ERR_NOMEM,
-                       "no memory for the recurrent state of a sequence: it takes %d times %zu bytes, and %zu are free "
-                       "for sequences",
-                       MR_SLOTS_OF_SEQUENCE, one, most);
+                       "no memory for the recurrent state of a sequence: it takes %d times %zu bytes%s, and %zu are "
+                       "free for sequences",
+                       MR_SLOTS_OF_SEQUENCE, one, i == ON_DEVICE ? " on the device" : "", most);
     }
     if (n_concurrent < engine->max_concurrent) {
         MR_WARN("max_concurrent is %zu instead of %u: the recurrent states of more (%zu bytes each, %d for a sequence) "
                 "do not fit into memory",
-                n_concurrent, engine->max_concurrent, one, MR_SLOTS_OF_SEQUENCE);
+                n_concurrent, engine->max_concurrent, mr_model_state_bytes(engine->model), MR_SLOTS_OF_SEQUENCE);
         engine->max_concurrent = (uint32_t)n_concurrent;
     }
-    size_t n_snapshots = most / 4 / one < MAX_SNAPSHOTS ? most / 4 / one : MAX_SNAPSHOTS;
-    if (config->n_snapshots > 0 && config->n_snapshots < n_snapshots) n_snapshots = config->n_snapshots;
+    if (config->n_snapshots > 0) n_snapshots = smaller(n_snapshots, config->n_snapshots);
     *n_states = (size_t)engine->max_concurrent * MR_SLOTS_OF_SEQUENCE + (engine->use_cache ? n_snapshots : 0);
     return MR_OK;
 }
 
-/* How many blocks fit beside the recurrent states. */
-static size_t blocks_that_fit(const mr_engine *engine, const mr_engine_config *config) {
-    size_t bytes = config->kv_bytes;
-    if (bytes == 0) {
-        bytes = bytes_that_fit(engine, config);
-        if (bytes == SIZE_MAX) return INT32_MAX / 2;
-        bytes = bytes > engine->stats.state_bytes ? bytes - engine->stats.state_bytes : 0;
+/* How many blocks fit beside the recurrent states. A size that was asked for is taken as it is, unless the device has
+ * less. */
+static size_t blocks_that_fit(const mr_engine *engine, const mr_engine_config *config, const memory found[N_MEMORIES]) {
+    size_t n = INT32_MAX / 2;
+    if (config->kv_bytes > 0) n = smaller(n, config->kv_bytes / engine->layout.block_bytes);
+    for (int i = config->kv_bytes > 0 ? ON_DEVICE : HERE; i < N_MEMORIES; i++) {
+        size_t states = engine->stats.n_states * found[i].needs.state_bytes;
+        if (found[i].needs.block_bytes == 0 || found[i].most == SIZE_MAX) continue;
+        n = smaller(n, (found[i].most - smaller(found[i].most, states)) / found[i].needs.block_bytes);
     }
-    size_t n = bytes / engine->layout.block_bytes;
-    size_t on_device = mr_model_kv_blocks_free(engine->model, engine->layout.type);
-    if (on_device < n) n = on_device;
-    return n < INT32_MAX / 2 ? n : INT32_MAX / 2;
+    return n;
 }
 
 /* Chooses context_size and the number of blocks. */
-static mr_status choose_sizes(mr_engine *engine, const mr_engine_config *config, size_t *n_blocks, mr_error *err) {
+static mr_status choose_sizes(mr_engine *engine, const mr_engine_config *config, const memory found[N_MEMORIES],
+                              size_t *n_blocks, mr_error *err) {
     uint32_t trained = mr_model_get_info(engine->model)->n_ctx_train;
     uint32_t wanted = config->context_size > 0 ? config->context_size : trained > 0 ? trained : DEFAULT_CONTEXT;
     if (config->context_size > trained && trained > 0) {
@@ -82,7 +99,7 @@ static mr_status choose_sizes(mr_engine *engine, const mr_engine_config *config,
         uint32_t whole = trained < MR_BATCH_MAX ? trained : MR_BATCH_MAX;
         wanted = wanted < whole ? wanted : whole;
     }
-    size_t most = blocks_that_fit(engine, config), one = blocks_for(wanted);
+    size_t most = blocks_that_fit(engine, config, found), one = blocks_for(wanted);
     if (most == 0) {
         return mr_fail(err, MR_ERR_NOMEM,
                        "no memory for a KV cache: one block of %d tokens takes %zu bytes; free some memory or "
@@ -108,13 +125,14 @@ static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, 
     engine->memory.model = engine->model;
     engine->layout = mr_model_kv_layout(engine->model, exact ? MR_KV_F32 : config->kv_type);
     if (engine->layout.block_bytes == 0) return mr_fail(err, MR_ERR_INTERNAL, "the model has no KV layout");
-    size_t n_states, one_state = mr_model_state_bytes(engine->model);
-    mr_status status = choose_states(engine, config, &n_states, err);
+    size_t n_states;
+    memory found[N_MEMORIES];
+    find_memories(engine, config, found);
+    mr_status status = choose_states(engine, config, found, &n_states, err);
     engine->stats.n_states = n_states;
-    engine->stats.state_bytes = n_states * one_state;
-    if (status == MR_OK) status = choose_sizes(engine, config, &n_blocks, err);
-    if (status == MR_OK && n_states > 0)
-        status = mr_states_new(&engine->memory.states, engine->model, n_states, one_state, err);
+    engine->stats.state_bytes = n_states * mr_model_state_bytes(engine->model);
+    if (status == MR_OK) status = choose_sizes(engine, config, found, &n_blocks, err);
+    if (status == MR_OK && n_states > 0) status = mr_states_new(&engine->memory.states, engine->model, n_states, err);
     if (status == MR_OK) status = mr_kv_blocks_new(&engine->memory.blocks, n_blocks, engine->use_cache, err);
     if (status == MR_OK)
         status = mr_model_kv_init(engine->model, &engine->memory.pool, engine->layout.type, n_blocks, err);

@@ -182,10 +182,10 @@ static void measure(mr_engine *engine, const mr_pass_entry *entries, size_t n, s
 static void add_state(mr_engine *engine, mr_batch_run *run, mr_sequence *s) {
     mr_states *states = engine->memory.states;
     if (states == NULL || mr_sequence_prepare_state(s, &engine->memory, run->n_tokens) != MR_OK) return;
-    run->state = s->state >= 0 ? mr_states_data(states, s->state) : NULL;
+    if (s->state >= 0) run->state = mr_states_data(states, s->state);
     run->state_out = mr_states_data(states, s->next);
     run->n_mid = s->n_mid;
-    run->state_mid = s->n_mid > 0 ? mr_states_data(states, s->mid) : NULL;
+    if (s->n_mid > 0) run->state_mid = mr_states_data(states, s->mid);
 }
 
 static void drop_draft(mr_pass_entry *entry) {

@@ -12,27 +12,23 @@ typedef struct slot {
  * are searched one by one. */
 struct mr_states {
     slot *slots;
-    size_t n_slots, state_bytes;
+    size_t n_slots;
     uint64_t now;
     mr_model *model;
-    uint8_t *data;
+    mr_state_pool pool;
 };
 
-mr_status mr_states_new(mr_states **states, mr_model *model, size_t n_slots, size_t state_bytes, mr_error *err) {
+mr_status mr_states_new(mr_states **states, mr_model *model, size_t n_slots, mr_error *err) {
     *states = NULL;
-    if (n_slots == 0 || n_slots > INT32_MAX || state_bytes == 0 || n_slots > SIZE_MAX / state_bytes) {
-        return mr_fail(err, MR_ERR_INVALID, "%zu recurrent states of %zu bytes are not possible", n_slots, state_bytes);
-    }
+    if (n_slots == 0 || n_slots > INT32_MAX)
+        return mr_fail(err, MR_ERR_INVALID, "%zu recurrent states are not possible", n_slots);
     mr_states *s = calloc(1, sizeof *s);
     if (s == NULL) return mr_fail_nomem(err, sizeof *s, "the table of recurrent states");
     s->n_slots = n_slots;
-    s->state_bytes = state_bytes;
     s->model = model;
     s->slots = calloc(n_slots, sizeof *s->slots);
-    void *data = NULL;
     mr_status status = s->slots == NULL ? mr_fail_nomem(err, n_slots * sizeof *s->slots, "the recurrent states")
-                                        : mr_model_states_alloc(model, n_slots * state_bytes, &data, err);
-    s->data = data;
+                                        : mr_model_states_init(model, &s->pool, n_slots, err);
     if (status != MR_OK) {
         mr_states_free(s);
         return status;
@@ -43,7 +39,7 @@ mr_status mr_states_new(mr_states **states, mr_model *model, size_t n_slots, siz
 
 void mr_states_free(mr_states *states) {
     if (states == NULL) return;
-    mr_model_states_free(states->model, states->data, states->n_slots * states->state_bytes);
+    mr_model_states_free(states->model, &states->pool);
     free(states->slots);
     free(states);
 }
@@ -69,8 +65,8 @@ void mr_states_give(mr_states *states, int32_t slot) {
     if (slot >= 0) states->slots[slot].n_refs--;
 }
 
-float *mr_states_data(const mr_states *states, int32_t slot) {
-    return (float *)(void *)(states->data + (size_t)slot * states->state_bytes);
+mr_state mr_states_data(const mr_states *states, int32_t slot) {
+    return mr_state_at(&states->pool, (size_t)slot);
 }
 
 void mr_states_keep(mr_states *states, int32_t slot, mr_kv_id id) {

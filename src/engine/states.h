@@ -13,15 +13,15 @@
 
 typedef struct mr_states mr_states;
 
-/* Room for n_slots states of state_bytes each, in the model's memory for states (model.h). */
-mr_status mr_states_new(mr_states **states, mr_model *model, size_t n_slots, size_t state_bytes, mr_error *err);
+/* Room for n_slots states of the model, in its memory for them (model.h: mr_model_states_init). */
+mr_status mr_states_new(mr_states **states, mr_model *model, size_t n_slots, mr_error *err);
 void mr_states_free(mr_states *states); /* NULL is allowed */
 
 /* A slot with undefined content and one reference, or -1 when all are held. May evict a snapshot. */
 int32_t mr_states_take(mr_states *states);
 void mr_states_hold(mr_states *states, int32_t slot); /* one reference more */
 void mr_states_give(mr_states *states, int32_t slot); /* one less; slot -1 is ignored */
-float *mr_states_data(const mr_states *states, int32_t slot);
+mr_state mr_states_data(const mr_states *states, int32_t slot);
 
 /* Keeps the slot's state as the snapshot behind content `id`. It must not be written any more. */
 void mr_states_keep(mr_states *states, int32_t slot, mr_kv_id id);

@@ -1,7 +1,7 @@
 /* The forward pass of a model on a device (compute/backend.h): the same pass as forward.h's, written as operations that
- * one thread issues. Layers from `first_layer` on are the device's; those before it stay the CPU's, and the residual
- * stream crosses the border once in a pass. Every vector of a device's layer (norms, biases and so on) points into
- * device memory; matrices are on the device (mr_matrix_values). */
+ * one thread issues. Layers from `first_layer` on are the device's; those before it stay the CPU's, with the embeddings
+ * and all that is made of them at once, and what crosses the border does so once in a pass. Every vector of a device's
+ * layer (norms, biases and so on) points into device memory; matrices are on the device (mr_matrix_values). */
 #ifndef MR_MODEL_DEVICE_H
 #define MR_MODEL_DEVICE_H
 
@@ -89,8 +89,8 @@ void mr_device_free(mr_device *device);
 
 /* ---- the pass ---- */
 
-/* The layers from first_layer on and the head, for the tokens of p; the residual stream comes from p's model's buffers
- * when the CPU has computed layers before. Fills what the runs ask for. */
+/* The layers from first_layer on and the head, for the tokens of p; the residual streams and the layers' own embeddings
+ * come from p's model's buffers when the CPU has computed layers before. Fills what the runs ask for. */
 mr_status mr_device_forward(const mr_pass *p, mr_error *err);
 
 /* out = norm(x) for all tokens, rows of n; norm without a weight: x itself is returned, else out. */

@@ -105,6 +105,7 @@ static void begin_tokens(const mr_device_pass *p) {
                                        .sines = b->sines[i]};
         if (rope->inv_freq != NULL && rope->n_rot > 0) p->ops->angles(p->backend, &angles);
     }
+    if (p->device->first_layer > 0) return; /* what follows is made of the embeddings and came over the border */
     if (h->n_embd_per_layer > 0) mr_device_per_layer_inputs(p);
     if (h->arch->altup) mr_device_altup_begin(p);
 }
@@ -247,9 +248,9 @@ static void fill_states(step *s, const mr_pass *p, mr_device_batch *batch) {
     for (size_t i = 0; i < n; i++) {
         const mr_batch_run *run = &p->runs[i];
         n_mid[i] = run->n_mid;
-        in[i] = run->pos0 > 0 ? run->state : NULL;
-        out[i] = run->state_out;
-        mid[i] = run->n_mid > 0 ? run->state_mid : NULL;
+        in[i] = run->pos0 > 0 ? run->state.device_data : NULL;
+        out[i] = run->state_out.device_data;
+        mid[i] = run->n_mid > 0 ? run->state_mid.device_data : NULL;
     }
 }
 
@@ -273,7 +274,7 @@ static mr_status fill_step(const mr_pass *p, mr_device_pass *dp, mr_error *err) 
     if (p->n_logits > 0) memcpy(rows, p->logit_tokens, p->n_logits * sizeof *rows);
     fill_runs(&s, p, batch);
     if (p->model->hparams.n_embd_per_layer > 0) dp->table_tokens = fill_table_tokens(&s, p);
-    if (p->model->n_state_floats > 0) fill_states(&s, p, batch);
+    if (p->model->n_device_state_floats > 0) fill_states(&s, p, batch);
     dp->ops->send(dp->backend, dp->device->step, dp->device->step_host, s.at);
     return MR_OK;
 }
@@ -343,6 +344,19 @@ static void fetch_hidden(const mr_pass *p, const mr_device_pass *dp) {
     }
 }
 
+/* What the CPU's layers leave to those of the device: the residual streams, and the layers' own embeddings, which are
+ * made of the tokens' embeddings for all layers at once. */
+static void cross_border(const mr_pass *p, const mr_device_pass *dp) {
+    const mr_hparams *h = &p->model->hparams;
+    const mr_forward_buffers *from = &p->model->buffers;
+    const mr_device_buffers *to = &dp->device->buffers;
+    size_t n = p->n_tokens * sizeof(float);
+    for (uint32_t i = 0; i < h->n_stream; i++)
+        dp->ops->send(dp->backend, to->streams[i], from->streams[i], n * h->n_embd);
+    if (h->n_embd_per_layer > 0)
+        dp->ops->send(dp->backend, to->per_layer, from->per_layer, n * h->n_layer * h->n_embd_per_layer);
+}
+
 mr_status mr_device_forward(const mr_pass *p, mr_error *err) {
     mr_device *d = p->model->device;
     mr_device_pass dp = {.model = p->model,
@@ -355,8 +369,7 @@ mr_status mr_device_forward(const mr_pass *p, mr_error *err) {
     for (size_t i = 0; i < p->n_runs; i++) any_hidden = any_hidden || p->runs[i].n_hidden > 0;
     mr_status status = fill_step(p, &dp, err);
     if (status != MR_OK) return status;
-    size_t x_bytes = (size_t)p->n_tokens * p->model->hparams.n_embd * sizeof(float);
-    if (d->first_layer > 0) dp.ops->send(d->backend, d->buffers.x, p->model->buffers.x, x_bytes);
+    if (d->first_layer > 0) cross_border(p, &dp);
     bool whole = issue(p, &dp);
     if (whole) status = fetch_logits(p, &dp, err);
     if (whole && any_hidden && status == MR_OK) fetch_hidden(p, &dp);

@@ -58,39 +58,58 @@ void mr_model_kv_copy(mr_model *model, const mr_kv_pool *pool, int32_t to, int32
     b->ops->copy(b, pool->device_data + (size_t)to * there, pool->device_data + (size_t)from * there, there);
 }
 
-size_t mr_model_kv_blocks_free(const mr_model *model, mr_kv_type type) {
-    size_t here, there, total, free;
-    if (model->device == NULL) return SIZE_MAX;
+mr_model_needs mr_model_needs_of(const mr_model *model, mr_kv_type type, bool on_device) {
+    size_t here, there;
     block_bytes(model, type, &here, &there);
-    if (there == 0) return SIZE_MAX;
-    mr_backend *b = model->device->backend;
-    b->ops->memory(b, &total, &free);
-    return free / 10 * 9 / there; /* something is left for graphs and transfers */
+    return on_device ? (mr_model_needs){there, model->n_device_state_floats * sizeof(float)}
+                     : (mr_model_needs){here, model->n_state_floats * sizeof(float)};
 }
 
 size_t mr_model_device_free(const mr_model *model) {
     size_t total, free;
-    if (model->device == NULL || model->device->first_layer > 0) return 0;
+    if (model->device == NULL) return 0;
     model->device->backend->ops->memory(model->device->backend, &total, &free);
     return free;
 }
 
-mr_status mr_model_states_alloc(mr_model *model, size_t n_bytes, void **states, mr_error *err) {
-    *states = NULL;
-    if (model->device != NULL) {
-        mr_backend *b = model->device->backend;
-        return b->ops->alloc(b, n_bytes, "the recurrent states; lower max_concurrent", states, err);
-    }
+/* ---- recurrent states
+ * ------------------------------------------------------------------------------------------------- */
+
+static const char STATES[] = "the recurrent states; lower max_concurrent";
+
+/* Pages are committed when they are first written. */
+static uint8_t *map_zeros(size_t n_bytes) {
     void *data = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (data == MAP_FAILED) return mr_fail_nomem(err, n_bytes, "the recurrent states; lower max_concurrent");
-    *states = data;
-    return MR_OK;
+    return data != MAP_FAILED ? data : NULL;
 }
 
-void mr_model_states_free(mr_model *model, void *states, size_t n_bytes) {
-    if (states == NULL) return;
-    if (model->device != NULL)
-        model->device->backend->ops->release(model->device->backend, states);
-    else
-        munmap(states, n_bytes);
+mr_status mr_model_states_init(mr_model *model, mr_state_pool *pool, size_t n_states, mr_error *err) {
+    *pool = (mr_state_pool){.n_states = n_states,
+                            .state_bytes = model->n_state_floats * sizeof(float),
+                            .device_state_bytes = model->n_device_state_floats * sizeof(float)};
+    size_t one = mr_model_state_bytes(model), here = n_states * pool->state_bytes;
+    if (one > 0 && n_states > SIZE_MAX / one)
+        return mr_fail(err, MR_ERR_INVALID, "%zu recurrent states of %zu bytes are not possible", n_states, one);
+    if (here > 0 && (pool->data = map_zeros(here)) == NULL) return mr_fail_nomem(err, here, STATES);
+    if (n_states * pool->device_state_bytes == 0) return MR_OK;
+    mr_backend *b = model->device->backend;
+    void *there = NULL;
+    mr_status status = b->ops->alloc(b, n_states * pool->device_state_bytes, STATES, &there, err);
+    pool->device_data = there;
+    if (status != MR_OK) mr_model_states_free(model, pool);
+    return status;
+}
+
+void mr_model_states_free(mr_model *model, mr_state_pool *pool) {
+    if (pool->data != NULL) munmap(pool->data, pool->n_states * pool->state_bytes);
+    if (pool->device_data != NULL) model->device->backend->ops->release(model->device->backend, pool->device_data);
+    *pool = (mr_state_pool){0};
+}
+
+mr_state mr_state_at(const mr_state_pool *pool, size_t i) {
+    mr_state state = {0};
+    if (pool->data != NULL) state.data = (float *)(void *)(pool->data + i * pool->state_bytes);
+    if (pool->device_data != NULL)
+        state.device_data = (float *)(void *)(pool->device_data + i * pool->device_state_bytes);
+    return state;
 }

@@ -211,15 +211,17 @@ mr_status mr_device_place_model(mr_model *model, mr_error *err) {
     const mr_hparams *h = &model->hparams;
     vectors v = {.n = 0};
     d->output_norm = model->output_norm;
-    d->embd_norm = model->embd_norm;
-    d->per_layer_norm = model->per_layer.norm;
-    d->positions = model->positions;
     d->output_bias = model->output.bias;
     add_norm(&v, &d->output_norm, h->n_embd);
-    add_norm(&v, &d->embd_norm, h->n_embd);
-    add_norm(&v, &d->per_layer_norm, h->n_embd_per_layer);
-    add(&v, &d->positions, (size_t)h->n_ctx_train * h->n_embd);
     add(&v, &d->output_bias, h->n_vocab);
+    if (d->first_layer == 0) { /* else the CPU embeds */
+        d->embd_norm = model->embd_norm;
+        d->per_layer_norm = model->per_layer.norm;
+        d->positions = model->positions;
+        add_norm(&v, &d->embd_norm, h->n_embd);
+        add_norm(&v, &d->per_layer_norm, h->n_embd_per_layer);
+        add(&v, &d->positions, (size_t)h->n_ctx_train * h->n_embd);
+    }
     for (int i = 0; i < MR_N_ROPES; i++) {
         d->inv_freq[i] = model->ropes[i].inv_freq;
         add(&v, &d->inv_freq[i], model->ropes[i].n_rot / 2);

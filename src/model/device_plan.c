@@ -6,6 +6,7 @@
 #include "model/footprint.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,31 +22,39 @@ mr_plan mr_plan_layers(const mr_plan_sizes *s) {
         plan.bytes = plan.bytes_all;
         return plan;
     }
-    if (!s->may_split) return plan;
     size_t bytes = s->fixed;
-    for (uint32_t il = s->n_layer; il > 1; il--) {
-        bytes += s->weights[il - 1] + s->kv[il - 1];
+    for (uint32_t il = s->n_layer; il-- > 1;) {
+        bytes += s->weights[il] + s->kv[il];
         if (bytes > plan.bytes_usable) break;
-        plan.first_layer = il - 1;
+        if (!s->borders[il]) continue;
+        plan.first_layer = il;
         plan.bytes = bytes;
     }
     return plan;
 }
 
-/* Sequences that share keys and values across layers, keep states or have several residual streams stay together. */
-static bool may_split(const mr_hparams *h) {
-    if (h->n_stream > 1 || h->n_embd_per_layer > 0 || h->arch->encoder) return false;
-    for (uint32_t il = 0; il < h->n_layer; il++) {
-        if (mr_layer_kv_source(h, il) != il || mr_layer_state_floats(h, il) > 0) return false;
+bool mr_border_allowed(const mr_hparams *h, uint32_t border) {
+    for (uint32_t il = border; il < h->n_layer; il++) {
+        if (mr_layer_kv_source(h, il) < border) return false;
     }
-    return true;
+    return border < h->n_layer;
 }
 
-bool mr_model_may_split(const mr_model *model) {
-    return may_split(&model->hparams);
+bool mr_model_may_split_at(const mr_model *model, uint32_t il) {
+    return il > 0 && mr_border_allowed(&model->hparams, il);
 }
 
-enum { STATES_PLANNED = 8 * 3 }; /* states of eight sequences */
+/* The last border that is allowed; 0 when all layers go together. */
+static uint32_t last_border(const mr_hparams *h) {
+    uint32_t il = h->n_layer - 1;
+    while (!mr_border_allowed(h, il)) il--;
+    return il;
+}
+
+enum {
+    STATES_PLANNED = 8 * 3, /* states of eight sequences */
+    TOGETHER_BYTES = 96,
+};
 
 static void fill_kv(const mr_hparams *h, const mr_model_options *o, size_t *kv) {
     uint64_t n_tokens = o->kv_tokens > 0 ? o->kv_tokens : o->n_ctx > 0 ? o->n_ctx : h->n_ctx_train;
@@ -63,12 +72,31 @@ static double gib(size_t bytes) {
     return (double)bytes / (1 << 30);
 }
 
-static mr_status does_not_fit(const mr_backend *backend, const mr_plan *plan, const mr_plan_sizes *s, mr_error *err) {
+/* "; layers A to B ..." where some go together, else "". */
+static const char *tell_together(const mr_hparams *h, char text[static TOGETHER_BYTES]) {
+    uint32_t from = last_border(h);
+    text[0] = '\0';
+    if (from + 1 < h->n_layer)
+        snprintf(text, TOGETHER_BYTES, "; layers %u to %u share keys and values and go together", from, h->n_layer - 1);
+    return text;
+}
+
+static mr_status does_not_fit(const mr_backend *backend, const mr_hparams *h, const mr_plan *plan,
+                              const mr_plan_sizes *s, mr_error *err) {
+    char together[TOGETHER_BYTES];
     return mr_fail(err, MR_ERR_NOMEM,
                    "%s has %.2f GiB free for the model and needs %.2f GiB for it (%.2f GiB before the first layer)%s; "
                    "lower context_size or max_concurrent, choose a smaller quantization, or the device cpu",
                    backend->name, gib(plan->bytes_usable), gib(plan->bytes_all), gib(s->fixed),
-                   s->may_split ? "" : ", and this architecture cannot be split");
+                   tell_together(h, together));
+}
+
+static void log_plan(const mr_backend *backend, const mr_hparams *h, const mr_plan *plan, size_t n_free) {
+    char together[TOGETHER_BYTES];
+    MR_INFO("%s: layers %u to %u of %u take %.2f of %.2f GiB free%s%s", backend->name, plan->first_layer,
+            h->n_layer - 1, h->n_layer, gib(plan->bytes), gib(n_free),
+            plan->first_layer > 0 ? "; the layers before them stay on the CPU" : "",
+            plan->first_layer > 0 ? tell_together(h, together) : "");
 }
 
 /* Chooses the device's layers by the memory that it has free. */
@@ -76,19 +104,24 @@ static mr_status plan_device(const mr_loader *l, mr_backend *backend, uint32_t *
     const mr_hparams *h = &l->model->hparams;
     size_t n = h->n_layer, total = 0;
     size_t *sizes = calloc(2 * n, sizeof *sizes);
-    if (sizes == NULL) return mr_fail_nomem(l->err, 2 * n * sizeof *sizes, "the plan of a device");
-    mr_plan_sizes s = {.n_layer = h->n_layer, .weights = sizes, .kv = sizes + n, .may_split = may_split(h)};
+    bool *borders = calloc(n, sizeof *borders);
+    if (sizes == NULL || borders == NULL) {
+        free(sizes);
+        free(borders);
+        return mr_fail_nomem(l->err, 2 * n * sizeof *sizes, "the plan of a device");
+    }
+    mr_plan_sizes s = {.n_layer = h->n_layer, .weights = sizes, .kv = sizes + n, .borders = borders};
+    for (uint32_t il = 0; il < h->n_layer; il++) borders[il] = mr_border_allowed(h, il);
     mr_footprint_by_layer(l->gguf, h, l->options->quantize, sizes, &s.fixed, &s.embedding);
     fill_kv(h, l->options, sizes + n);
     s.fixed += mr_device_buffer_bytes(h);
     backend->ops->memory(backend, &total, &s.free);
     mr_plan plan = mr_plan_layers(&s);
     free(sizes);
+    free(borders);
     *first_layer = plan.first_layer;
-    if (plan.first_layer == h->n_layer) return does_not_fit(backend, &plan, &s, l->err);
-    MR_INFO("%s: layers %u to %u of %u take %.2f of %.2f GiB free%s", backend->name, plan.first_layer, h->n_layer - 1,
-            h->n_layer, gib(plan.bytes), gib(s.free),
-            plan.first_layer > 0 ? "; the layers before them stay on the CPU" : "");
+    if (plan.first_layer == h->n_layer) return does_not_fit(backend, h, &plan, &s, l->err);
+    log_plan(backend, h, &plan, s.free);
     return MR_OK;
 }
 
@@ -104,6 +137,14 @@ mr_status mr_device_name_check(const char *name, int *number, mr_error *err) {
         }
     }
     return mr_fail(err, MR_ERR_INVALID, "the device \"%.40s\" is not known; give auto, cpu, cuda or cuda:N", name);
+}
+
+/* The device and the border that a test asks for. */
+static mr_status check_forced(const mr_hparams *h, const mr_model_options *o, mr_error *err) {
+    mr_status status = mr_device_check(o->backend, h, err);
+    if (status != MR_OK || mr_border_allowed(h, o->first_device_layer)) return status;
+    return mr_fail(err, MR_ERR_INVALID, "the layers of a device cannot begin at %u of %u: the last that may is %u",
+                   o->first_device_layer, h->n_layer, last_border(h));
 }
 
 /* Gives the model its device; the back end is the device's from here on when `owned`. */
@@ -135,9 +176,13 @@ static mr_status open_cuda(mr_loader *l, int number) {
 mr_status mr_device_open(mr_loader *l) {
     const mr_model_options *o = l->options;
     int number;
-    if (o->backend != NULL) return set_device(l, o->backend, false, o->first_device_layer);
+    mr_status status = MR_OK;
+    if (o->backend != NULL) {
+        status = check_forced(&l->model->hparams, o, l->err);
+        return status == MR_OK ? set_device(l, o->backend, false, o->first_device_layer) : status;
+    }
     if (o->device == NULL) return MR_OK;
-    mr_status status = mr_device_name_check(o->device, &number, l->err);
+    status = mr_device_name_check(o->device, &number, l->err);
     if (status != MR_OK || strcmp(o->device, "cpu") == 0) return status;
     status = open_cuda(l, number);
     if (status == MR_OK || strcmp(o->device, "auto") != 0) return status;

@@ -4,6 +4,7 @@
 #include "compute/dtype.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_float(uint32_t type) {
@@ -52,6 +53,16 @@ size_t mr_footprint_weights(const mr_gguf *gguf, const mr_hparams *hparams, cons
     return total;
 }
 
+/* Whether the tensor is applied to a token's embedding once, before the first layer. */
+static bool is_input(const char *name) {
+    static const char *const begins[] = {"per_layer_model_proj.", "per_layer_proj_norm.", "altup_proj.",
+                                         "position_embd.", "token_types."};
+    for (size_t i = 0; i < sizeof begins / sizeof begins[0]; i++) {
+        if (strncmp(name, begins[i], strlen(begins[i])) == 0) return true;
+    }
+    return false;
+}
+
 void mr_footprint_by_layer(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, size_t *layers,
                            size_t *others, size_t *embeddings) {
     bool tied = mr_gguf_find_tensor(gguf, "output.weight") == NULL;
@@ -66,7 +77,7 @@ void mr_footprint_by_layer(const mr_gguf *gguf, const mr_hparams *hparams, const
         if (sscanf(tensor->name, "blk.%4u.", &il) == 1 && il < hparams->n_layer)
             layers[il] += n_bytes;
         else
-            *others += n_bytes;
+            *(is_input(tensor->name) ? embeddings : others) += n_bytes;
     }
 }
 
@@ -103,9 +114,29 @@ static double gib(size_t bytes) {
     return (double)bytes / (1 << 30);
 }
 
-mr_status mr_footprint_check(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, mr_error *err) {
-    size_t available = mr_available_memory(), needed = mr_footprint_weights(gguf, hparams, mix, false), fits;
+/* Bytes of the first n_layers layers. */
+static size_t bytes_of_layers(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix,
+                              uint32_t n_layers) {
+    size_t *layers = calloc(hparams->n_layer, sizeof *layers), others, embeddings, total = 0;
+    if (layers == NULL) return SIZE_MAX;
+    mr_footprint_by_layer(gguf, hparams, mix, layers, &others, &embeddings);
+    for (uint32_t il = 0; il < n_layers; il++) total += layers[il];
+    free(layers);
+    return total;
+}
+
+mr_status mr_footprint_check(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, uint32_t n_layers,
+                             mr_error *err) {
+    bool all = n_layers == hparams->n_layer;
+    size_t available = mr_available_memory(), fits;
+    size_t needed =
+        all ? mr_footprint_weights(gguf, hparams, mix, false) : bytes_of_layers(gguf, hparams, mix, n_layers);
     if (available == 0 || needed <= available) return MR_OK;
+    if (!all)
+        return mr_fail(err, MR_ERR_NOMEM,
+                       "the %u layers that do not fit on the device take %.2f GiB and %.2f GiB of memory are free; "
+                       "choose a smaller quantization",
+                       n_layers, gib(needed), gib(available));
     /* Something has to be left for keys, values and the host. */
     const mr_quant_mix *best = mr_footprint_best_mix(gguf, hparams, available / 10 * 9, &fits);
     if (best == NULL) {

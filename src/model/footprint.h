@@ -12,8 +12,9 @@
  * when they are needed are not counted. */
 size_t mr_footprint_weights(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, bool all_matrices);
 
-/* The same by layers, [n_layer], and of what is in none (*others: all but the table of embeddings, unless the output is
- * made from it); *embeddings: the tables of embeddings, as they are in the file. */
+/* The same by layers, [n_layer], and of what is in none: *embeddings: the tables of embeddings, as they are in the
+ * file, and what is made of a token's embedding before the first layer; *others: the rest, with the table of embeddings
+ * again where the output is made from it. */
 void mr_footprint_by_layer(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, size_t *layers,
                            size_t *others, size_t *embeddings);
 
@@ -28,7 +29,9 @@ const mr_quant_mix *mr_footprint_best_mix(const mr_gguf *gguf, const mr_hparams 
                                           size_t *weight_bytes);
 
 /* MR_ERR_NOMEM when the weights, quantized by `mix` (may be NULL) at load, take more than the memory that is available;
- * the sentence gives both figures and, where there is one, a mix that would fit. */
-mr_status mr_footprint_check(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, mr_error *err);
+ * the sentence gives both figures and, where there is one, a mix that would fit. With fewer than all layers these alone
+ * count, the first n_layers: the others, and the head, are elsewhere. */
+mr_status mr_footprint_check(const mr_gguf *gguf, const mr_hparams *hparams, const mr_quant_mix *mix, uint32_t n_layers,
+                             mr_error *err);
 
 #endif

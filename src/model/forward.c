@@ -147,9 +147,14 @@ typedef struct batch_index {
     int32_t *best_rows[MR_BATCH_MAX];
 } batch_index;
 
-static bool has_states(const mr_batch_run *run) {
-    bool mid_ok = run->n_mid == 0 || (run->state_mid != NULL && run->n_mid < run->n_tokens);
-    return run->state_out != NULL && (run->pos0 == 0 || run->state != NULL) && mid_ok;
+static bool has_parts(const mr_model *model, const mr_state *state) {
+    return (model->n_state_floats == 0 || state->data != NULL) &&
+           (model->n_device_state_floats == 0 || state->device_data != NULL);
+}
+
+static bool has_states(const mr_model *model, const mr_batch_run *run) {
+    bool mid_ok = run->n_mid == 0 || (has_parts(model, &run->state_mid) && run->n_mid < run->n_tokens);
+    return has_parts(model, &run->state_out) && (run->pos0 == 0 || has_parts(model, &run->state)) && mid_ok;
 }
 
 static mr_status check_whole_text(const mr_model *model, const mr_batch_run *run, mr_error *err) {
@@ -170,7 +175,7 @@ static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
             run->n_hidden > run->n_tokens) {
             return mr_fail(err, MR_ERR_INVALID, "a batch holds 1 to %d tokens", MR_BATCH_MAX);
         }
-        if (p->model->n_state_floats > 0 && !has_states(run))
+        if (mr_model_state_bytes(p->model) > 0 && !has_states(p->model, run))
             return mr_fail(err, MR_ERR_INVALID, "a run lacks room for the model's recurrent state");
         mr_status status = p->model->hparams.arch->encoder ? check_whole_text(p->model, run, err) : MR_OK;
         if (status != MR_OK) return status;

@@ -29,9 +29,9 @@ static mr_state_run run_of(const mr_pass *p, size_t i) {
     return (mr_state_run){.first_token = p->run_first[i],
                           .n_tokens = run->n_tokens,
                           .n_mid = run->n_mid,
-                          .state = run->pos0 > 0 ? run->state : NULL,
-                          .state_out = run->state_out,
-                          .state_mid = run->state_mid};
+                          .state = run->pos0 > 0 ? run->state.data : NULL,
+                          .state_out = run->state_out.data,
+                          .state_mid = run->state_mid.data};
 }
 
 static void convolve(const mr_pass *p, mr_worker *worker, const mr_recurrent *r) {

@@ -62,7 +62,8 @@ void mr_free_layer(mr_layer *layer, uint32_t n_head, uint32_t n_expert);
 mr_status mr_load_mla(mr_loader *l, uint32_t il, mr_layer *layer);
 void mr_free_mla(mr_mla *mla, uint32_t n_head);
 
-/* A layer with a recurrent state; places its state behind those of the layers before. */
+/* A layer with a recurrent state; places its state behind those of the layers before it
+ * that are computed where it is. */
 mr_status mr_load_recurrent(mr_loader *l, uint32_t il, mr_layer *layer);
 void mr_free_recurrent(mr_recurrent *recurrent);
 

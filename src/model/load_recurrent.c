@@ -97,9 +97,11 @@ mr_status mr_load_recurrent(mr_loader *l, uint32_t il, mr_layer *layer) {
                                                     : load_delta(l, il, r);
     if (status != MR_OK) return status;
     size_t n_past = (size_t)(h->conv_width - 1) * r->n_conv;
-    r->conv_at = model->n_state_floats;
+    bool here = il < mr_model_first_device_layer(model);
+    size_t *n_floats = here ? &model->n_state_floats : &model->n_device_state_floats;
+    r->conv_at = *n_floats;
     r->heads_at = r->conv_at + (n_past + 15) / 16 * 16;
-    model->n_state_floats += mr_layer_state_floats(h, il);
+    *n_floats += mr_layer_state_floats(h, il);
     return MR_OK;
 }
 

@@ -79,14 +79,10 @@ static mr_status load_stream_map(mr_loader *l, const char *what, size_t i, size_
     return mr_load_rows(l, name, i * n, n, n_maps * n, n, &map->w);
 }
 
-static mr_status load_streams(mr_loader *l) {
-    mr_model *model = l->model;
-    size_t n_maps = model->hparams.n_stream - 1;
+static mr_status load_streams(mr_loader *l, const char *what, mr_linear *maps) {
+    size_t n_maps = l->model->hparams.n_stream - 1;
     mr_status status = MR_OK;
-    for (size_t i = 0; i < n_maps && status == MR_OK; i++) {
-        status = load_stream_map(l, "altup_proj", i, n_maps, &model->streams_in[i]);
-        if (status == MR_OK) status = load_stream_map(l, "altup_unembd_proj", i, n_maps, &model->streams_out[i]);
-    }
+    for (size_t i = 0; i < n_maps && status == MR_OK; i++) status = load_stream_map(l, what, i, n_maps, &maps[i]);
     return status;
 }
 
@@ -236,12 +232,15 @@ static mr_status load_all(mr_loader *l) {
     if (status == MR_OK) status = load_embedding(l);
     if (status == MR_OK) status = mr_device_open(l);
     if (status == MR_OK && mr_model_first_device_layer(model) > 0)
-        status = mr_footprint_check(l->gguf, &model->hparams, l->options->quantize, l->err);
+        status = mr_footprint_check(l->gguf, &model->hparams, l->options->quantize, mr_model_first_device_layer(model),
+                                    l->err);
     struct mr_backend *backend = model->device != NULL ? model->device->backend : NULL;
-    l->backend = backend; /* all that is not a layer of the CPU's */
+    l->backend = mr_model_first_device_layer(model) > 0 ? NULL : backend; /* what is made of the embeddings */
     if (status == MR_OK) status = load_per_layer(l);
     if (status == MR_OK) status = load_positions(l);
-    if (status == MR_OK) status = load_streams(l);
+    if (status == MR_OK) status = load_streams(l, "altup_proj", model->streams_in);
+    l->backend = backend;
+    if (status == MR_OK) status = load_streams(l, "altup_unembd_proj", model->streams_out);
     if (status == MR_OK) status = load_ropes(l);
     if (status != MR_OK) return status;
     model->layers = calloc(model->hparams.n_layer, sizeof *model->layers);
@@ -329,7 +328,7 @@ mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type) {
 }
 
 size_t mr_model_state_bytes(const mr_model *model) {
-    return model->n_state_floats * sizeof(float);
+    return (model->n_state_floats + model->n_device_state_floats) * sizeof(float);
 }
 
 mr_team *mr_model_team(mr_model *model) {

@@ -61,12 +61,12 @@ void mr_model_free(mr_model *model);
 const mr_model_info *mr_model_get_info(const mr_model *model);
 mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type);
 
-/* Bytes of the recurrent state that a sequence has beside its keys and values: 0 for models whose layers are all
- * attention. */
+/* Bytes of the recurrent state that a sequence has beside its keys and values, on the CPU and on the model's device
+ * together: 0 for models whose layers are all attention. */
 size_t mr_model_state_bytes(const mr_model *model);
 
-/* Whether some of the model's layers may be on a device while others are not. */
-bool mr_model_may_split(const mr_model *model);
+/* Whether the model's first il layers (at least one) may stay on the CPU while the others are on a device. */
+bool mr_model_may_split_at(const mr_model *model, uint32_t il);
 
 /* The memory of n_blocks blocks of keys and values, on the CPU and on the model's device; errors: MR_ERR_NOMEM. */
 mr_status mr_model_kv_init(mr_model *model, mr_kv_pool *pool, mr_kv_type type, size_t n_blocks, mr_error *err);
@@ -75,17 +75,32 @@ void mr_model_kv_free(mr_model *model, mr_kv_pool *pool);
 /* Copies all that block `from` holds into block `to`. Not during a pass. */
 void mr_model_kv_copy(mr_model *model, const mr_kv_pool *pool, int32_t to, int32_t from);
 
-/* Bytes free on the device where all layers of the model are; 0 when the CPU has some. */
+/* What sequences take of one memory, the CPU's or that of the model's device: bytes of a block of keys and values, and
+ * of a recurrent state. 0 where no layer that is computed there has any. */
+typedef struct mr_model_needs {
+    size_t block_bytes, state_bytes;
+} mr_model_needs;
+mr_model_needs mr_model_needs_of(const mr_model *model, mr_kv_type type, bool on_device);
+
+/* Bytes free on the model's device; 0 when it has none. */
 size_t mr_model_device_free(const mr_model *model);
 
-/* How many blocks the free memory of the model's device holds; SIZE_MAX when none of its layers needs any there. */
-size_t mr_model_kv_blocks_free(const mr_model *model, mr_kv_type type);
+/* Memory for n_states recurrent states, each in two parts: that of the layers which the CPU computes, and that of a
+ * device's; a part that has no bytes has no memory. */
+typedef struct mr_state_pool {
+    size_t n_states, state_bytes, device_state_bytes;
+    uint8_t *data, *device_data;
+} mr_state_pool;
 
-/* Memory for recurrent states (zeros at first on the CPU), where the layers that have them are computed: n_bytes, or an
- * error; free with the other.
- */
-mr_status mr_model_states_alloc(mr_model *model, size_t n_bytes, void **states, mr_error *err);
-void mr_model_states_free(mr_model *model, void *states, size_t n_bytes);
+/* One of them. Both parts are aligned to 64. */
+typedef struct mr_state {
+    float *data, *device_data;
+} mr_state;
+
+/* Zeros at first on the CPU; errors: MR_ERR_NOMEM. Nothing is allocated for models without states. */
+mr_status mr_model_states_init(mr_model *model, mr_state_pool *pool, size_t n_states, mr_error *err);
+void mr_model_states_free(mr_model *model, mr_state_pool *pool);
+mr_state mr_state_at(const mr_state_pool *pool, size_t i);
 
 /* Consecutive tokens of one sequence in a batch. */
 typedef struct mr_batch_run {
@@ -100,11 +115,11 @@ typedef struct mr_batch_run {
     uint32_t n_hidden; /* likewise: what the vocabulary projection gets, the residual stream behind the last norm */
     float *hidden;     /* [n_hidden, n_embd], filled; NULL when n_hidden is 0 */
 
-    /* Models with a recurrent state only, mr_model_state_bytes() each, aligned to 64: */
-    const float *state; /* behind the positions before pos0; not read when pos0 is 0 */
-    float *state_out;   /* filled: behind the run. May be `state`, which is then undefined after an error */
+    /* Models with a recurrent state only: */
+    mr_state state;     /* behind the positions before pos0; not read when pos0 is 0 */
+    mr_state state_out; /* filled: behind the run. May be `state`, which is then undefined after an error */
     uint32_t n_mid;     /* when not 0, the state behind the run's first n_mid tokens is wanted, too ... */
-    float *state_mid;   /* ... and goes here; apart from the others */
+    mr_state state_mid; /* ... and goes here; apart from the others */
 } mr_batch_run;
 
 /* Most tokens (over all runs) in one forward pass. */

@@ -75,7 +75,7 @@ typedef struct mr_recurrent {
     float *dt_bias, *a;       /* [heads] a < 0: decay is e^(a * softplus(dt + dt_bias)) */
     float *d;                 /* [heads] what y takes of x directly; Mamba-2 only */
     float *norm;              /* [inner] by groups (Mamba-2), [dim_v] by heads (delta net) */
-    size_t conv_at, heads_at; /* where its parts of a sequence's state begin, in floats */
+    size_t conv_at, heads_at; /* where its parts of a sequence's state begin, in floats, where it is computed */
 } mr_recurrent;
 
 enum { MR_N_KV_TYPES = MR_KV_F32 + 1 };
@@ -200,8 +200,8 @@ struct mr_model {
     /* Maps of the first residual stream to the others, and of those back at the end; [n_embd, n_embd] each. */
     mr_linear streams_in[MR_MAX_STREAMS - 1], streams_out[MR_MAX_STREAMS - 1];
 
-    mr_layer *layers;      /* [n_layer] */
-    size_t n_state_floats; /* of the recurrent state of a sequence */
+    mr_layer *layers;                             /* [n_layer] */
+    size_t n_state_floats, n_device_state_floats; /* of the recurrent state of a sequence, here and on the device */
     mr_norm_weights output_norm;
     mr_linear output;
     bool output_is_embd; /* made from token_embd.weight */

@@ -79,7 +79,7 @@ static void close_golden(golden *g) {
 /* A sequence over the same tokens, in blocks and states of its own. */
 typedef struct sequence {
     int32_t blocks[MAX_BLOCKS];
-    float *state, *next, *mid;
+    mr_state state, next, mid;
 } sequence;
 
 /* Computes n_tokens of n_sequences at once, `chunk` of each in a pass, and compares all logits and the best of each
@@ -90,18 +90,17 @@ static void run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk, siz
     mr_error err = {0};
     sequence s[N_SEQUENCES];
     mr_batch_run runs[N_SEQUENCES];
-    size_t state_bytes = mr_model_state_bytes(g->model), n_state = state_bytes / sizeof(float);
-    void *states = NULL;
+    mr_state_pool states;
     float *logits = must_alloc(n_sequences * chunk * g->n_vocab * sizeof(float));
     int32_t *best = must_alloc(n_sequences * chunk * sizeof *best);
     must(mr_model_kv_init(g->model, &pool, type, MAX_BLOCKS * N_SEQUENCES, &err), &err);
-    if (n_state > 0) must(mr_model_states_alloc(g->model, 3 * n_sequences * state_bytes, &states, &err), &err);
+    must(mr_model_states_init(g->model, &states, 3 * n_sequences, &err), &err);
     for (size_t i = 0; i < n_sequences; i++) {
         for (size_t b = 0; b < MAX_BLOCKS; b++)
             s[i].blocks[b] = (int32_t)(MAX_BLOCKS * N_SEQUENCES - 1 - (b * n_sequences + i));
-        s[i].state = (float *)states + 3 * i * n_state;
-        s[i].next = s[i].state + n_state;
-        s[i].mid = s[i].next + n_state;
+        s[i].state = mr_state_at(&states, 3 * i);
+        s[i].next = mr_state_at(&states, 3 * i + 1);
+        s[i].mid = mr_state_at(&states, 3 * i + 2);
     }
     for (size_t at = 0; at < n_tokens; at += chunk) {
         uint32_t n = n_tokens - at < chunk ? (uint32_t)(n_tokens - at) : chunk;
@@ -115,9 +114,9 @@ static void run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk, siz
                                      .best = best + i * n,
                                      .state = s[i].state,
                                      .state_out = s[i].next,
-                                     .n_mid = n_state > 0 ? n / 2 : 0,
+                                     .n_mid = mr_model_state_bytes(g->model) > 0 ? n / 2 : 0,
                                      .state_mid = s[i].mid};
-            float *swap = s[i].state;
+            mr_state swap = s[i].state;
             s[i].state = s[i].next;
             s[i].next = swap;
         }
@@ -137,7 +136,7 @@ static void run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk, siz
     }
     free(logits);
     free(best);
-    mr_model_states_free(g->model, states, 3 * n_sequences * state_bytes);
+    mr_model_states_free(g->model, &states);
     mr_model_kv_free(g->model, &pool);
 }
 
@@ -160,11 +159,24 @@ static size_t at_most(const golden *g, size_t n) {
     return g->n_tokens < n ? g->n_tokens : n;
 }
 
-/* The first layer stays on the CPU. */
-static void test_split(void) {
+/* Of the borders where the model may be split that in the middle; 0 where there is none. */
+static uint32_t middle_border(const mr_model *model) {
+    uint32_t n_layer = mr_model_get_info(model)->n_layer, first = 0, last = 0;
+    for (uint32_t il = 1; il < n_layer; il++) {
+        if (!mr_model_may_split_at(model, il)) continue;
+        if (first == 0) first = il;
+        last = il;
+    }
+    uint32_t border = (first + last) / 2;
+    while (border > 0 && !mr_model_may_split_at(model, border)) border--;
+    return border;
+}
+
+/* The layers before first_layer stay on the CPU. */
+static void test_split(uint32_t first_layer) {
     golden g;
     open_golden(&g);
-    load(&g, 1);
+    load(&g, first_layer);
     run(&g, MR_KV_F32, at_most(&g, 12), 12, 1);
     run(&g, MR_KV_F32, at_most(&g, 4), 1, N_SEQUENCES);
     close_golden(&g);
@@ -174,13 +186,13 @@ static void test_model(void) {
     golden g;
     open_golden(&g);
     load(&g, 0);
-    bool splits = mr_model_may_split(g.model);
+    uint32_t border = middle_border(g.model);
     run(&g, MR_KV_F32, at_most(&g, emulated ? 36 : MAX_TOKENS), MR_BATCH_MAX, 1);
     run(&g, MR_KV_F32, at_most(&g, emulated ? 6 : 40), 1, 1);
     run(&g, MR_KV_F32, at_most(&g, emulated ? 7 : 40), 5, N_SEQUENCES);
     if (!emulated) run(&g, MR_KV_F32, at_most(&g, 12), 1, N_SEQUENCES);
     close_golden(&g);
-    if (splits) test_split();
+    if (border > 0) test_split(border);
 }
 
 static int by_name(const void *a, const void *b) {

@@ -36,9 +36,13 @@ static void forward_once(mr_model *model) {
     int32_t block = 0, tokens[] = {0, 1, 2};
     float *logits = malloc(mr_model_get_info(model)->n_vocab * sizeof *logits);
     mr_batch_run run = {.tokens = tokens, .n_tokens = 3, .blocks = &block, .n_logits = 1, .logits = logits};
-    run.state_out = malloc(state_bytes + 1);
-    if (logits != NULL && run.state_out != NULL) mr_model_forward(model, &pool, &run, 1, NULL, &err);
-    free(run.state_out);
+    mr_state_pool states;
+    bool ready = logits != NULL && mr_model_states_init(model, &states, 1, &err) == MR_OK;
+    if (ready) {
+        run.state_out = mr_state_at(&states, 0);
+        mr_model_forward(model, &pool, &run, 1, NULL, &err);
+        mr_model_states_free(model, &states);
+    }
     free(logits);
     mr_kv_pool_free(&pool);
 }

@@ -51,7 +51,7 @@ size_t mr_model_state_bytes(const mr_model *model) {
 /* The state that a run begins with must be that of the tokens before it. */
 static void check_state(mr_model *model, const mr_batch_run *run, uint64_t hash) {
     uint64_t stored = 0;
-    if (run->pos0 > 0) memcpy(&stored, run->state, sizeof stored);
+    if (run->pos0 > 0) memcpy(&stored, run->state.data, sizeof stored);
     if (stored != hash) model->n_errors++;
     if (run->n_mid >= run->n_tokens || (run->n_mid > 0 && (run->pos0 + run->n_mid) % MR_KV_BLOCK != 0))
         model->n_errors++;
@@ -71,9 +71,9 @@ static mr_status compute_run(mr_model *model, const mr_kv_pool *pool, const mr_b
         hash = mix(hash, *slot(pool, run->blocks, pos));
         if (i + run->n_logits >= run->n_tokens)
             fake_logits(hash, pos, run->logits + (i + run->n_logits - run->n_tokens) * N_VOCAB);
-        if (fake_state_bytes > 0 && i + 1 == run->n_mid) memcpy(run->state_mid, &hash, sizeof hash);
+        if (fake_state_bytes > 0 && i + 1 == run->n_mid) memcpy(run->state_mid.data, &hash, sizeof hash);
     }
-    if (fake_state_bytes > 0) memcpy(run->state_out, &hash, sizeof hash);
+    if (fake_state_bytes > 0) memcpy(run->state_out.data, &hash, sizeof hash);
     model->n_computed += run->n_tokens;
     return MR_OK;
 }
@@ -115,8 +115,8 @@ mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_bat
     if (n_prefill > 0 && !pass_gate(model, abort_flag)) {
         for (size_t r = 0; r < n_runs; r++) { /* what is left behind is undefined */
             for (size_t i = 0; i < runs[r].n_tokens; i++) *slot(pool, runs[r].blocks, runs[r].pos0 + i) = 0xDEADBEEF;
-            if (fake_state_bytes > 0) memset(runs[r].state_out, 0xEF, fake_state_bytes);
-            if (runs[r].n_mid > 0) memset(runs[r].state_mid, 0xEF, fake_state_bytes);
+            if (fake_state_bytes > 0) memset(runs[r].state_out.data, 0xEF, fake_state_bytes);
+            if (runs[r].n_mid > 0) memset(runs[r].state_mid.data, 0xEF, fake_state_bytes);
         }
         return mr_fail(err, MR_ERR_CANCELLED, "aborted");
     }
@@ -151,9 +151,9 @@ void mr_model_kv_copy(mr_model *model, const mr_kv_pool *pool, int32_t to, int32
     memcpy(pool->data + (size_t)to * bytes, pool->data + (size_t)from * bytes, bytes);
 }
 
-size_t mr_model_kv_blocks_free(const mr_model *model, mr_kv_type type) {
-    (void)model, (void)type;
-    return SIZE_MAX;
+mr_model_needs mr_model_needs_of(const mr_model *model, mr_kv_type type, bool on_device) {
+    if (on_device) return (mr_model_needs){0};
+    return (mr_model_needs){mr_model_kv_layout(model, type).block_bytes, fake_state_bytes};
 }
 
 size_t mr_model_device_free(const mr_model *model) {
@@ -161,15 +161,20 @@ size_t mr_model_device_free(const mr_model *model) {
     return 0;
 }
 
-mr_status mr_model_states_alloc(mr_model *model, size_t n_bytes, void **states, mr_error *err) {
+mr_status mr_model_states_init(mr_model *model, mr_state_pool *pool, size_t n_states, mr_error *err) {
     (void)model;
-    *states = calloc(1, n_bytes);
-    return *states != NULL ? MR_OK : mr_fail_nomem(err, n_bytes, "states");
+    *pool = (mr_state_pool){.n_states = n_states, .state_bytes = fake_state_bytes};
+    pool->data = calloc(n_states, fake_state_bytes);
+    return pool->data != NULL ? MR_OK : mr_fail_nomem(err, n_states * fake_state_bytes, "states");
 }
 
-void mr_model_states_free(mr_model *model, void *states, size_t n_bytes) {
-    (void)model, (void)n_bytes;
-    free(states);
+void mr_model_states_free(mr_model *model, mr_state_pool *pool) {
+    (void)model;
+    free(pool->data);
+}
+
+mr_state mr_state_at(const mr_state_pool *pool, size_t i) {
+    return (mr_state){.data = (float *)(void *)(pool->data + i * pool->state_bytes)};
 }
 
 mr_team *mr_model_team(mr_model *model) {

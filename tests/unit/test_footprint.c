@@ -25,7 +25,7 @@ static void compare(const char *path, const char *mix_name, double least, double
     mr_model_options options = {.n_threads = 1, .quantize = mix};
     assert_int_equal(mr_gguf_open(&gguf, &path, 1, &err), MR_OK);
     assert_int_equal(mr_hparams_read(&hparams, gguf, &err), MR_OK);
-    assert_int_equal(mr_footprint_check(gguf, &hparams, mix, &err), MR_OK);
+    assert_int_equal(mr_footprint_check(gguf, &hparams, mix, hparams.n_layer, &err), MR_OK);
     size_t told = mr_footprint_weights(gguf, &hparams, mix, false);
     assert_int_equal(mr_model_load(&model, gguf, &options, &err), MR_OK);
     size_t held = mr_model_get_info(model)->weight_bytes;

@@ -82,7 +82,9 @@ static difference difference_from_golden(const mr_gguf *gguf, const char *name) 
     difference result = {0};
     double squares = 0, all = 0;
     mr_batch_run run = {.tokens = ids, .n_tokens = n, .blocks = blocks, .n_logits = n, .logits = ours};
-    run.state_out = aligned_alloc(64, mr_model_state_bytes(model) / 64 * 64 + 64);
+    mr_state_pool states;
+    assert_int_equal(mr_model_states_init(model, &states, 1, &err), MR_OK);
+    run.state_out = mr_state_at(&states, 0);
     if (mr_model_forward(model, &pool, &run, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
     for (size_t i = 0; i < (size_t)n * n_vocab; i++) {
         float expected;
@@ -93,7 +95,7 @@ static difference difference_from_golden(const mr_gguf *gguf, const char *name) 
         all += (double)expected * (double)expected;
     }
     result.relative = (float)sqrt(squares / all);
-    free(run.state_out);
+    mr_model_states_free(model, &states);
     free(ours);
     mr_kv_pool_free(&pool);
     mr_safetensors_close(golden);

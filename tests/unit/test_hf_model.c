@@ -60,8 +60,9 @@ static float *logits_in_chunks(mr_model *model, const golden *g, uint32_t chunk)
     mr_kv_layout layout = mr_model_kv_layout(model, MR_KV_F32);
     assert_int_equal(mr_kv_pool_init(&pool, &layout, sizeof blocks / sizeof blocks[0], &err), MR_OK);
     float *logits = calloc((size_t)g->n * g->n_vocab, sizeof *logits);
-    size_t n_state = mr_model_state_bytes(model) / sizeof(float);
-    float *states = calloc(2 * n_state + 1, sizeof *states), *state = states, *next = states + n_state;
+    mr_state_pool states;
+    assert_int_equal(mr_model_states_init(model, &states, 2, &err), MR_OK);
+    mr_state state = mr_state_at(&states, 0), next = mr_state_at(&states, 1);
     for (uint32_t at = 0; at < g->n; at += chunk) {
         uint32_t n = g->n - at < chunk ? g->n - at : chunk;
         mr_batch_run run = {.tokens = g->ids + at,
@@ -73,11 +74,11 @@ static float *logits_in_chunks(mr_model *model, const golden *g, uint32_t chunk)
                             .state = state,
                             .state_out = next};
         if (mr_model_forward(model, &pool, &run, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
-        float *swap = state;
+        mr_state swap = state;
         state = next;
         next = swap;
     }
-    free(states);
+    mr_model_states_free(model, &states);
     mr_kv_pool_free(&pool);
     return logits;
 }

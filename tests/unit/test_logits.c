@@ -16,7 +16,7 @@
 
 #define GOLDEN_DIR MR_SOURCE_DIR "/tests/conformance/logits"
 
-enum { MAX_TOKENS = 256, MAX_BLOCKS = MAX_TOKENS / MR_KV_BLOCK + 1 };
+enum { MAX_TOKENS = 256, MAX_BLOCKS = MAX_TOKENS / MR_KV_BLOCK + 1, MAX_LAYERS = 64 };
 
 typedef struct golden {
     mr_gguf *gguf;
@@ -68,8 +68,9 @@ static float *run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk) {
     for (int i = 0; i < MAX_BLOCKS; i++) blocks[i] = MAX_BLOCKS - 1 - i; /* any order will do */
     float *logits = calloc(n_tokens * g->n_vocab, sizeof *logits);
     /* Not in place, so that a kernel that reads the state again after writing it is noticed. */
-    size_t n_state = mr_model_state_bytes(g->model) / sizeof(float);
-    float *states = calloc(3 * n_state + 1, sizeof *states), *state = states, *next = states + n_state;
+    mr_state_pool states;
+    assert_int_equal(mr_model_states_init(g->model, &states, 3, &err), MR_OK);
+    mr_state state = mr_state_at(&states, 0), next = mr_state_at(&states, 1);
     for (uint32_t at = 0; at < n_tokens; at += chunk) {
         uint32_t n = (uint32_t)n_tokens - at < chunk ? (uint32_t)n_tokens - at : chunk;
         mr_batch_run batch = {.tokens = g->tokens + at,
@@ -80,14 +81,14 @@ static float *run(golden *g, mr_kv_type type, size_t n_tokens, uint32_t chunk) {
                               .logits = logits + at * g->n_vocab,
                               .state = state,
                               .state_out = next,
-                              .n_mid = n_state > 0 ? n / 2 : 0,
-                              .state_mid = states + 2 * n_state};
+                              .n_mid = mr_model_state_bytes(g->model) > 0 ? n / 2 : 0,
+                              .state_mid = mr_state_at(&states, 2)};
         if (mr_model_forward(g->model, &pool, &batch, 1, NULL, &err) != MR_OK) fail_msg("%s", err.text);
-        float *swap = state;
+        mr_state swap = state;
         state = next;
         next = swap;
     }
-    free(states);
+    mr_model_states_free(g->model, &states);
     mr_model_kv_free(g->model, &pool);
     return logits;
 }
@@ -238,14 +239,28 @@ static void check_on_device(const char *name, const float *whole, uint32_t first
     mr_team_free(team);
 }
 
+/* The first border where the model may be split, the last, and that in the middle of those that are allowed. */
+static size_t borders_to_try(const mr_model *model, uint32_t borders[3]) {
+    uint32_t allowed[MAX_LAYERS], n = 0, n_layer = mr_model_get_info(model)->n_layer;
+    for (uint32_t il = 0; il <= n_layer && n < MAX_LAYERS; il++) {
+        if (mr_model_may_split_at(model, il)) allowed[n++] = il;
+    }
+    borders[0] = n > 0 ? allowed[0] : 0;
+    borders[1] = n > 1 ? allowed[n - 1] : 0;
+    borders[2] = n > 2 ? allowed[n / 2] : 0;
+    return n < 3 ? n : 3;
+}
+
 static void check_device(const char *name) {
     golden g;
     open_golden(&g, name, 1);
     float *whole = run(&g, MR_KV_F16, g.n_tokens, MR_BATCH_MAX);
-    bool splits = mr_model_may_split(g.model);
+    uint32_t borders[3];
+    size_t n = borders_to_try(g.model, borders);
+    assert_true(n > 0 || mr_model_get_info(g.model)->n_layer == 1);
     close_golden(&g);
     check_on_device(name, whole, 0);
-    if (splits) check_on_device(name, whole, 1);
+    for (size_t i = 0; i < n; i++) check_on_device(name, whole, borders[i]);
     free(whole);
 }
 

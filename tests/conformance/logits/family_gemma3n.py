@@ -52,9 +52,9 @@ def keys(config):
 
 CASES = [
     Case("gemma3n", "gemma3n", (Gemma3nTextConfig, Gemma3nForCausalLM),
-         dict(head_dim=8, hidden_size=24, intermediate_size=[24] * 4, num_hidden_layers=4, sliding_window=12,
-              layer_types=["sliding_attention", "full_attention"] * 2, rope_parameters=ROPE, num_kv_shared_layers=2,
+         dict(head_dim=8, hidden_size=24, intermediate_size=[24] * 6, num_hidden_layers=6, sliding_window=12,
+              layer_types=["sliding_attention", "full_attention"] * 3, rope_parameters=ROPE, num_kv_shared_layers=2,
               hidden_size_per_layer_input=4, vocab_size_per_layer_input=48, laurel_rank=4, altup_num_inputs=4,
-              activation_sparsity_pattern=[0.8, 0.8, 0.0, 0.0], tie_word_embeddings=True), 60,
+              activation_sparsity_pattern=[0.8] * 3 + [0.0] * 3, tie_word_embeddings=True), 60,
          names=NAMES, keys=keys, tensor=stack),
 ]

@@ -64,7 +64,7 @@ def gemma4(name, n_tokens=40, **config):
 CASES = [
     # Every layer has an embedding of its own, and the last layers attend to earlier layers' keys and values.
     gemma4("gemma4-e2b", 60, hidden_size_per_layer_input=4, num_kv_shared_layers=2, use_double_wide_mlp=True,
-           num_key_value_heads=1),
+           num_key_value_heads=1, num_hidden_layers=6, layer_types=TYPES * 3),
     # Full layers have fewer heads of keys, which are values as well.
     gemma4("gemma4-31b", attention_k_eq_v=True, num_global_key_value_heads=1),
     gemma4("gemma4-26b-a4b", attention_k_eq_v=True, num_global_key_value_heads=1, enable_moe_block=True, num_experts=4,
