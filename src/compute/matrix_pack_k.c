@@ -3,6 +3,7 @@
 #include "compute/matrix_pack.h"
 
 #include <math.h>
+#include <stddef.h>
 
 typedef struct format256 {
     mr_dtype type;
@@ -11,6 +12,9 @@ typedef struct format256 {
     uint8_t zero; /* the stored integer of weight 0 */
     void (*split)(const uint8_t *src, int r, mr_rows256 *out);
     void (*put)(const mr_rows256 *rows, uint8_t *out);
+    /* A super-block of 16 rows, row_bytes apart, at once: both of the above without the bytes between them, d of each
+     * row in d rather than in out where blocks come in pairs. NULL: there is only the long way. */
+    void (*put_rows)(const uint8_t *src, size_t row_bytes, uint16_t d[16], uint8_t *out);
 } format256;
 
 /* -- From blocks to bytes. */
@@ -223,15 +227,92 @@ static void put_ternary(const mr_rows256 *rows, uint8_t *out) {
     for (int g = 0; g < 16; g++) put_two_bits(out + 64 * g, rows, 16 * g, 0);
 }
 
+/* -- The types that most weights have, without bytes between. */
+
+/* A dword of each of 16 rows. */
+typedef uint32_t dwords[16];
+
+#define LOW 0x0F0F0F0Fu
+
+/* Dwords 0 .. n - 1 of 16 rows that begin at src, row_bytes apart. */
+static inline void take_dwords(const uint8_t *src, size_t row_bytes, int n, dwords *out) {
+    for (size_t r = 0; r < 16; r++) {
+        for (int i = 0; i < n; i++) out[i][r] = mr_load32(src + r * row_bytes + 4 * i);
+    }
+}
+
+/* The low nibbles (shift 0) or the high ones (4) of 8 bytes of each row as a nibble vector. */
+static inline void put_nibble_dwords(uint8_t *out, const uint32_t first[16], const uint32_t second[16], int shift) {
+    for (size_t r = 0; r < 16; r++)
+        mr_store32(out + 4 * r, (first[r] >> shift & LOW) | (second[r] >> shift & LOW) << 4);
+}
+
+/* Four bytes in the order of mr_group_byte. */
+static inline uint32_t order_groups(uint32_t v) {
+    return (v & 0xFF0000FFu) | (v >> 8 & 0x0000FF00u) | (v << 8 & 0x00FF0000u);
+}
+
+static void put_rows_q4_k(const uint8_t *src, size_t row_bytes, uint16_t d[16], uint8_t *out) {
+    dwords packed[3], scales[2], mins[2], qs[8];
+    uint16_t dmin[16];
+    for (size_t r = 0; r < 16; r++) {
+        const mr_block_q4_k *block = (const mr_block_q4_k *)(src + r * row_bytes);
+        d[r] = block->d;
+        dmin[r] = block->dmin;
+    }
+    memcpy(out, d, 32);
+    memcpy(out + 32, dmin, 32);
+    take_dwords(src + offsetof(mr_block_q4_k, scales), row_bytes, 3, packed);
+    for (size_t r = 0; r < 16; r++) { /* mr_k_scale_min, four groups at once */
+        uint32_t a = packed[0][r], b = packed[1][r], c = packed[2][r];
+        scales[0][r] = order_groups(a & 0x3F3F3F3Fu);
+        mins[0][r] = order_groups(b & 0x3F3F3F3Fu);
+        scales[1][r] = order_groups((c & LOW) | (a >> 2 & 0x30303030u));
+        mins[1][r] = order_groups((c >> 4 & LOW) | (b >> 2 & 0x30303030u));
+    }
+    put_six_bits(out + 64, scales[0], scales[1], mins[0], mins[1]);
+    out += 256;
+    for (size_t run = 0; run < 4; run++, out += 512) {
+        take_dwords(src + offsetof(mr_block_q4_k, qs) + 32 * run, row_bytes, 8, qs);
+        for (size_t i = 0; i < 4; i++) {
+            put_nibble_dwords(out + 64 * i, qs[2 * i], qs[2 * i + 1], 0);
+            put_nibble_dwords(out + 256 + 64 * i, qs[2 * i], qs[2 * i + 1], 4);
+        }
+    }
+}
+
+static void put_rows_q6_k(const uint8_t *src, size_t row_bytes, uint16_t d[16], uint8_t *out) {
+    dwords scales[4], ql[16], qh[8];
+    for (size_t r = 0; r < 16; r++) d[r] = ((const mr_block_q6_k *)(src + r * row_bytes))->d;
+    take_dwords(src + offsetof(mr_block_q6_k, scales), row_bytes, 4, scales);
+    memcpy(out, scales, sizeof scales);
+    out += sizeof scales;
+    for (size_t half = 0; half < 2; half++) {
+        take_dwords(src + offsetof(mr_block_q6_k, ql) + 64 * half, row_bytes, 16, ql);
+        take_dwords(src + offsetof(mr_block_q6_k, qh) + 32 * half, row_bytes, 8, qh);
+        for (int part = 0; part < 8; part++, out += 192) { /* 16 values each */
+            int run = part / 2, at = 4 * (part % 2), shift = 4 * (run / 2);
+            dwords *low = ql + 8 * (run % 2) + at;
+            for (size_t r = 0; r < 16; r++) {
+                uint32_t v = 0;
+                for (int i = 0; i < 4; i++) v |= (qh[at + i][r] >> 2 * run & 0x03030303u) << 2 * i;
+                mr_store32(out + 4 * r, v);
+            }
+            put_nibble_dwords(out + 64, low[0], low[1], shift);
+            put_nibble_dwords(out + 128, low[2], low[3], shift);
+        }
+    }
+}
+
 static const format256 FORMATS[] = {
-    {MR_Q4_K, sizeof(mr_block_q4_k), MR_Q4_K_BYTES, false, 0, split_q4_k, put_q4_k},
-    {MR_Q5_K, sizeof(mr_block_q5_k), MR_Q5_K_BYTES, false, 0, split_q5_k, put_q5_k},
-    {MR_Q6_K, sizeof(mr_block_q6_k), MR_Q6_K_BYTES, true, 32, split_q6_k, put_q6_k},
-    {MR_Q3_K, sizeof(mr_block_q3_k), MR_Q3_K_BYTES, true, 4, split_q3_k, put_q3_k},
-    {MR_Q2_K, sizeof(mr_block_q2_k), MR_Q2_K_BYTES, false, 0, split_q2_k, put_q2_k},
-    {MR_IQ4_XS, sizeof(mr_block_iq4_xs), MR_IQ4_XS_BYTES, true, 0, split_iq4_xs, put_iq4_xs},
-    {MR_TQ1_0, sizeof(mr_block_tq1_0), MR_TERNARY_BYTES, true, 1, split_tq1_0, put_ternary},
-    {MR_TQ2_0, sizeof(mr_block_tq2_0), MR_TERNARY_BYTES, true, 1, split_tq2_0, put_ternary},
+    {MR_Q4_K, sizeof(mr_block_q4_k), MR_Q4_K_BYTES, false, 0, split_q4_k, put_q4_k, put_rows_q4_k},
+    {MR_Q5_K, sizeof(mr_block_q5_k), MR_Q5_K_BYTES, false, 0, split_q5_k, put_q5_k, NULL},
+    {MR_Q6_K, sizeof(mr_block_q6_k), MR_Q6_K_BYTES, true, 32, split_q6_k, put_q6_k, put_rows_q6_k},
+    {MR_Q3_K, sizeof(mr_block_q3_k), MR_Q3_K_BYTES, true, 4, split_q3_k, put_q3_k, NULL},
+    {MR_Q2_K, sizeof(mr_block_q2_k), MR_Q2_K_BYTES, false, 0, split_q2_k, put_q2_k, NULL},
+    {MR_IQ4_XS, sizeof(mr_block_iq4_xs), MR_IQ4_XS_BYTES, true, 0, split_iq4_xs, put_iq4_xs, NULL},
+    {MR_TQ1_0, sizeof(mr_block_tq1_0), MR_TERNARY_BYTES, true, 1, split_tq1_0, put_ternary, NULL},
+    {MR_TQ2_0, sizeof(mr_block_tq2_0), MR_TERNARY_BYTES, true, 1, split_tq2_0, put_ternary, NULL},
 };
 
 static const format256 *format_of(mr_dtype type) {
@@ -253,13 +334,15 @@ void mr_pack_k(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows
     if (format->in_pairs) memset(panel + mr_pair_scales((n_blocks - 1) | 1, format->out_bytes), 0, 32);
     for (size_t b = 0; b < n_blocks; b++) {
         mr_ask_for_next_rows(rows, n_rows * row_bytes, b, n_blocks);
-        for (size_t r = 0; r < n_rows; r++) format->split(rows + r * row_bytes + b * format->src_bytes, (int)r, &block);
-        if (format->in_pairs) {
-            memcpy(panel + mr_pair_scales(b, format->out_bytes), block.d, 32);
-            format->put(&block, panel + mr_pair_quants(b, format->out_bytes));
+        const uint8_t *src = rows + b * format->src_bytes;
+        uint8_t *out = panel + (format->in_pairs ? mr_pair_quants(b, format->out_bytes) : b * format->out_bytes);
+        if (n_rows == 16 && format->put_rows != NULL) {
+            format->put_rows(src, row_bytes, block.d, out);
         } else {
-            format->put(&block, panel + b * format->out_bytes);
+            for (size_t r = 0; r < n_rows; r++) format->split(src + r * row_bytes, (int)r, &block);
+            format->put(&block, out);
         }
+        if (format->in_pairs) memcpy(panel + mr_pair_scales(b, format->out_bytes), block.d, 32);
     }
 }
 
