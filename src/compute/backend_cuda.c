@@ -272,16 +272,20 @@ static void close_backend(mr_backend *backend) {
     free(b);
 }
 
+/* A module for another device alone does not load, and is left out. */
 static mr_status load_modules(mr_cuda_backend *b, mr_error *err) {
-    for (mr_cuda_image image; (image = mr_cuda_image_get(b->n_modules)).data != NULL;) {
+    mr_cuda_image image;
+    for (size_t i = 0; (image = mr_cuda_image_get(i)).data != NULL; i++) {
         if (b->n_modules == MR_CUDA_MODULES)
             return mr_fail(err, MR_ERR_INTERNAL, "the kernels are more than %d modules", MR_CUDA_MODULES);
         int result = b->driver->cuModuleLoadData(&b->modules[b->n_modules], image.data);
+        if (result == MR_CU_NO_BINARY && image.only != 0) continue;
         if (result != MR_CU_SUCCESS) {
             fail(b, result, "cuModuleLoadData", err);
             return mr_fail_prefix(err, "this build's kernels do not load");
         }
         b->n_modules++;
+        if (image.only == 90) b->wgmma = true;
     }
     return MR_OK;
 }

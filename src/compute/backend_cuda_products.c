@@ -231,7 +231,8 @@ static void prepare(mr_cuda_backend *b, const float *x, size_t ld, size_t n_rows
 }
 
 static void launch_product(mr_cuda_backend *b, const mr_k_matmul_args *a) {
-    const mr_k_launch l = mr_k_matmul_launch(a);
+    uint32_t n = b->wgmma ? mr_k_wgmma_tokens(a, b->n_sm) : 0;
+    const mr_k_launch l = n > 0 ? mr_k_wgmma_launch(a, n) : mr_k_matmul_launch(a);
     mr_cuda_launch(b, &l, a);
 }
 

@@ -44,12 +44,25 @@ typedef struct product {
     mr_k_matmul_args args;
     uint8_t *w;
     size_t bytes, n_copies, next;
+    uint32_t wgmma; /* tokens of a block; 0: not by wgmma */
 } product;
 
 static void run_product(void *arg) {
     product *p = arg;
     p->args.m[0].w = p->w + p->next++ % p->n_copies * p->bytes;
-    gpu_launch(mr_k_matmul_launch(&p->args), &p->args);
+    gpu_launch(p->wgmma > 0 ? mr_k_wgmma_launch(&p->args, p->wgmma) : mr_k_matmul_launch(&p->args), &p->args);
+}
+
+static void time_product(product *p, mr_dtype type) {
+    double n_out = p->args.m[0].n_out, n_in = p->args.n_in, n_tokens = p->args.n_tokens;
+    double seconds = gpu_time(run_product, p, ROUNDS) / ROUNDS * 1e-3;
+    double bytes = (double)mr_cuda_packed_bytes((mr_cuda_layout)p->args.layout, p->args.m[0].n_out, p->args.n_in);
+    double rate = bytes / seconds, ops = 2.0 * n_out * n_in * n_tokens / seconds;
+    char what[64];
+    snprintf(what, sizeof what, "%s %.0f x %.0f, %.0f token%s%s", mr_dtype_find((uint32_t)type)->name, n_out, n_in,
+             n_tokens, n_tokens > 1 ? "s" : "", p->wgmma > 0 ? ", wgmma" : "");
+    printf("%-44s %8.1f us %7.0f GB/s (%3.0f %% of copy) %7.1f T/s (%3.0f %% of bf16)\n", what, seconds * 1e6,
+           rate * 1e-9, 100 * rate / copy_rate, ops * 1e-12, 100 * ops / bf16_rate);
 }
 
 static void measure_product(mr_dtype type, size_t n_out, size_t n_in, size_t n_tokens) {
@@ -67,14 +80,9 @@ static void measure_product(mr_dtype type, size_t n_out, size_t n_in, size_t n_t
                                 .x_div = 1,
                                 .layout = (int32_t)layout};
     p.args.m[0] = (mr_k_matrix){p.w, NULL, gpu_put(NULL, n_tokens * n_out * 4), (uint32_t)n_out, (uint32_t)n_out, 0};
-    double seconds = gpu_time(run_product, &p, ROUNDS) / ROUNDS * 1e-3;
-    double bytes = (double)mr_cuda_packed_bytes(layout, n_out, n_in) / seconds;
-    double ops = 2.0 * (double)n_out * (double)n_in * (double)n_tokens / seconds;
-    char what[64];
-    snprintf(what, sizeof what, "%s %zu x %zu, %zu token%s", mr_dtype_find((uint32_t)type)->name, n_out, n_in, n_tokens,
-             n_tokens > 1 ? "s" : "");
-    printf("%-44s %8.1f us %7.0f GB/s (%3.0f %% of copy) %7.1f T/s (%3.0f %% of bf16)\n", what, seconds * 1e6,
-           bytes * 1e-9, 100 * bytes / copy_rate, ops * 1e-12, 100 * ops / bf16_rate);
+    time_product(&p, type);
+    p.wgmma = gpu_has("mr_gemm_bf16_wgmma_64") ? mr_k_wgmma_tokens(&p.args, gpu_processors()) : 0;
+    if (p.wgmma > 0) time_product(&p, type);
     gpu_forget();
 }
 

@@ -4,6 +4,7 @@
 // MR_FAKE_CUDA_BYTES    memory of the device (1 GiB); allocations beyond it fail as on a full GPU
 // MR_FAKE_CUDA_DEVICES  number of devices (1)
 // MR_FAKE_CUDA_FAULT    name of a kernel whose launches fail
+// MR_FAKE_CUDA_CAPABILITY  compute capability (8.0); the module of wgmma kernels is for 9.0 alone
 #include "emulator.h"
 
 #include <functional>
@@ -20,7 +21,7 @@ typedef uint64_t CUdeviceptr;
 
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101,
-    INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719, STREAM_CAPTURE = 900,
+    INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719, STREAM_CAPTURE = 900,
 };
 
 namespace {
@@ -56,6 +57,16 @@ size_t n_bytes_of_device() {
 int n_devices() {
     const char *text = getenv("MR_FAKE_CUDA_DEVICES");
     return text != nullptr ? atoi(text) : 1;
+}
+
+// 10 * compute capability.
+int capability() {
+    const char *text = getenv("MR_FAKE_CUDA_CAPABILITY");
+    return text != nullptr ? (int)(10.0 * atof(text) + 0.5) : 80;
+}
+
+size_t largest_shared() {
+    return capability() == 90 ? 227 << 10 : 163 << 10;
 }
 
 // Whether [at, at + n) lies in one allocation.
@@ -128,9 +139,9 @@ API cuDeviceGetAttribute(int *value, int attribute, CUdevice) {
     case 8: *value = 48 << 10; break;  // shared memory of a block
     case 10: *value = 32; break;       // warp
     case 16: *value = 4; break;        // multiprocessors
-    case 75: *value = 8; break;        // compute capability
-    case 76: *value = 0; break;
-    case 97: *value = 163 << 10; break; // shared memory of a block, when asked for
+    case 75: *value = capability() / 10; break;
+    case 76: *value = capability() % 10; break;
+    case 97: *value = (int)largest_shared(); break; // shared memory of a block, when asked for
     default: *value = 0;
     }
     return SUCCESS;
@@ -179,6 +190,7 @@ API cuGetErrorName(CUresult code, const char **text) {
                                                       {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"},
                                                       {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
                                                       {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
+                                                      {NO_BINARY, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
                                                       {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"},
                                                       {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
                                                       {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
@@ -288,9 +300,13 @@ API cuMemsetD32_v2(CUdeviceptr at, unsigned value, size_t n) {
 
 // ---- modules and launches
 
+static bool is_for_90(const void *image) {
+    return strcmp((const char *)image, "emulated 90a") == 0;
+}
 API cuModuleLoadData(void **module, const void *image) {
     if (current == nullptr) return INVALID_CONTEXT;
     if (image == nullptr || memcmp(image, "emulated", 8) != 0) return INVALID_IMAGE;
+    if (is_for_90(image) && capability() != 90) return NO_BINARY;
     *module = (void *)image;
     return SUCCESS;
 }
@@ -300,16 +316,16 @@ API cuModuleLoadDataEx(void **module, const void *image, unsigned, void *, void 
 API cuModuleUnload(void *) {
     return SUCCESS;
 }
-API cuModuleGetFunction(void **f, void *, const char *name) {
+API cuModuleGetFunction(void **f, void *module, const char *name) {
     std::lock_guard<std::recursive_mutex> guard(lock);
     const emu_kernel *kernel = emu_find(name);
-    if (kernel == nullptr) return NOT_FOUND;
+    if (kernel == nullptr || is_for_90(module) != (strstr(name, "wgmma") != nullptr)) return NOT_FOUND;
     *f = &functions.insert({name, {kernel, 48 << 10}}).first->second;
     return SUCCESS;
 }
 API cuFuncSetAttribute(function *f, int attribute, int value) {
     if (attribute == 8) f->most_shared = (size_t)value;
-    return value <= 163 << 10 ? SUCCESS : INVALID_VALUE;
+    return value >= 0 && (size_t)value <= largest_shared() ? SUCCESS : INVALID_VALUE;
 }
 API cuFuncGetAttribute(int *value, int, function *) {
     *value = 0;

@@ -68,6 +68,12 @@ struct copy {
     bool valid;
 };
 
+// 16 bytes of dynamic shared memory: copies to them that are not finished, and by whom the last was.
+struct unit {
+    uint32_t n_pending, writer;
+    uint64_t fence; // the writer's number of fences then; UINT64_MAX: nobody copied to it
+};
+
 struct fibre {
 #if defined(__x86_64__)
     void *sp;
@@ -80,6 +86,14 @@ struct fibre {
     bool done;
     std::deque<copy> copies;
     size_t n_groups;
+    uint64_t n_fences;
+};
+
+struct warpgroup {
+    emu_member members[128];
+    uint64_t n_ops;
+    uint32_t n_here;
+    emu_group_op op;
 };
 
 struct warp {
@@ -92,6 +106,8 @@ struct warp {
 struct block_state {
     std::vector<fibre> fibres{MAX_THREADS};
     std::vector<warp> warps{MAX_THREADS / 32};
+    std::vector<warpgroup> warpgroups{MAX_THREADS / 128};
+    std::vector<unit> units; // of dynamic shared memory
     uint32_t n, n_alive, current;
     uint64_t n_barriers, progress;
     uint32_t n_at_barrier;
@@ -201,6 +217,7 @@ void begin(fibre *f, uint32_t index) {
     f->done = false;
     f->fake_stack = nullptr;
     f->n_groups = 0;
+    f->n_fences = 0;
     f->copies.clear();
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(f->stack, STACK_BYTES);
@@ -224,6 +241,9 @@ void run_block() {
     state.n_alive = state.n;
     state.n_at_barrier = 0;
     for (uint32_t w = 0; w < state.n / 32; w++) state.warps[w].n_here = 0, state.warps[w].n_ops = 0;
+    for (uint32_t g = 0; g < state.n / 128; g++) state.warpgroups[g].n_here = 0, state.warpgroups[g].n_ops = 0;
+    for (unit &u : state.units) u = {0, 0, UINT64_MAX};
+    emu_wgmma_begin();
     for (uint32_t i = 0; i < state.n; i++) begin(&state.fibres[i], i);
     fibre *first = &state.fibres[state.backwards ? state.n - 1 : 0];
     state.current = first->index;
@@ -239,6 +259,7 @@ void run_block() {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(state.scheduler_fake, nullptr, nullptr);
 #endif
+    emu_wgmma_end();
 }
 
 } // namespace
@@ -265,6 +286,24 @@ emu_lane *emu_warp(emu_op op, const uint32_t *in, size_t n_in, const void *row, 
     return lane;
 }
 
+void emu_warpgroup(emu_group_op op, const emu_member &member, void (*all)(uint32_t group, const emu_member members[128])) {
+    uint32_t index = state.current;
+    if (index / 128 >= state.n / 128) emu_fail("a warpgroup has 4 warps");
+    warpgroup *w = &state.warpgroups[index / 128];
+    uint64_t number = w->n_ops;
+    if (w->n_here == 0) w->op = op;
+    if (w->op != op) emu_fail("the threads of a warpgroup meet at different operations");
+    w->members[index % 128] = member;
+    if (++w->n_here == 128) {
+        all(index / 128, w->members);
+        w->n_here = 0;
+        w->n_ops++;
+        state.progress++;
+    } else {
+        wait_for([=] { return w->n_ops != number; }, "a thread of a warpgroup never came to where the others wait");
+    }
+}
+
 void emu_sync_block() {
     uint64_t number = state.n_barriers;
     if (++state.n_at_barrier == state.n_alive) {
@@ -276,8 +315,16 @@ void emu_sync_block() {
     wait_for([=] { return state.n_barriers != number; }, "a thread never came to the barrier");
 }
 
+// The unit of an address, nullptr for static shared memory.
+static unit *unit_of(const void *shared) {
+    size_t at = (size_t)((const uint8_t *)shared - (const uint8_t *)emu_shared) / 16;
+    return (const uint8_t *)shared >= (const uint8_t *)emu_shared && at < state.units.size() ? &state.units[at] : nullptr;
+}
+
 void emu_copy_async(void *shared, const void *global, size_t n, bool valid) {
     fibre *self = &state.fibres[state.current];
+    unit *u = unit_of(shared);
+    if (u != nullptr) u->n_pending++;
     self->copies.push_back({shared, global, n, self->n_groups, valid});
 }
 
@@ -294,7 +341,29 @@ void emu_copy_wait(size_t newest) {
             memcpy(c.shared, c.global, c.n);
         else
             memset(c.shared, 0, c.n);
+        unit *u = unit_of(c.shared);
+        if (u != nullptr) u->n_pending--, u->writer = self->index, u->fence = self->n_fences;
     }
+}
+
+void emu_fence_async() {
+    state.fibres[state.current].n_fences++;
+}
+
+uint32_t emu_shared_address(const void *shared) {
+    if (unit_of(shared) == nullptr) emu_fail("an address that is not in dynamic shared memory");
+    return EMU_SHARED_BASE + (uint32_t)((const uint8_t *)shared - (const uint8_t *)emu_shared);
+}
+
+const uint8_t *emu_shared_row(uint32_t address) {
+    size_t at = (size_t)address - EMU_SHARED_BASE;
+    if (address < EMU_SHARED_BASE || at / 16 >= state.units.size() || at % 16 != 0)
+        emu_fail("an asynchronous operation reads outside of dynamic shared memory");
+    const unit *u = &state.units[at / 16];
+    if (u->n_pending > 0) emu_fail("an asynchronous operation reads what a copy is still to write");
+    if (u->fence != UINT64_MAX && state.fibres[u->writer].n_fences == u->fence)
+        emu_fail("an asynchronous operation reads a copy without a fence of the thread that made it");
+    return (const uint8_t *)emu_shared + at;
 }
 
 // ---- kernels
@@ -323,6 +392,7 @@ bool emu_launch(const emu_kernel *kernel, emu_dim grid, uint32_t block, uint32_t
     state.n = block;
     state.backwards = backwards;
     emu_shared = shared;
+    state.units.resize(shared_bytes / 16);
     emu_grid_size = grid;
     emu_block_size = {block, 1, 1};
     state.scheduler_stack = nullptr;

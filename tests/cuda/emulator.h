@@ -62,6 +62,30 @@ void emu_sync_block();
 void emu_copy_async(void *shared, const void *global, size_t n, bool valid);
 void emu_copy_commit();
 void emu_copy_wait(size_t newest);
+
+// Reads of shared memory by asynchronous operations (PTX's async proxy). Dynamic shared memory has addresses as on a GPU,
+// where static arrays come first. emu_shared_row: the 16 bytes at an address; the program ends where a copy to them is not
+// finished, or its thread has passed no fence_async since.
+enum : uint32_t { EMU_SHARED_BASE = 1024 };
+uint32_t emu_shared_address(const void *shared);
+const uint8_t *emu_shared_row(uint32_t address);
+void emu_fence_async();
+
+// An operation of all 128 threads of a warpgroup: the last to come calls `all` with what all gave.
+enum emu_group_op { EMU_GROUP_FENCE, EMU_GROUP_PRODUCT, EMU_GROUP_COMMIT, EMU_GROUP_WAIT };
+struct emu_member {
+    float *d;      // this thread's sums
+    uint64_t a, b; // matrix descriptors
+    size_t n;      // columns, or groups that are not waited for
+};
+void emu_warpgroup(emu_group_op op, const emu_member &member, void (*all)(uint32_t group, const emu_member members[128]));
+void emu_wgmma_begin(); // of a block
+void emu_wgmma_end();
+void emu_wgmma_fence(uint32_t group, const emu_member members[128]);
+void emu_wgmma_product(uint32_t group, const emu_member members[128]);
+void emu_wgmma_commit(uint32_t group, const emu_member members[128]);
+void emu_wgmma_wait(uint32_t group, const emu_member members[128]);
+
 [[noreturn]] void emu_fail(const char *what);
 
 struct emu_kernel {
@@ -226,4 +250,23 @@ MR_DEVICE void copy_commit() {
 }
 template <int n> MR_DEVICE void copy_wait() {
     emu_copy_wait(n);
+}
+
+MR_DEVICE uint32_t shared_address(const void *shared) {
+    return emu_shared_address(shared);
+}
+MR_DEVICE void fence_async() {
+    emu_fence_async();
+}
+MR_DEVICE void wgmma_fence() {
+    emu_warpgroup(EMU_GROUP_FENCE, {nullptr, 0, 0, 0}, emu_wgmma_fence);
+}
+MR_DEVICE void wgmma_commit() {
+    emu_warpgroup(EMU_GROUP_COMMIT, {nullptr, 0, 0, 0}, emu_wgmma_commit);
+}
+template <int n, int n8> MR_DEVICE void wgmma_wait(float (&)[n8][4]) {
+    emu_warpgroup(EMU_GROUP_WAIT, {nullptr, 0, 0, n}, emu_wgmma_wait);
+}
+template <int n8> MR_DEVICE void wgmma_bf16(float (&d)[n8][4], uint64_t a, uint64_t b) {
+    emu_warpgroup(EMU_GROUP_PRODUCT, {d[0], a, b, 8 * n8}, emu_wgmma_product);
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_MODULES = 32, MAX_BUFFERS = 4096 };
+enum { MAX_MODULES = 32, MAX_BUFFERS = 4096, NO_BINARY = 209 };
 
 /* The parts of the driver's interface that tests need. */
 static struct {
@@ -15,6 +15,7 @@ static struct {
     int (*device_count)(int *);
     int (*device_get)(int *, int);
     int (*device_name)(char *, int, int);
+    int (*device_attribute)(int *, int, int);
     int (*retain)(void **, int);
     int (*set_current)(void *);
     int (*load)(void **, const void *);
@@ -61,6 +62,7 @@ static bool find_functions(void *lib) {
                  {"cuDeviceGetCount", &cu.device_count},
                  {"cuDeviceGet", &cu.device_get},
                  {"cuDeviceGetName", &cu.device_name},
+                 {"cuDeviceGetAttribute", &cu.device_attribute},
                  {"cuDevicePrimaryCtxRetain", &cu.retain},
                  {"cuCtxSetCurrent", &cu.set_current},
                  {"cuModuleLoadData", &cu.load},
@@ -94,13 +96,34 @@ bool gpu_begin(void) {
     must("cuDeviceGet", cu.device_get(&device, 0));
     must("cuDevicePrimaryCtxRetain", cu.retain(&context, device));
     must("cuCtxSetCurrent", cu.set_current(context));
-    for (mr_cuda_image image; n_modules < MAX_MODULES; n_modules++) {
-        image = mr_cuda_image_get(n_modules);
-        if (image.data == NULL) break;
-        must("cuModuleLoadData", cu.load(&modules[n_modules], image.data));
+    mr_cuda_image image;
+    for (size_t i = 0; n_modules < MAX_MODULES && (image = mr_cuda_image_get(i)).data != NULL; i++) {
+        int status = cu.load(&modules[n_modules], image.data);
+        if (status == NO_BINARY && image.only != 0) continue;
+        must("cuModuleLoadData", status);
+        n_modules++;
     }
     if (n_modules == 0) fail_test("this program was built without the kernels");
     return true;
+}
+
+static void *find_function(const char *name) {
+    void *function = NULL;
+    for (size_t i = 0; i < n_modules && function == NULL; i++) {
+        if (cu.function(&function, modules[i], name) != 0) function = NULL;
+    }
+    return function;
+}
+
+bool gpu_has(const char *kernel) {
+    return find_function(kernel) != NULL;
+}
+
+uint32_t gpu_processors(void) {
+    enum { PROCESSORS = 16 };
+    int n = 0;
+    must("cuDeviceGetAttribute", cu.device_attribute(&n, PROCESSORS, 0));
+    return n > 0 ? (uint32_t)n : 1;
 }
 
 void gpu_describe(char *text, size_t n) {
@@ -132,10 +155,7 @@ void gpu_forget(void) {
 void gpu_launch(mr_k_launch l, const void *args) {
     enum { MAX_DYNAMIC_SHARED = 8 };
     if (l.grid[0] == 0 || l.grid[1] == 0 || l.grid[2] == 0) return;
-    void *function = NULL, *params[1];
-    for (size_t i = 0; i < n_modules && function == NULL; i++) {
-        if (cu.function(&function, modules[i], l.name) != 0) function = NULL;
-    }
+    void *function = find_function(l.name), *params[1];
     if (function == NULL) fail_test("there is no kernel %s", l.name);
     if (l.shared > 48 << 10) must(l.name, cu.set_attribute(function, MAX_DYNAMIC_SHARED, (int)l.shared));
     memcpy(params, &(const void *){args}, sizeof args);

@@ -13,6 +13,9 @@
  */
 bool gpu_begin(void);
 
+bool gpu_has(const char *kernel);
+uint32_t gpu_processors(void);
+
 /* Device memory, which lives until gpu_forget(); gpu_put copies n bytes (NULL: leaves them as they are), at most 16
  * bytes longer than asked for. */
 void *gpu_put(const void *data, size_t n);

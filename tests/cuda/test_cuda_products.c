@@ -100,6 +100,13 @@ static void multiply_here(const mr_matrix *w, const mr_acts *x, const int32_t *r
     mr_team_run(team, member, &j);
 }
 
+/* Tokens of a block of the kernels that Hopper alone has; 0: those that all devices have. */
+static uint32_t wgmma;
+
+static void launch_product(const mr_k_matmul_args *args) {
+    gpu_launch(wgmma > 0 ? mr_k_wgmma_launch(args, wgmma) : mr_k_matmul_launch(args), args);
+}
+
 static void check_shape(mr_dtype type, size_t n_out, size_t n_in, size_t n_tokens) {
     weights w = make_weights(type, n_out, n_in, 1);
     float *x = random_floats(n_tokens * n_in, 2.0f), *bias = random_floats(n_out, 1.0f);
@@ -117,7 +124,7 @@ static void check_shape(mr_dtype type, size_t n_out, size_t n_in, size_t n_token
                              .layout = (int32_t)w.layout};
     args.m[0] =
         (mr_k_matrix){w.gpu, gpu_put(bias, n_out * sizeof *bias), y_gpu, (uint32_t)n_out, (uint32_t)ldy, accumulate};
-    gpu_launch(mr_k_matmul_launch(&args), &args);
+    launch_product(&args);
     gpu_get(got, y_gpu, n * sizeof *got);
     multiply_here(w.cpu[0], &in.cpu, NULL, n_tokens, bias, accumulate, y, ldy);
     char what[96];
@@ -168,40 +175,43 @@ static void test_small(void) {
 }
 
 /* Several matrices in a launch, and rows of x that are picked. */
+static void check_rows(mr_dtype type, size_t n) {
+    size_t n_out[3] = {20, 9, 40}, n_in = 512, n_x = 6;
+    weights w[3];
+    float *x = random_floats(n_x * n_in, 1.0f), *y[3];
+    int32_t *rows = must_alloc(n * sizeof *rows);
+    for (size_t t = 0; t < n; t++) rows[t] = (int32_t)(random_bits() % n_x);
+    mr_k_matmul_args args = {.rows = gpu_put(rows, n * sizeof *rows),
+                             .n_matrices = 3,
+                             .n_in = (uint32_t)n_in,
+                             .n_tokens = (uint32_t)n,
+                             .x_div = 1};
+    for (size_t m = 0; m < 3; m++) {
+        w[m] = make_weights(type, n_out[m], n_in, 1);
+        y[m] = gpu_put(NULL, n * n_out[m] * sizeof(float));
+        args.m[m] = (mr_k_matrix){w[m].gpu, NULL, y[m], (uint32_t)n_out[m], (uint32_t)n_out[m], false};
+    }
+    inputs in = make_inputs(&w[0], x, n_x);
+    args.x = in.gpu;
+    args.layout = (int32_t)w[0].layout;
+    launch_product(&args);
+    for (size_t m = 0; m < 3; m++) {
+        float *got = must_alloc(n * n_out[m] * sizeof(float)), *want = must_alloc(n * n_out[m] * sizeof(float));
+        gpu_get(got, y[m], n * n_out[m] * sizeof(float));
+        multiply_here(w[m].cpu[0], &in.cpu, rows, n, NULL, false, want, n_out[m]);
+        expect_near(type_name(type), got, want, n * n_out[m], 3e-6);
+        free(got), free(want);
+        free_weights(&w[m]);
+    }
+    free(x), free(rows), free(in.cpu.data);
+    gpu_forget();
+}
+
 static void test_rows(void) {
     const mr_dtype types[] = {MR_Q4_K, MR_Q5_0, MR_BF16, MR_F32};
     for (size_t i = 0; i < 4; i++) {
-        for (size_t n = 3; n <= 43; n += 40) {
-            size_t n_out[3] = {20, 9, 40}, n_in = 512, n_x = 6;
-            weights w[3];
-            float *x = random_floats(n_x * n_in, 1.0f), *y[3];
-            int32_t *rows = must_alloc(n * sizeof *rows);
-            for (size_t t = 0; t < n; t++) rows[t] = (int32_t)(random_bits() % n_x);
-            mr_k_matmul_args args = {.rows = gpu_put(rows, n * sizeof *rows),
-                                     .n_matrices = 3,
-                                     .n_in = (uint32_t)n_in,
-                                     .n_tokens = (uint32_t)n,
-                                     .x_div = 1};
-            for (size_t m = 0; m < 3; m++) {
-                w[m] = make_weights(types[i], n_out[m], n_in, 1);
-                y[m] = gpu_put(NULL, n * n_out[m] * sizeof(float));
-                args.m[m] = (mr_k_matrix){w[m].gpu, NULL, y[m], (uint32_t)n_out[m], (uint32_t)n_out[m], false};
-            }
-            inputs in = make_inputs(&w[0], x, n_x);
-            args.x = in.gpu;
-            args.layout = (int32_t)w[0].layout;
-            gpu_launch(mr_k_matmul_launch(&args), &args);
-            for (size_t m = 0; m < 3; m++) {
-                float *got = must_alloc(n * n_out[m] * sizeof(float)), *want = must_alloc(n * n_out[m] * sizeof(float));
-                gpu_get(got, y[m], n * n_out[m] * sizeof(float));
-                multiply_here(w[m].cpu[0], &in.cpu, rows, n, NULL, false, want, n_out[m]);
-                expect_near(type_name(types[i]), got, want, n * n_out[m], 3e-6);
-                free(got), free(want);
-                free_weights(&w[m]);
-            }
-            free(x), free(rows), free(in.cpu.data);
-            gpu_forget();
-        }
+        check_rows(types[i], 3);
+        check_rows(types[i], 43);
     }
 }
 
@@ -235,7 +245,7 @@ static void check_experts(mr_dtype type, size_t n_tokens, bool lists) {
     } else {
         args.expert_of = gpu_put(expert, n_slots * sizeof *expert);
     }
-    gpu_launch(mr_k_matmul_launch(&args), &args);
+    launch_product(&args);
     float *got = must_alloc(n_slots * n_out * sizeof *got), *want = must_alloc(n_slots * n_out * sizeof *want);
     gpu_get(got, y, n_slots * n_out * sizeof *got);
     for (size_t s = 0; s < n_slots; s++)
@@ -255,6 +265,49 @@ static void test_experts(void) {
         check_experts(types[i], 12, true);
         check_experts(types[i], 90, true);
     }
+}
+
+/* Rows, tokens and k that fill no block; more stages than buffers, and fewer. */
+static void test_wgmma(void) {
+    for (wgmma = 64; wgmma <= 256; wgmma *= 2) {
+        check_shape(MR_BF16, 1, 1, 1);
+        check_shape(MR_BF16, 65, 32, 9);
+        check_shape(MR_BF16, 129, 96, wgmma + 1);
+        check_shape(MR_BF16, 200, 65, wgmma);
+        check_shape(MR_BF16, 72, 256, 40);
+        check_shape(MR_BF16, 128, 713, wgmma - 7);
+        check_rows(MR_BF16, 43);
+        check_experts(MR_BF16, 12, true);
+        check_experts(MR_BF16, 90, true);
+    }
+    wgmma = 0;
+}
+
+static void expect_tokens(mr_k_matmul_args a, uint32_t n_out, uint32_t n_tokens, uint32_t wanted) {
+    a.m[0].n_out = n_out, a.n_tokens = n_tokens;
+    uint32_t got = mr_k_wgmma_tokens(&a, 132);
+    if (got != wanted)
+        fail_test("%u rows, %u tokens of %u experts: blocks of %u tokens instead of %u", (unsigned)n_out,
+                  (unsigned)n_tokens, (unsigned)a.n_expert, (unsigned)got, (unsigned)wanted);
+}
+
+/* On 132 processors: as large blocks as keep all of them busy. */
+static void test_choice(void) {
+    const int32_t some = 0;
+    mr_k_matmul_args a = {.n_matrices = 1, .n_in = 4096, .x_div = 1, .layout = MR_CUDA_BF16};
+    expect_tokens(a, 4096, 32, 0);
+    expect_tokens(a, 4096, 33, 64);
+    expect_tokens(a, 4096, 512, 128);
+    expect_tokens(a, 14336, 512, 256);
+    expect_tokens(a, 4096, 4096, 256);
+    expect_tokens(a, UINT32_MAX / 8, 4096, 0);
+    a.expert_begin = &some, a.n_expert = 8;
+    expect_tokens(a, 4096, 200, 0);
+    expect_tokens(a, 4096, 400, 64);
+    a.expert_begin = NULL, a.n_expert = 0, a.expert_of = &some;
+    expect_tokens(a, 4096, 512, 0);
+    a.expert_of = NULL, a.layout = MR_CUDA_F16;
+    expect_tokens(a, 4096, 512, 0);
 }
 
 /* Rows decode to the file's floats, bit for bit. */
@@ -298,6 +351,7 @@ static void test_decoded_rows(void) {
 
 int main(void) {
     mr_error err = {0};
+    setenv("MR_FAKE_CUDA_CAPABILITY", "9.0", 0);
     if (!gpu_begin()) return 0;
     if (mr_team_new(&team, 1, &err) != MR_OK) fail_test("%s", err.text);
     run_test("rows decode as the file says", test_decoded_rows);
@@ -307,6 +361,11 @@ int main(void) {
     run_test("one row, one block", test_small);
     run_test("several matrices, picked rows", test_rows);
     run_test("experts", test_experts);
+    run_test("blocks of tokens on Hopper", test_choice);
+    if (gpu_has("mr_gemm_bf16_wgmma_64"))
+        run_test("products of warpgroups", test_wgmma);
+    else
+        printf("# products of warpgroups: not on this device\n");
     mr_team_free(team);
     return end_tests();
 }

@@ -17,12 +17,13 @@ struct gemm_place {
     const float *bias;
 };
 
-// false where the block has nothing to do.
-template <int n_tokens, int block_rows> MR_DEVICE bool gemm_begin(const mr_k_matmul_args &a, gemm_place &p) {
-    uint32_t index = blockIdx.x, end = a.n_tokens;
+// The place of block `index` of the rows (of all matrices) and block `part` of the tokens; false where there is nothing to do.
+template <int n_tokens, int block_rows>
+MR_DEVICE bool gemm_begin(const mr_k_matmul_args &a, uint32_t index, uint32_t part, gemm_place &p) {
+    uint32_t end = a.n_tokens;
     p.matrix = find_matrix(a, index, block_rows / 8);
     p.row = index * block_rows;
-    p.first = blockIdx.y * n_tokens;
+    p.first = part * n_tokens;
     size_t expert = 0;
     if (a.expert_begin != nullptr) {
         expert = blockIdx.z;
@@ -191,7 +192,7 @@ template <int layout, int n_tokens, int shares> MR_DEVICE void gemm_quantized(co
     __shared__ const uint8_t *x[n_tokens];
     uint8_t *stages = (uint8_t *)dynamic_shared();
     gemm_place p;
-    if (!gemm_begin<n_tokens, 16 * ROW_WARPS>(a, p)) return;
+    if (!gemm_begin<n_tokens, 16 * ROW_WARPS>(a, blockIdx.x, blockIdx.y, p)) return;
     uint32_t n_in = a.n_in, n_groups = n_in / 32, warp = threadIdx.x / 32, share = warp / ROW_WARPS;
     uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row = p.row + warp % ROW_WARPS * 16;
     gemm_rows<n_tokens>(a, p, (n_in + n_in / 32 * sizeof(mr_k_q8_meta) + 15) / 16 * 16, x);

@@ -74,7 +74,7 @@ template <int layout, int n_tokens, int shares, int rows16> MR_DEVICE void gemm_
     __shared__ const uint8_t *x[n_tokens];
     uint8_t *stages = (uint8_t *)dynamic_shared();
     gemm_place p;
-    if (!gemm_begin<n_tokens, 16 * rows16 * ROW_WARPS>(a, p)) return;
+    if (!gemm_begin<n_tokens, 16 * rows16 * ROW_WARPS>(a, blockIdx.x, blockIdx.y, p)) return;
     uint32_t warp = threadIdx.x / 32, share = warp / ROW_WARPS, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     uint32_t row = p.row + warp % ROW_WARPS * 16 * rows16, n_chunks = (a.n_in + 4 * N - 1) / (4 * N);
     size_t row_bytes = (size_t)(a.n_in + 63) / 64 * 64 * X_BYTES;

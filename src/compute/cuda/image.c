@@ -5,7 +5,7 @@
 #ifdef MR_CUDA
 extern const mr_cuda_image mr_cuda_images[];
 #else
-static const mr_cuda_image mr_cuda_images[] = {{NULL, 0}};
+static const mr_cuda_image mr_cuda_images[] = {{NULL, 0, 0}};
 #endif
 
 mr_cuda_image mr_cuda_image_get(size_t i) {

@@ -161,6 +161,37 @@ static inline mr_k_launch mr_k_matmul_launch(const mr_k_matmul_args *a) {
     return l;
 }
 
+/* The same for bfloat16 on Hopper (gemm_wgmma.cu), in a module that only devices of compute capability 9.0 load. A block
+ * takes 128 rows and 64, 128 or 256 tokens; those of the same rows lie side by side in the grid, so that rows are read
+ * from memory once. Such a product is bound by what the processors read, weights or inputs, from the second-level
+ * cache: the choice is the one with which the busiest of n_sm processors reads least.
+ *
+ * 0: there is no such kernel, or too few tokens (of an expert: in the mean) for it to be worthwhile. */
+enum { MR_K_WGMMA_ROWS = 128, MR_K_WGMMA_STAGE_TILE = 1024 };
+
+static inline uint32_t mr_k_wgmma_tokens(const mr_k_matmul_args *a, uint32_t n_sm) {
+    uint32_t n_expert = a->expert_begin != 0 ? a->n_expert : 1, each = n_expert > 0 ? a->n_tokens / n_expert : 0;
+    uint32_t n_row_blocks = mr_k_matmul_tiles(a, MR_K_WGMMA_ROWS / MR_CUDA_TILE_ROWS), best = 0;
+    uint64_t least = UINT64_MAX;
+    if (a->layout != MR_CUDA_BF16 || a->expert_of != 0 || each <= 32 || n_row_blocks > 65535) return 0;
+    for (uint32_t n = 256; n >= 64; n /= 2) {
+        uint64_t n_blocks = (uint64_t)n_row_blocks * mr_k_div_up(each, n) * n_expert;
+        uint64_t read = (n_blocks + n_sm - 1) / n_sm * (MR_K_WGMMA_ROWS + n);
+        if (read < least) least = read, best = n;
+    }
+    return best;
+}
+
+/* n is not 0. */
+static inline mr_k_launch mr_k_wgmma_launch(const mr_k_matmul_args *a, uint32_t n) {
+    uint32_t n_row_blocks = mr_k_matmul_tiles(a, MR_K_WGMMA_ROWS / MR_CUDA_TILE_ROWS), n_stages = n == 128 ? 3 : 4;
+    mr_k_launch l = mr_k_launch_of("", mr_k_div_up(a->n_tokens, n), n_row_blocks, 1, 256, 0);
+    snprintf(l.name, sizeof l.name, "mr_gemm_bf16_wgmma_%u", (unsigned)n);
+    if (a->expert_begin != 0) l.grid[2] = a->n_expert;
+    l.shared = n_stages * (MR_K_WGMMA_ROWS + n) / MR_CUDA_TILE_ROWS * MR_K_WGMMA_STAGE_TILE;
+    return l;
+}
+
 /* out[t] = scale * row ids[t] of a packed matrix, decoded exactly; [n_tokens, n_in]. Embeddings. */
 typedef struct mr_k_rows_args {
     const void *w;
@@ -557,6 +588,7 @@ static inline mr_k_launch mr_k_rate_launch(bool int8) {
 typedef struct mr_cuda_image {
     const void *data; /* a fatbin for cuModuleLoadData, aligned to 16 */
     size_t size;
+    size_t only; /* 90: code for compute capability 9.0 alone, which other devices refuse to load; 0: for all */
 } mr_cuda_image;
 
 /* Module i of the kernels; a kernel is in one of them, and its name says not in which. data is NULL behind the last,
