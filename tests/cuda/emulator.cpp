@@ -71,7 +71,7 @@ struct copy {
 // 16 bytes of dynamic shared memory: copies to them that are not finished, and by whom the last was.
 struct unit {
     uint32_t n_pending, writer;
-    uint64_t fence; // the writer's number of fences then; UINT64_MAX: nobody copied to it
+    size_t fence; // how many fences the writer had passed then; SIZE_MAX: nobody copied to it
 };
 
 struct fibre {
@@ -86,7 +86,7 @@ struct fibre {
     bool done;
     std::deque<copy> copies;
     size_t n_groups;
-    uint64_t n_fences;
+    std::vector<uint64_t> fences; // of asynchronous reads: barriers before each
 };
 
 struct warpgroup {
@@ -217,7 +217,7 @@ void begin(fibre *f, uint32_t index) {
     f->done = false;
     f->fake_stack = nullptr;
     f->n_groups = 0;
-    f->n_fences = 0;
+    f->fences.clear();
     f->copies.clear();
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(f->stack, STACK_BYTES);
@@ -242,7 +242,7 @@ void run_block() {
     state.n_at_barrier = 0;
     for (uint32_t w = 0; w < state.n / 32; w++) state.warps[w].n_here = 0, state.warps[w].n_ops = 0;
     for (uint32_t g = 0; g < state.n / 128; g++) state.warpgroups[g].n_here = 0, state.warpgroups[g].n_ops = 0;
-    for (unit &u : state.units) u = {0, 0, UINT64_MAX};
+    for (unit &u : state.units) u = {0, 0, SIZE_MAX};
     emu_wgmma_begin();
     for (uint32_t i = 0; i < state.n; i++) begin(&state.fibres[i], i);
     fibre *first = &state.fibres[state.backwards ? state.n - 1 : 0];
@@ -342,12 +342,12 @@ void emu_copy_wait(size_t newest) {
         else
             memset(c.shared, 0, c.n);
         unit *u = unit_of(c.shared);
-        if (u != nullptr) u->n_pending--, u->writer = self->index, u->fence = self->n_fences;
+        if (u != nullptr) u->n_pending--, u->writer = self->index, u->fence = self->fences.size();
     }
 }
 
 void emu_fence_async() {
-    state.fibres[state.current].n_fences++;
+    state.fibres[state.current].fences.push_back(state.n_barriers);
 }
 
 uint32_t emu_shared_address(const void *shared) {
@@ -361,8 +361,11 @@ const uint8_t *emu_shared_row(uint32_t address) {
         emu_fail("an asynchronous operation reads outside of dynamic shared memory");
     const unit *u = &state.units[at / 16];
     if (u->n_pending > 0) emu_fail("an asynchronous operation reads what a copy is still to write");
-    if (u->fence != UINT64_MAX && state.fibres[u->writer].n_fences == u->fence)
-        emu_fail("an asynchronous operation reads a copy without a fence of the thread that made it");
+    if (u->fence != SIZE_MAX) {
+        const std::vector<uint64_t> &fences = state.fibres[u->writer].fences;
+        if (u->fence >= fences.size() || fences[u->fence] >= state.n_barriers)
+            emu_fail("an asynchronous operation reads a copy without a fence of the thread that made it and a barrier");
+    }
     return (const uint8_t *)emu_shared + at;
 }
 

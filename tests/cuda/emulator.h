@@ -65,7 +65,7 @@ void emu_copy_wait(size_t newest);
 
 // Reads of shared memory by asynchronous operations (PTX's async proxy). Dynamic shared memory has addresses as on a GPU,
 // where static arrays come first. emu_shared_row: the 16 bytes at an address; the program ends where a copy to them is not
-// finished, or its thread has passed no fence_async since.
+// finished, or its thread has passed no fence_async and no barrier since.
 enum : uint32_t { EMU_SHARED_BASE = 1024 };
 uint32_t emu_shared_address(const void *shared);
 const uint8_t *emu_shared_row(uint32_t address);
