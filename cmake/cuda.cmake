@@ -1,6 +1,6 @@
 # mr_embed_kernels(TARGET): compiles src/compute/cuda/*.cu by nvcc, each to a fatbin with code for sm_80, sm_89 and sm_90 and
-# PTX for later chips (*_wgmma.cu: for sm_90a alone), and embeds them in TARGET. nvcc is looked for in PATH, in CUDA_HOME and in /usr/local/cuda; nothing
-# else of CUDA is needed, and nothing of it is linked.
+# PTX for later chips (*_wgmma.cu: with code for sm_90a alone), and embeds them in TARGET. nvcc is looked for in PATH, in
+# CUDA_HOME and in /usr/local/cuda; nothing else of CUDA is needed, and nothing of it is linked.
 function(mr_embed_kernels target)
   find_program(NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin /usr/local/cuda/bin)
   if(NOT NVCC)

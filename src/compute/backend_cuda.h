@@ -33,7 +33,7 @@ typedef struct mr_cuda_backend {
     mr_cu_stream *stream;
     mr_cu_module *modules[MR_CUDA_MODULES];
     size_t n_modules;
-    bool wgmma; /* the kernels for compute capability 9.0 are loaded */
+    bool wgmma;                                    /* the kernels for compute capability 9.0 are loaded */
     mr_cuda_function functions[MR_CUDA_FUNCTIONS]; /* a hash table */
     size_t n_functions;
 

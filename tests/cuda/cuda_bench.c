@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum { ROUNDS = 16 };
-static double copy_rate, bf16_rate, int8_rate; /* bytes and operations in a second */
+static double copy_rate, bf16_rate, int8_rate, wgmma_rate; /* bytes and operations in a second; 0: not here */
 
 static void run_copy(void *arg) {
     gpu_launch(mr_k_copy_launch(arg), arg);
@@ -22,6 +22,10 @@ static void run_bf16(void *arg) {
 
 static void run_int8(void *arg) {
     gpu_launch(mr_k_rate_launch(true), arg);
+}
+
+static void run_wgmma(void *arg) {
+    gpu_launch(mr_k_rate_wgmma_launch(), arg);
 }
 
 static double warps_products(double n) {
@@ -37,6 +41,10 @@ static void measure_ceilings(void) {
     int8_rate = warps_products(200) * 2 * 16 * 8 * 32 * 4 / gpu_time(run_int8, &rate, 4) * 1e3;
     printf("%-44s %8.0f GB/s\n%-44s %8.1f T/s\n%-44s %8.1f T/s\n", "copy, read and written", copy_rate * 1e-9,
            "bfloat16 mma.sync", bf16_rate * 1e-12, "int8 mma.sync", int8_rate * 1e-12);
+    if (gpu_has("mr_k_rate_wgmma")) {
+        wgmma_rate = warps_products(200) / 4 * 2 * 64 * 256 * 16 * 4 / gpu_time(run_wgmma, &rate, 4) * 1e3;
+        printf("%-44s %8.1f T/s\n", "bfloat16 wgmma", wgmma_rate * 1e-12);
+    }
     gpu_forget();
 }
 
@@ -58,11 +66,12 @@ static void time_product(product *p, mr_dtype type) {
     double seconds = gpu_time(run_product, p, ROUNDS) / ROUNDS * 1e-3;
     double bytes = (double)mr_cuda_packed_bytes((mr_cuda_layout)p->args.layout, p->args.m[0].n_out, p->args.n_in);
     double rate = bytes / seconds, ops = 2.0 * n_out * n_in * n_tokens / seconds;
+    double ceiling = p->wgmma > 0 ? wgmma_rate : bf16_rate;
     char what[64];
     snprintf(what, sizeof what, "%s %.0f x %.0f, %.0f token%s%s", mr_dtype_find((uint32_t)type)->name, n_out, n_in,
              n_tokens, n_tokens > 1 ? "s" : "", p->wgmma > 0 ? ", wgmma" : "");
     printf("%-44s %8.1f us %7.0f GB/s (%3.0f %% of copy) %7.1f T/s (%3.0f %% of bf16)\n", what, seconds * 1e6,
-           rate * 1e-9, 100 * rate / copy_rate, ops * 1e-12, 100 * ops / bf16_rate);
+           rate * 1e-9, 100 * rate / copy_rate, ops * 1e-12, 100 * ops / ceiling);
 }
 
 static void measure_product(mr_dtype type, size_t n_out, size_t n_in, size_t n_tokens) {

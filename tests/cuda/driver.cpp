@@ -4,7 +4,7 @@
 // MR_FAKE_CUDA_BYTES    memory of the device (1 GiB); allocations beyond it fail as on a full GPU
 // MR_FAKE_CUDA_DEVICES  number of devices (1)
 // MR_FAKE_CUDA_FAULT    name of a kernel whose launches fail
-// MR_FAKE_CUDA_CAPABILITY  compute capability (8.0); the module of wgmma kernels is for 9.0 alone
+// MR_FAKE_CUDA_CAPABILITY compute capability (8.0); the module of wgmma kernels is for 9.0 alone
 #include "emulator.h"
 
 #include <functional>
@@ -21,7 +21,8 @@ typedef uint64_t CUdeviceptr;
 
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101,
-    INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719, STREAM_CAPTURE = 900,
+    INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719,
+    STREAM_CAPTURE = 900,
 };
 
 namespace {

@@ -1,5 +1,5 @@
-/* The back end takes the kernels of compute capability 9.0 for prompts where the device has them, and does without where it
- * has not. */
+/* The back end takes the kernels of compute capability 9.0 for prompts where the device has them, and does without
+ * where it has not. */
 #include "harness.h"
 
 #include "compute/backend.h"

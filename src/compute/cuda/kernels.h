@@ -161,9 +161,9 @@ static inline mr_k_launch mr_k_matmul_launch(const mr_k_matmul_args *a) {
     return l;
 }
 
-/* The same for bfloat16 on Hopper (gemm_wgmma.cu), in a module that only devices of compute capability 9.0 load. A block
- * takes 128 rows and 64, 128 or 256 tokens; those of the same rows lie side by side in the grid, so that rows are read
- * from memory once. Such a product is bound by what the processors read, weights or inputs, from the second-level
+/* The same for bfloat16 on Hopper (gemm_wgmma.cu), in a module that only devices of compute capability 9.0 load. A
+ * block takes 128 rows and 64, 128 or 256 tokens; those of the same rows lie side by side in the grid, so that rows are
+ * read from memory once. Such a product is bound by what the processors read, weights or inputs, from the second-level
  * cache: the choice is the one with which the busiest of n_sm processors reads least.
  *
  * 0: there is no such kernel, or too few tokens (of an expert: in the mean) for it to be worthwhile. */
@@ -580,6 +580,11 @@ static inline mr_k_launch mr_k_copy_launch(const mr_k_ceiling_args *a) {
 enum { MR_K_RATE_BLOCKS = 1024 };
 static inline mr_k_launch mr_k_rate_launch(bool int8) {
     return mr_k_launch_of(int8 ? "mr_k_rate_s8" : "mr_k_rate_bf16", MR_K_RATE_BLOCKS, 1, 1, 256, 0);
+}
+/* 64 x 256 x 16 bfloat16 in each warpgroup (ceilings_wgmma.cu: Hopper alone). */
+enum { MR_K_RATE_WGMMA_SHARED = (64 + 256) * 16 * 2 };
+static inline mr_k_launch mr_k_rate_wgmma_launch(void) {
+    return mr_k_launch_of("mr_k_rate_wgmma", MR_K_RATE_BLOCKS, 1, 1, 256, MR_K_RATE_WGMMA_SHARED);
 }
 
 /* ---- the compiled kernels
