@@ -11,6 +11,7 @@
 #define MR_COMPUTE_BACKEND_H
 
 #include "base/error.h"
+#include "compute/candidates.h"
 #include "compute/dtype.h"
 #include "compute/kv.h"
 #include "compute/matrix.h"
@@ -334,6 +335,13 @@ typedef struct mr_best_args {
     int32_t *ids; /* [n_rows] */
 } mr_best_args;
 
+/* The candidates of each row (compute/candidates.h), which is all that a sampler mostly needs of it. */
+typedef struct mr_candidates_args {
+    const float *logits; /* [n_rows, n] */
+    size_t n_rows, n;
+    mr_candidates *candidates; /* [n_rows] */
+} mr_candidates_args;
+
 /* ---- the table ---- */
 
 typedef enum mr_step {
@@ -417,6 +425,7 @@ typedef struct mr_backend_ops {
      * predicted = streams[0] * correct_scale. */
     void (*streams_correct)(mr_backend *b, const mr_streams_args *a);
     void (*best)(mr_backend *b, const mr_best_args *a);
+    void (*candidates)(mr_backend *b, const mr_candidates_args *a);
 } mr_backend_ops;
 
 /* The head of each back end's own struct. */

@@ -131,6 +131,11 @@ static void best(mr_backend *b, const mr_best_args *a) {
     for (size_t t = 0; t < a->n_rows; t++) a->ids[t] = mr_best_of(a->logits + t * a->n, a->n);
 }
 
+static void candidates(mr_backend *b, const mr_candidates_args *a) {
+    (void)b;
+    for (size_t t = 0; t < a->n_rows; t++) mr_candidates_of(a->logits + t * a->n, a->n, &a->candidates[t]);
+}
+
 void mr_cpu_set_rows(mr_backend_ops *ops) {
     ops->embed = embed;
     ops->norm = norm;
@@ -146,4 +151,5 @@ void mr_cpu_set_rows(mr_backend_ops *ops) {
     ops->streams_predict = streams_predict;
     ops->streams_correct = streams_correct;
     ops->best = best;
+    ops->candidates = candidates;
 }

@@ -265,6 +265,7 @@ static void close_backend(mr_backend *backend) {
         for (int kind = 0; kind < MR_K_N_ACTS; kind++) release(backend, b->acts[kind]);
         release(backend, b->partial);
         release(backend, b->best_parts);
+        release(backend, b->lists);
         for (size_t i = 0; i < b->n_modules; i++) b->driver->cuModuleUnload(b->modules[i]);
         if (b->stream != NULL) b->driver->cuStreamDestroy_v2(b->stream);
         b->driver->cuDevicePrimaryCtxRelease_v2(b->device);
@@ -287,6 +288,24 @@ static mr_status load_modules(mr_cuda_backend *b, mr_error *err) {
         b->n_modules++;
         if (image.only == 90) b->wgmma = true;
     }
+    return MR_OK;
+}
+
+/* What the choice of tokens needs. */
+static mr_status alloc_choice(mr_cuda_backend *b, mr_error *err) {
+    void *address = NULL;
+    mr_status status =
+        alloc(&b->base, MR_CUDA_BEST_ROWS * MR_K_ARGMAX_PARTS * sizeof(uint64_t), "the best of rows", &address, err);
+    b->best_parts = address;
+    if (status != MR_OK) return status;
+    size_t of_row = sizeof *b->row_best + sizeof *b->row_largest;
+    size_t n_bytes = (MR_CUDA_LISTS + MR_CUDA_JOINED) * sizeof *b->lists + MR_CUDA_BEST_ROWS * of_row;
+    status = alloc(&b->base, n_bytes, "the candidates of rows", &address, err);
+    b->lists = address;
+    if (status != MR_OK) return status;
+    b->joined = b->lists + MR_CUDA_LISTS;
+    b->row_best = (int32_t *)(b->joined + MR_CUDA_JOINED);
+    b->row_largest = (float *)(b->row_best + MR_CUDA_BEST_ROWS);
     return MR_OK;
 }
 
@@ -313,12 +332,9 @@ static mr_status open_device(mr_cuda_backend *b, int number, mr_error *err) {
     if ((result = d->cuStreamCreate(&b->stream, MR_CU_STREAM_NON_BLOCKING)) != MR_CU_SUCCESS)
         return fail(b, result, "cuStreamCreate", err);
     mr_status status = load_modules(b, err);
-    void *address = NULL;
-    if (status == MR_OK)
-        status = alloc(&b->base, MR_CUDA_BEST_ROWS * MR_K_ARGMAX_PARTS * sizeof(uint64_t), "the best of rows", &address,
-                       err);
-    b->best_parts = address;
+    if (status == MR_OK) status = alloc_choice(b, err);
     if (status != MR_OK) return status;
+    void *address = NULL;
     /* Splits of attention are made until the processors are busy: never more parts than this. */
     b->partial_values = (size_t)2 * MR_K_DECODE_HEADS * (2 * b->n_sm + 64) * (1024 + 2);
     status = alloc(&b->base, b->partial_values * sizeof(float), "parts of attention", &address, err);

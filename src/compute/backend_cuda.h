@@ -55,6 +55,10 @@ typedef struct mr_cuda_backend {
     float *partial; /* of attention */
     size_t partial_values;
     uint64_t *best_parts;
+    /* Of candidates: lists of parts of rows, and once more of those; the largest logit of each row. */
+    mr_candidates *lists, *joined;
+    int32_t *row_best;
+    float *row_largest;
     mr_error error; /* the first since the last sync; status MR_OK: none */
 } mr_cuda_backend;
 
@@ -82,7 +86,12 @@ typedef struct mr_cuda_stack {
     mr_cu_address numbers; /* int32 i modulo n, for n * MR_CUDA_STACK_TOKENS slots */
 } mr_cuda_stack;
 
-enum { MR_CUDA_STACK_TOKENS = 512, MR_CUDA_BEST_ROWS = 64 };
+enum {
+    MR_CUDA_STACK_TOKENS = 512,
+    MR_CUDA_BEST_ROWS = 64,
+    MR_CUDA_LISTS = 1024, /* of candidates: those of a row of 2^24 logits, or of many rows */
+    MR_CUDA_JOINED = 64,
+};
 
 static inline void *mr_cuda_pointer(mr_cu_address address) {
     return (void *)(uintptr_t)address;

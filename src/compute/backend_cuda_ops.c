@@ -180,19 +180,69 @@ static void gate(mr_backend *backend, const mr_gate_args *g) {
     launch_elementwise(begin(backend), &a);
 }
 
+/* Ids, and unless it is NULL the values, of at most MR_CUDA_BEST_ROWS rows. */
+static void launch_best(mr_cuda_backend *b, const float *logits, size_t n_rows, size_t n, int32_t *ids, float *values) {
+    const mr_k_argmax_args a = {.logits = logits,
+                                .parts = b->best_parts,
+                                .ids = ids,
+                                .values = values,
+                                .n_rows = (uint32_t)n_rows,
+                                .n_vocab = (uint32_t)n,
+                                .ld = (uint32_t)n};
+    const mr_k_launch parts = mr_k_argmax_launch(&a), join = mr_k_argmax_join_launch(&a);
+    mr_cuda_launch(b, &parts, &a);
+    mr_cuda_launch(b, &join, &a);
+}
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 static void best(mr_backend *backend, const mr_best_args *c) {
     mr_cuda_backend *b = begin(backend);
     for (size_t first = 0; first < c->n_rows; first += MR_CUDA_BEST_ROWS) {
-        size_t n = c->n_rows - first < MR_CUDA_BEST_ROWS ? c->n_rows - first : MR_CUDA_BEST_ROWS;
-        const mr_k_argmax_args a = {.logits = c->logits + first * c->n,
-                                    .parts = b->best_parts,
-                                    .ids = c->ids + first,
-                                    .n_rows = (uint32_t)n,
-                                    .n_vocab = (uint32_t)c->n,
-                                    .ld = (uint32_t)c->n};
-        const mr_k_launch parts = mr_k_argmax_launch(&a), join = mr_k_argmax_join_launch(&a);
-        mr_cuda_launch(b, &parts, &a);
-        mr_cuda_launch(b, &join, &a);
+        size_t n = smaller(c->n_rows - first, MR_CUDA_BEST_ROWS);
+        launch_best(b, c->logits + first * c->n, n, c->n, c->ids + first, NULL);
+    }
+}
+
+/* Lists of candidates [n_rows, n_lists] become one for each row. */
+static void join_lists(mr_cuda_backend *b, size_t n_rows, uint32_t n_lists, mr_candidates *to) {
+    mr_k_top_join_args a = {.from = b->lists, .n_rows = (uint32_t)n_rows, .n_lists = n_lists};
+    for (; a.n_lists > 1; a.n_lists = mr_k_div_up(a.n_lists, MR_K_JOIN_LISTS)) {
+        a.to = a.n_lists <= MR_K_JOIN_LISTS ? to : b->joined;
+        const mr_k_launch l = mr_k_top_join_launch(&a);
+        mr_cuda_launch(b, &l, &a);
+        a.from = a.to;
+    }
+}
+
+static void candidates(mr_backend *backend, const mr_candidates_args *c) {
+    mr_cuda_backend *b = begin(backend);
+    uint32_t n_vocab = (uint32_t)c->n, parts = mr_k_top_parts(n_vocab);
+    if (parts > MR_CUDA_LISTS) {
+        if (b->error.status == MR_OK)
+            mr_fail(&b->error, MR_ERR_UNSUPPORTED, "a vocabulary of %u tokens is too large for %s", n_vocab,
+                    b->base.name);
+        return;
+    }
+    size_t most = smaller(MR_CUDA_LISTS / parts, MR_CUDA_BEST_ROWS);
+    for (size_t first = 0; first < c->n_rows; first += most) {
+        size_t n = smaller(c->n_rows - first, most);
+        const float *logits = c->logits + first * c->n;
+        launch_best(b, logits, n, c->n, b->row_best, b->row_largest);
+        const mr_k_top_args a = {.logits = logits,
+                                 .best = b->row_best,
+                                 .largest = b->row_largest,
+                                 .lists = parts > 1 ? b->lists : c->candidates + first,
+                                 .rounder = mr_weight_rounder(c->n),
+                                 .quantum = mr_weight_quantum(c->n),
+                                 .n_rows = (uint32_t)n,
+                                 .n_vocab = n_vocab,
+                                 .ld = n_vocab};
+        const mr_k_launch l = mr_k_top_launch(&a);
+        mr_cuda_launch(b, &l, &a);
+        join_lists(b, n, parts, c->candidates + first);
     }
 }
 
@@ -472,4 +522,5 @@ void mr_cuda_set_ops(mr_backend_ops *ops) {
     ops->conv = conv;
     ops->scan = scan;
     ops->best = best;
+    ops->candidates = candidates;
 }

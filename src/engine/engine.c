@@ -142,7 +142,10 @@ static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, 
     engine->running = calloc(engine->max_concurrent, sizeof(mr_request *));
     engine->entries = calloc(engine->max_concurrent, sizeof *engine->entries);
     engine->runs = calloc(engine->max_concurrent, sizeof *engine->runs);
-    if (engine->running == NULL || engine->entries == NULL || engine->runs == NULL)
+    if (engine->on_device && !engine->encoder)
+        engine->candidates = malloc((engine->max_concurrent + MR_DRAFT_ROWS) * sizeof *engine->candidates);
+    bool ok = engine->candidates != NULL || !engine->on_device || engine->encoder;
+    if (!ok || engine->running == NULL || engine->entries == NULL || engine->runs == NULL)
         return mr_fail_nomem(err, engine->max_concurrent * sizeof *engine->entries, "the batch");
     return MR_OK;
 }
@@ -154,6 +157,7 @@ static void free_memory(mr_engine *engine) {
     free(engine->running);
     free(engine->entries);
     free(engine->runs);
+    free(engine->candidates);
     free(engine->draft_logits);
 }
 

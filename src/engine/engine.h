@@ -111,6 +111,7 @@ void mr_request_free(mr_request *request);
 typedef struct mr_engine_stats {
     uint32_t n_running, n_waiting;
     uint64_t n_requests, n_prompt_tokens, n_prompt_cached, n_generated;
+    uint64_t n_rows_fetched; /* rows of logits that were fetched from a device because the best few did not tell */
     uint64_t n_passes, n_aborted, n_preempted; /* forward passes, those broken off, sequences that had to give way */
     uint64_t n_drafted, n_accepted;            /* guesses, and those of them that were generated */
     size_t n_blocks, n_blocks_used, n_blocks_cached; /* cached: unreferenced, kept for reuse */

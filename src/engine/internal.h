@@ -57,6 +57,10 @@ struct mr_request {
     uint64_t *mask_bits; /* the scheduler's */
 };
 
+/* What the model gives of a row of logits. Its device can do with less than all of them: the best alone, or candidates,
+ * behind which the row follows where they do not tell. */
+typedef enum mr_row_form { MR_ROW_LOGITS, MR_ROW_BEST, MR_ROW_CANDIDATES } mr_row_form;
+
 /* One request's part of a forward pass. */
 typedef struct mr_pass_entry {
     mr_request *request;
@@ -64,9 +68,12 @@ typedef struct mr_pass_entry {
     uint32_t n_draft;  /* guesses, the last tokens: logits are wanted behind each of them and the one before */
     bool wants_logits;
     float *logits; /* [1 + n_draft, n_vocab] */
-    bool greedy;   /* the model's device tells the best of each row instead, into `best` */
+    mr_row_form form;
     int32_t best[MR_MAX_DRAFT + 1];
-    uint32_t n_hidden; /* last rows that are wanted for pooling */
+    mr_candidates *candidates; /* [1 + n_draft] */
+    uint32_t first_row;        /* number of the first in the pass */
+    bool needs_row;            /* candidates did not tell: the next token is chosen from logits */
+    uint32_t n_hidden;         /* last rows that are wanted for pooling */
     bool masked;
     mr_status status;
     mr_error error;
@@ -102,13 +109,15 @@ struct mr_engine {
     /* The scheduler's. */
     pthread_t thread;
     mr_kv_memory memory;
-    mr_request **running;   /* [max_concurrent], n_running of them, in order of arrival */
-    mr_pass_entry *entries; /* [max_concurrent] */
-    mr_batch_run *runs;     /* [max_concurrent] */
-    size_t n_refused_at;    /* available blocks when the first waiting request did not fit */
-    uint64_t refused;       /* its arrival */
-    double prefill_rate;    /* tokens per second, 0 = not measured yet */
-    float *draft_logits;    /* [MR_DRAFT_ROWS, n_vocab] of requests with guesses; NULL when nothing is guessed */
+    mr_request **running;      /* [max_concurrent], n_running of them, in order of arrival */
+    mr_pass_entry *entries;    /* [max_concurrent] */
+    mr_batch_run *runs;        /* [max_concurrent] */
+    mr_candidates *candidates; /* [max_concurrent + MR_DRAFT_ROWS] of a pass; NULL without a device */
+    uint64_t n_rows_fetched;   /* for which candidates did not tell */
+    size_t n_refused_at;       /* available blocks when the first waiting request did not fit */
+    uint64_t refused;          /* its arrival */
+    double prefill_rate;       /* tokens per second, 0 = not measured yet */
+    float *draft_logits;       /* [MR_DRAFT_ROWS, n_vocab] of requests with guesses; NULL when nothing is guessed */
     mr_draft_cost draft_cost;
 };
 

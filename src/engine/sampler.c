@@ -6,7 +6,7 @@
  * Probabilities are kept as weights exp(logit - max), rounded to multiples of a quantum so small that a double holds
  * the sum of a whole vocabulary exactly. Sums therefore do not depend on their order. */
 #include "engine/sampler.h"
-#include "engine/exact_exp.h"
+#include "compute/exact_exp.h"
 #include "engine/random.h"
 
 #include <float.h>
@@ -27,7 +27,7 @@ struct mr_sampler {
     size_t n_vocab;
     uint64_t n_drawn;
     float min_p_distance; /* the least d with exp(d) >= min_p: min_p keeps logits >= max + d */
-    double rounder;       /* (w + rounder) - rounder is w in whole quanta */
+    double rounder;       /* (w + rounder) - rounder is w in whole quanta (compute/candidates.h) */
     uint64_t *seen;       /* [n_vocab] bits, all 0 between calls; NULL without a penalty */
     float *block_max;     /* [n_vocab / BLOCK, rounded up] */
     /* Only when drawing: */
@@ -108,9 +108,7 @@ mr_status mr_sampler_new(mr_sampler **sampler, const mr_sampling *sampling, size
     s->sampling = *sampling;
     s->n_vocab = n_vocab;
     s->min_p_distance = log_distance(sampling->min_p);
-    int bits = 18;
-    while (((size_t)1 << bits) < n_vocab) bits++;
-    s->rounder = 1.5 * ldexp(1, bits); /* the last place of 2^bits is 2^(bits-52), so sums below 2^(bits+1) are exact */
+    s->rounder = mr_weight_rounder(n_vocab);
     bool ok = (s->block_max = malloc(div_up(n_vocab, BLOCK) * sizeof(float))) != NULL;
     if (has_penalty(sampling)) ok = ok && (s->seen = calloc(div_up(n_vocab, 64), sizeof(uint64_t))) != NULL;
     if (sampling->temperature > 0) {
@@ -142,20 +140,37 @@ void mr_sampler_free(mr_sampler *sampler) {
     free(sampler);
 }
 
-static void apply_mask(float *logits, size_t n_vocab, const uint64_t *mask) {
-    for (size_t first = 0; first < n_vocab; first += 64) {
+static void apply_mask(candidates *c, const uint64_t *mask) {
+    for (size_t first = 0; c->ids == NULL && first < c->n; first += 64) {
         uint64_t word = mask[first / 64];
         if (word == UINT64_MAX) continue;
-        size_t n = n_vocab - first < 64 ? n_vocab - first : 64;
+        size_t n = c->n - first < 64 ? c->n - first : 64;
         for (size_t i = 0; i < n; i++) {
-            if (!(word >> i & 1)) logits[first + i] = -INFINITY;
+            if (!(word >> i & 1)) c->logits[first + i] = -INFINITY;
         }
+    }
+    for (size_t i = 0; c->ids != NULL && i < c->n; i++) {
+        if (!(mask[c->ids[i] / 64] >> (c->ids[i] % 64) & 1)) c->logits[i] = -INFINITY;
     }
 }
 
-/* Every token of the window is penalised once, however often it occurs. */
-static void apply_penalty(mr_sampler *s, float *logits, const int32_t *history, size_t n_history) {
-    size_t n = n_history;
+/* A token's logit; NULL when it is none of the candidates. */
+static float *logit_of(const candidates *c, size_t id) {
+    if (c->ids == NULL) return c->logits + id;
+    size_t low = 0, high = c->n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if ((size_t)c->ids[middle] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < c->n && (size_t)c->ids[low] == id ? c->logits + low : NULL;
+}
+
+/* Every token of the window is penalised once, however often it occurs. Returns how many are none of the candidates. */
+static size_t apply_penalty(mr_sampler *s, const candidates *c, const int32_t *history, size_t n_history) {
+    size_t n = n_history, n_others = 0;
     if (s->sampling.repeat_last_n >= 0 && n > (size_t)s->sampling.repeat_last_n) n = (size_t)s->sampling.repeat_last_n;
     const int32_t *window = history + (n_history - n);
     float penalty = s->sampling.repeat_penalty;
@@ -165,11 +180,16 @@ static void apply_penalty(mr_sampler *s, float *logits, const int32_t *history, 
         uint64_t bit = (uint64_t)1 << (id % 64);
         if (s->seen[id / 64] & bit) continue;
         s->seen[id / 64] |= bit;
-        logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
+        float *logit = logit_of(c, id);
+        if (logit == NULL)
+            n_others++;
+        else
+            *logit = *logit > 0 ? *logit / penalty : *logit * penalty;
     }
     for (size_t i = 0; i < n; i++) {
         if (window[i] >= 0 && (size_t)window[i] < s->n_vocab) s->seen[(size_t)window[i] / 64] = 0;
     }
+    return n_others;
 }
 
 /* A float's bits as an integer that sorts as the float does; and back. */
@@ -188,11 +208,11 @@ static float from_sortable(int32_t key) {
 
 /* Makes NaN and infinities -INFINITY and -0 into 0, fills block_max, and returns the largest logit. Integer maxima,
  * because compilers vectorize them without being told to ignore NaN. */
-static float clean_and_find_max(mr_sampler *s, float *logits) {
+static float clean_and_find_max(mr_sampler *s, const candidates *c) {
     int32_t best = sortable(-INFINITY);
-    for (size_t block = 0; block * BLOCK < s->n_vocab; block++) {
-        float *x = logits + block * BLOCK;
-        size_t n = s->n_vocab - block * BLOCK < BLOCK ? s->n_vocab - block * BLOCK : BLOCK;
+    for (size_t block = 0; block * BLOCK < c->n; block++) {
+        float *x = c->logits + block * BLOCK;
+        size_t n = c->n - block * BLOCK < BLOCK ? c->n - block * BLOCK : BLOCK;
         int32_t block_best = sortable(-INFINITY);
         for (size_t i = 0; i < n; i++) {
             float value = x[i] + 0.0f;
@@ -207,12 +227,16 @@ static float clean_and_find_max(mr_sampler *s, float *logits) {
     return from_sortable(best);
 }
 
-static int32_t find_first(const mr_sampler *s, const float *logits, float value) {
+static int32_t id_of(const candidates *c, size_t i) {
+    return c->ids == NULL ? (int32_t)i : c->ids[i];
+}
+
+static int32_t find_first(const mr_sampler *s, const candidates *c) {
     size_t block = 0;
-    while (s->block_max[block] != value) block++;
+    while (s->block_max[block] != c->max) block++;
     size_t i = block * BLOCK;
-    while (logits[i] != value) i++;
-    return (int32_t)i;
+    while (c->logits[i] != c->max) i++;
+    return id_of(c, i);
 }
 
 static int32_t first_allowed(const mr_sampler *s, const uint64_t *mask) {
@@ -306,7 +330,7 @@ static void apply_cut(mr_sampler *s, candidates *c, cut at) {
         float logit = c->logits[i];
         if (!(logit > at.value) && !(logit == at.value && n_equal < at.n_equal)) continue;
         if (logit == at.value) n_equal++;
-        s->ids[n] = c->ids == NULL ? (int32_t)i : c->ids[i];
+        s->ids[n] = id_of(c, i);
         c->logits[n++] = logit;
     }
     c->n = n;
@@ -331,7 +355,7 @@ static void prefilter_top_k(mr_sampler *s, candidates *c, size_t k) {
         size_t end = (b + 1) * BLOCK < c->n ? (b + 1) * BLOCK : c->n;
         for (size_t i = b * BLOCK; i < end; i++) {
             if (c->logits[i] < value) continue;
-            s->ids[n] = (int32_t)i;
+            s->ids[n] = id_of(c, i);
             c->logits[n++] = c->logits[i];
         }
     }
@@ -404,21 +428,143 @@ static int32_t draw(mr_sampler *s, const candidates *c) {
         do chosen--;
         while (chosen > 0 && !(s->weights[chosen] > 0));
     }
-    return c->ids == NULL ? (int32_t)chosen : c->ids[chosen];
+    return id_of(c, chosen);
+}
+
+/* From candidates that stand for the whole row. */
+static int32_t choose(mr_sampler *s, candidates *c, const uint64_t *mask) {
+    if (!isfinite(c->max)) {
+        s->n_drawn++;
+        return first_allowed(s, mask);
+    }
+    if (s->sampling.temperature <= 0) return find_first(s, c);
+    apply_top_k(s, c);
+    apply_top_p(s, c);
+    return draw(s, c);
 }
 
 int32_t mr_sampler_next(mr_sampler *sampler, float *logits, const int32_t *history, size_t n_history,
                         const uint64_t *mask) {
     mr_sampler *s = sampler;
-    if (mask != NULL) apply_mask(logits, s->n_vocab, mask);
-    if (s->seen != NULL) apply_penalty(s, logits, history, n_history);
-    candidates c = {.logits = logits, .n = s->n_vocab, .max = clean_and_find_max(s, logits)};
-    if (!isfinite(c.max)) {
-        s->n_drawn++;
-        return first_allowed(s, mask);
+    candidates c = {.logits = logits, .n = s->n_vocab};
+    if (mask != NULL) apply_mask(&c, mask);
+    if (s->seen != NULL) apply_penalty(s, &c, history, n_history);
+    c.max = clean_and_find_max(s, &c);
+    return choose(s, &c, mask);
+}
+
+/* ---- from the best few
+ * --------------------------------------------------------------------------------------------------------
+ *
+ * A mask and a penalty of 1 or more only lower logits, so that those of the other tokens stay at or below the least of
+ * the candidates as they came. Candidates that are above it still (all of them, where none was lowered) are the head of
+ * the sorted row: the sure ones. What keeps no more than these is the same for the row. */
+
+/* What is known of the tokens that are none of the candidates. */
+typedef struct others {
+    float most;         /* none is larger */
+    size_t n_penalised; /* so many have been lowered by the penalty, and with a mask any may be impossible */
+    bool masked;
+    double low, high; /* bounds of their weights' sum at temperature 1 */
+} others;
+
+/* 25 below the largest a weight is under half a quantum. */
+static bool are_weightless(const mr_sampler *s, const others *o, float max) {
+    return o->most < max + s->min_p_distance || (o->most - max) / s->sampling.temperature <= -25;
+}
+
+/* Bounds of the sum of the others' weights, relative to `max` now. Where nothing was lowered it is exactly what the
+ * whole row has beside the candidates. Where the largest was, all weights grow by the same factor but for rounding:
+ * 1e-5 of it is more than the errors of floats, and a quantum for each token more than those of quanta. */
+static void bound_weights(mr_sampler *s, const mr_candidates *from, float max, others *o) {
+    double quantum = mr_weight_quantum(s->n_vocab);
+    float largest = from->logits[0];
+    for (size_t i = 1; i < from->n; i++) largest = from->logits[i] > largest ? from->logits[i] : largest;
+    exp_weights(from->logits, from->n, largest, 1, s->rounder, s->weights);
+    o->high = o->low = (double)from->total * quantum - sum_of(s->weights, from->n);
+    if (o->n_penalised > 0) o->low -= (double)o->n_penalised * (mr_exact_exp(o->most - largest) * 1.00001 + quantum);
+    if (o->masked) o->low = 0;
+    if (max != largest) {
+        double factor = exp((double)largest - (double)max), slack = (double)s->n_vocab * quantum * (1 + factor);
+        o->low = o->low * (factor * 0.99999) - slack;
+        o->high = o->high * (factor * 1.00001) + slack;
     }
-    if (s->sampling.temperature <= 0) return find_first(s, logits, c.max);
-    apply_top_k(s, &c);
-    apply_top_p(s, &c);
-    return draw(s, &c);
+    if (!(o->low > 0)) o->low = 0;
+}
+
+/* Cuts the sure candidates where top_p cuts the row; false where that cannot be told. */
+static bool cut_top_p(mr_sampler *s, candidates *c, size_t n_sure, const others *o) {
+    double top_p = (double)s->sampling.top_p, all = weigh(s, c, 1, -INFINITY);
+    double least = (all + o->low) * top_p, most = (all + o->high) * top_p;
+    if (n_sure < c->n) {
+        apply_cut(s, c, (cut){.value = o->most, .n_equal = 0});
+        all = weigh(s, c, 1, -INFINITY);
+    }
+    if (all < least) return are_weightless(s, o, c->max); /* all are kept, and some others */
+    if (!(all >= most)) return false;
+    cut at = find_cut(s->buckets, c->logits, s->weights, c->n, c->max - 40, c->max, most);
+    if (least < most) {
+        cut other = find_cut(s->buckets, c->logits, s->weights, c->n, c->max - 40, c->max, least);
+        if (other.value != at.value || other.n_equal != at.n_equal) return false;
+    }
+    apply_cut(s, c, at);
+    return true;
+}
+
+static size_t count_sure(const candidates *c, const mr_candidates *from, float least) {
+    size_t n = 0;
+    bool lowered = false;
+    for (size_t i = 0; i < c->n; i++) {
+        lowered = lowered || c->logits[i] != from->logits[i];
+        n += c->logits[i] > least;
+    }
+    return lowered ? n : c->n;
+}
+
+static float least_of(const mr_candidates *from) {
+    float least = from->logits[0];
+    for (size_t i = 1; i < from->n; i++) least = from->logits[i] < least ? from->logits[i] : least;
+    return least;
+}
+
+bool mr_sampler_takes_candidates(const mr_sampler *sampler) {
+    const mr_sampling *s = &sampler->sampling;
+    size_t k = s->top_k > 0 ? (size_t)s->top_k : SIZE_MAX;
+    if (has_penalty(s) && s->repeat_penalty < 1) return false;
+    if (s->temperature <= 0 || k <= MR_CANDIDATES || sampler->n_vocab <= MR_CANDIDATES) return true;
+    if (s->top_p < 1) return k >= sampler->n_vocab;
+    return s->min_p > 0 || s->temperature < 0.5f;
+}
+
+bool mr_sampler_next_of(mr_sampler *sampler, const mr_candidates *from, const int32_t *history, size_t n_history,
+                        const uint64_t *mask, int32_t *token) {
+    mr_sampler *s = sampler;
+    float logits[MR_CANDIDATES];
+    candidates c = {.logits = logits, .ids = from->ids, .n = from->n};
+    others o = {.masked = mask != NULL};
+    if (has_penalty(&s->sampling) && s->sampling.repeat_penalty < 1) return false;
+    memcpy(logits, from->logits, from->n * sizeof *logits);
+    if (mask != NULL) apply_mask(&c, mask);
+    if (s->seen != NULL) o.n_penalised = apply_penalty(s, &c, history, n_history);
+    c.max = clean_and_find_max(s, &c);
+    if (from->n < MR_CANDIDATES || s->n_vocab <= MR_CANDIDATES) { /* there are no others */
+        *token = choose(s, &c, mask);
+        return true;
+    }
+    o.most = least_of(from);
+    size_t n_sure = count_sure(&c, from, o.most), k = (size_t)s->sampling.top_k;
+    if (n_sure == 0) return false;
+    if (s->sampling.temperature <= 0 || (k > 0 && k <= n_sure)) {
+        *token = choose(s, &c, mask);
+        return true;
+    }
+    if (s->sampling.top_p < 1) {
+        if (k > 0 && k < s->n_vocab) return false;
+        bound_weights(s, from, c.max, &o);
+        if (!cut_top_p(s, &c, n_sure, &o)) return false;
+    } else if (!are_weightless(s, &o, c.max)) {
+        return false;
+    }
+    *token = draw(s, &c);
+    return true;
 }

@@ -4,6 +4,7 @@
 #define MR_ENGINE_SAMPLER_H
 
 #include "base/error.h"
+#include "compute/candidates.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -46,5 +47,15 @@ bool mr_sampler_is_greedy(const mr_sampler *sampler);
  * ascending id. */
 int32_t mr_sampler_next(mr_sampler *sampler, float *logits, const int32_t *history, size_t n_history,
                         const uint64_t *mask);
+
+/* The same from the candidates of the row of logits as they were before mask and penalty: *token is what
+ * mr_sampler_next would choose. False, and nothing has happened, where the candidates cannot tell; then the row is
+ * needed. That depends on what the settings keep: few enough of the largest (top_k, or top_p and min_p of a
+ * distribution that is not flat), and on how many of them mask and penalty lower. */
+bool mr_sampler_next_of(mr_sampler *sampler, const mr_candidates *from, const int32_t *history, size_t n_history,
+                        const uint64_t *mask, int32_t *token);
+
+/* Whether the settings let candidates tell, some time at least. */
+bool mr_sampler_takes_candidates(const mr_sampler *sampler);
 
 #endif

@@ -193,31 +193,45 @@ static void drop_draft(mr_pass_entry *entry) {
     entry->n_draft = 0;
 }
 
-/* Where the model's head is on a device, the best of each row is all that a greedy request needs of its logits. */
-static bool needs_best_alone(const mr_engine *engine, const mr_pass_entry *entry) {
+/* Candidates are of use only while their rows can still be fetched: until the next pass. */
+static mr_row_form form_of(const mr_engine *engine, const mr_pass_entry *entry, bool is_last) {
     const mr_request *r = entry->request;
-    return engine->on_device && entry->wants_logits && r->mask_bits == NULL && mr_sampler_is_greedy(r->sampler);
+    if (!engine->on_device || !entry->wants_logits) return MR_ROW_LOGITS;
+    if (r->mask_bits == NULL && mr_sampler_is_greedy(r->sampler)) return MR_ROW_BEST;
+    return is_last && mr_sampler_takes_candidates(r->sampler) ? MR_ROW_CANDIDATES : MR_ROW_LOGITS;
+}
+
+/* What the model is to give of the entry's rows, of which the first is row `first` of the pass. */
+static void ask_for_rows(mr_engine *engine, mr_pass_entry *entry, mr_batch_run *run, uint32_t first, bool is_last) {
+    entry->form = form_of(engine, entry, is_last);
+    entry->first_row = first;
+    entry->candidates = engine->candidates != NULL ? engine->candidates + first : NULL;
+    if (!entry->wants_logits) return;
+    run->n_logits = 1 + entry->n_draft;
+    if (entry->form == MR_ROW_LOGITS) run->logits = entry->logits;
+    if (entry->form == MR_ROW_BEST) run->best = entry->best;
+    if (entry->form == MR_ROW_CANDIDATES) run->candidates = entry->candidates;
 }
 
 /* Computes entries[0..n) in one pass and sets their status. When it fails each is tried alone, so that an error hits
- * only those that cause it, and then without guesses, which are not to cause any. False when the pass was broken off
- * and nothing has happened. */
-static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
+ * only those that cause it, and then without guesses, which are not to cause any. is_last: no other pass comes before
+ * tokens are chosen. False when the pass was broken off and nothing has happened. */
+static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n, bool is_last) {
     size_t n_tokens = 0;
+    uint32_t n_rows = 0;
     for (size_t i = 0; i < n; i++) {
         mr_request *r = entries[i].request;
-        bool greedy = entries[i].greedy = needs_best_alone(engine, &entries[i]);
-        engine->runs[i] = (mr_batch_run){.tokens = r->tokens + r->sequence.n_computed,
-                                         .n_tokens = entries[i].n_tokens,
-                                         .pos0 = r->sequence.n_computed,
-                                         .blocks = r->sequence.blocks,
-                                         .n_logits = entries[i].wants_logits ? 1 + entries[i].n_draft : 0,
-                                         .logits = entries[i].wants_logits && !greedy ? entries[i].logits : NULL,
-                                         .best = greedy ? entries[i].best : NULL,
-                                         .n_hidden = entries[i].n_hidden,
-                                         .hidden = entries[i].n_hidden > 0 ? r->hidden : NULL};
-        add_state(engine, &engine->runs[i], &r->sequence);
+        mr_batch_run *run = &engine->runs[i];
+        *run = (mr_batch_run){.tokens = r->tokens + r->sequence.n_computed,
+                              .n_tokens = entries[i].n_tokens,
+                              .pos0 = r->sequence.n_computed,
+                              .blocks = r->sequence.blocks,
+                              .n_hidden = entries[i].n_hidden,
+                              .hidden = entries[i].n_hidden > 0 ? r->hidden : NULL};
+        ask_for_rows(engine, &entries[i], run, n_rows, is_last);
+        add_state(engine, run, &r->sequence);
         n_tokens += entries[i].n_tokens;
+        n_rows += run->n_logits;
     }
     if (!begin_pass(engine, entries, n)) return false;
     mr_error error = {0};
@@ -230,12 +244,12 @@ static bool compute(mr_engine *engine, mr_pass_entry *entries, size_t n) {
         return false;
     } else if (n > 1) {
         for (size_t i = 0; i < n; i++) {
-            if (!compute(engine, &entries[i], 1)) entries[i].status = MR_ERR_CANCELLED;
+            if (!compute(engine, &entries[i], 1, false)) entries[i].status = MR_ERR_CANCELLED;
         }
         return true;
     } else if (entries[0].n_draft > 0) {
         drop_draft(&entries[0]);
-        return compute(engine, entries, 1);
+        return compute(engine, entries, 1, is_last);
     }
     for (size_t i = 0; i < n; i++) {
         entries[i].status = status;
@@ -252,16 +266,26 @@ static void apply_mask_of(mr_pass_entry *entry) {
     pthread_mutex_unlock(&r->mask_lock);
 }
 
+static float *next_row(const mr_pass_entry *entry) {
+    return entry->logits + (size_t)entry->n_accepted * entry->request->engine->n_vocab;
+}
+
 /* Chooses from the next row; a guess that is chosen, too, makes the row behind it the next one. */
 static void sample_entry(mr_pass_entry *entry) {
     mr_request *r = entry->request;
     if (!entry->sampling) return;
-    float *logits = entry->logits + (size_t)entry->n_accepted * r->engine->n_vocab;
     size_t n_tokens = r->n_tokens + entry->n_accepted;
-    if (entry->greedy)
+    const uint64_t *mask = entry->masked ? r->mask_bits : NULL;
+    if (entry->form == MR_ROW_CANDIDATES && !entry->needs_row) {
+        const mr_candidates *candidates = &entry->candidates[entry->n_accepted];
+        entry->needs_row = !mr_sampler_next_of(r->sampler, candidates, r->tokens, n_tokens, mask, &entry->token);
+        if (entry->needs_row) return;
+    } else if (entry->form == MR_ROW_BEST) {
         entry->token = entry->best[entry->n_accepted];
-    else
-        entry->token = mr_sampler_next(r->sampler, logits, r->tokens, n_tokens, entry->masked ? r->mask_bits : NULL);
+    } else {
+        entry->token = mr_sampler_next(r->sampler, next_row(entry), r->tokens, n_tokens, mask);
+    }
+    entry->needs_row = false;
     entry->sampling = entry->n_accepted < entry->n_draft && r->tokens[n_tokens] == entry->token;
     if (entry->sampling) entry->n_accepted++;
 }
@@ -269,15 +293,54 @@ static void sample_entry(mr_pass_entry *entry) {
 typedef struct sampling_job {
     mr_pass_entry *entries;
     size_t n;
+    bool fetched; /* only those whose row has been fetched */
 } sampling_job;
+
+static void sample_one(const sampling_job *job, size_t i) {
+    if (job->entries[i].needs_row == job->fetched) sample_entry(&job->entries[i]);
+}
 
 static void sample_share(mr_worker *worker, void *arg) {
     sampling_job *job = arg;
     mr_loop loop = mr_loop_begin(worker, job->n, 1);
     size_t begin, end;
     while (mr_loop_next(&loop, &begin, &end)) {
-        for (size_t i = begin; i < end; i++) sample_entry(&job->entries[i]);
+        for (size_t i = begin; i < end; i++) sample_one(job, i);
     }
+}
+
+static void sample_each(mr_engine *engine, size_t n, size_t n_samples, bool fetched) {
+    sampling_job job = {.entries = engine->entries, .n = n, .fetched = fetched};
+    if (n_samples > 1) {
+        mr_team_run(mr_model_team(engine->model), sample_share, &job);
+    } else {
+        for (size_t i = 0; i < n; i++) sample_one(&job, i);
+    }
+}
+
+/* Fetches the rows that candidates did not stand for; returns their number. */
+static size_t fetch_rows(mr_engine *engine, size_t n) {
+    uint32_t rows[MR_MAX_CONCURRENT];
+    float *to[MR_MAX_CONCURRENT];
+    mr_error error = {0};
+    size_t n_rows = 0;
+    for (size_t i = 0; i < n; i++) {
+        const mr_pass_entry *entry = &engine->entries[i];
+        if (!entry->needs_row) continue;
+        rows[n_rows] = entry->first_row + entry->n_accepted;
+        to[n_rows++] = next_row(entry);
+    }
+    if (n_rows == 0) return 0;
+    engine->n_rows_fetched += n_rows;
+    mr_status status = mr_model_fetch_logits(engine->model, rows, to, n_rows, &error);
+    for (size_t i = 0; status != MR_OK && i < n; i++) {
+        mr_pass_entry *entry = &engine->entries[i];
+        if (!entry->needs_row) continue;
+        entry->needs_row = entry->sampling = false;
+        entry->status = status;
+        entry->error = error;
+    }
+    return status == MR_OK ? n_rows : 0;
 }
 
 /* Chooses one token for each entry that samples; false when none does. */
@@ -289,13 +352,11 @@ static bool sample_once(mr_engine *engine, size_t n) {
         n_samples++;
         if (entry->request->mask_bits != NULL) apply_mask_of(entry);
     }
-    sampling_job job = {.entries = engine->entries, .n = n};
-    if (n_samples > 1) {
-        mr_team_run(mr_model_team(engine->model), sample_share, &job);
-    } else {
-        for (size_t i = 0; i < n; i++) sample_entry(&engine->entries[i]);
-    }
-    return n_samples > 0;
+    if (n_samples == 0) return false;
+    sample_each(engine, n, n_samples, false);
+    size_t n_fetched = fetch_rows(engine, n);
+    if (n_fetched > 0) sample_each(engine, n, n_fetched, true);
+    return true;
 }
 
 static void sample(mr_engine *engine, size_t n) {
@@ -353,6 +414,7 @@ static void deliver_draft(mr_request *r, const mr_pass_entry *entry) {
 static void update_stats(mr_engine *engine) {
     engine->stats.n_blocks_used = mr_kv_blocks_n_used(engine->memory.blocks);
     engine->stats.n_blocks_cached = mr_kv_blocks_n_cached(engine->memory.blocks);
+    engine->stats.n_rows_fetched = engine->n_rows_fetched;
 }
 
 static void deliver(mr_engine *engine, size_t n) {
@@ -416,7 +478,7 @@ void *mr_scheduler_main(void *arg) {
         while (admit_one(engine)) {
         }
         size_t n = mr_plan_pass(engine);
-        if (n == 0 || !compute(engine, engine->entries, n)) continue;
+        if (n == 0 || !compute(engine, engine->entries, n, true)) continue;
         sample(engine, n);
         pool(engine, n);
         deliver(engine, n);

@@ -27,6 +27,7 @@ typedef struct mr_device_buffers {
     float *per_layer, *per_token, *own; /* per_token: [tokens, n_layer * n_embd_per_layer] rows of the table */
     float *logits;                      /* [MR_LOGITS_ROWS, n_vocab] */
     int32_t *best;                      /* [MR_LOGITS_ROWS] */
+    mr_candidates *candidates;          /* [MR_LOGITS_ROWS] */
     float *router, *shared_weight, *chosen_weight;
     int32_t *chosen;
     uint32_t *slot_begin, *slot_token, *slot_of;
@@ -49,6 +50,11 @@ typedef struct mr_device {
     size_t n_allocations, n_bytes;
     uint8_t *step, *step_host; /* what changes from step to step, there and here */
     size_t step_bytes;
+    mr_candidates *candidates; /* [MR_LOGITS_ROWS] here, for fast transfers; NULL until they are wanted */
+
+    /* The last pass: its rows of logits, of which buffers.logits holds those from first_logits on. */
+    const uint32_t *logit_tokens;
+    uint32_t n_logits, first_logits;
 } mr_device;
 
 /* One pass. */
@@ -62,6 +68,7 @@ typedef struct mr_device_pass {
     const uint32_t *logit_tokens; /* [n_logits] rows of x, in device memory */
     const int32_t *table_tokens;  /* [n_tokens] rows of the table of the layers' embeddings, likewise */
     uint32_t n_logits;
+    bool candidates; /* are wanted of some rows */
 } mr_device_pass;
 
 /* ---- loading (device_load.c) ---- */
@@ -92,6 +99,7 @@ void mr_device_free(mr_device *device);
 /* The layers from first_layer on and the head, for the tokens of p; the residual streams and the layers' own embeddings
  * come from p's model's buffers when the CPU has computed layers before. Fills what the runs ask for. */
 mr_status mr_device_forward(const mr_pass *p, mr_error *err);
+mr_status mr_device_fetch_logits(mr_model *model, const uint32_t *rows, float *const *to, size_t n, mr_error *err);
 
 /* out = norm(x) for all tokens, rows of n; norm without a weight: x itself is returned, else out. */
 const float *mr_device_norm(const mr_device_pass *p, const mr_norm_weights *norm, const float *x, float *out, size_t n,

@@ -109,6 +109,7 @@ static void list_buffers(wanted *w, mr_device_buffers *b, const mr_hparams *h, c
     want(w, &b->block, n_slots + T, h->n_embd);
     want(w, &b->logits, MR_LOGITS_ROWS, h->n_vocab);
     want(w, &b->best, MR_LOGITS_ROWS, 1);
+    want(w, &b->candidates, MR_LOGITS_ROWS, sizeof(mr_candidates) / sizeof(float));
     want(w, &b->per_layer, T, (size_t)h->n_layer * h->n_embd_per_layer);
     want(w, &b->per_token, T, (size_t)h->n_layer * h->n_embd_per_layer);
     want(w, &b->own, T, h->n_embd_per_layer);

@@ -124,7 +124,19 @@ static void layer(const mr_device_pass *p, uint32_t il) {
     if (mr_layer_has_tail(l)) mr_device_layer_tail(p, il);
 }
 
-/* Final norm and vocabulary projection of rows first .. first+n-1 of those that are wanted, and the best of each. */
+/* What choosing needs of n rows of logits: the best of each, or all its candidates. */
+static void head_choice(const mr_device_pass *p, uint32_t n) {
+    const mr_device_buffers *b = &p->device->buffers;
+    size_t n_vocab = p->model->hparams.n_vocab;
+    const mr_best_args best = {.logits = b->logits, .n_rows = n, .n = n_vocab, .ids = b->best};
+    const mr_candidates_args candidates = {.logits = b->logits, .n_rows = n, .n = n_vocab, .candidates = b->candidates};
+    if (p->candidates)
+        p->ops->candidates(p->backend, &candidates);
+    else
+        p->ops->best(p->backend, &best);
+}
+
+/* Final norm and vocabulary projection of rows first .. first+n-1 of those that are wanted, and what choosing needs. */
 static void head(const mr_device_pass *p, uint32_t first, uint32_t n) {
     const mr_hparams *h = &p->model->hparams;
     const mr_device_buffers *b = &p->device->buffers;
@@ -142,8 +154,8 @@ static void head(const mr_device_pass *p, uint32_t first, uint32_t n) {
     p->ops->products(p->backend, &item, 1, n);
     if (h->logit_scale != 1.0f) p->ops->scale(p->backend, b->logits, (size_t)n * h->n_vocab, h->logit_scale);
     if (h->logit_softcap > 0.0f) p->ops->softcap(p->backend, b->logits, (size_t)n * h->n_vocab, h->logit_softcap);
-    const mr_best_args best = {.logits = b->logits, .n_rows = n, .n = h->n_vocab, .ids = b->best};
-    p->ops->best(p->backend, &best);
+    p->device->first_logits = first;
+    head_choice(p, n);
 }
 
 static uint32_t head_rows(const mr_device_pass *p, uint32_t first) {
@@ -284,6 +296,7 @@ static uint64_t key_of(const mr_pass *p, const mr_device_pass *dp) {
     if (!p->one_token_runs || p->n_logits > MR_LOGITS_ROWS) return 0;
     const uint64_t parts[] = {p->n_runs,
                               p->n_logits,
+                              dp->candidates,
                               dp->batch.most_positions,
                               (uint64_t)(uintptr_t)p->pool->device_data,
                               (uint64_t)p->pool->layout.type,
@@ -310,7 +323,16 @@ static bool issue(const mr_pass *p, const mr_device_pass *dp) {
     return go_on;
 }
 
-/* The logits, a few rows at a time, and the best of each row. */
+/* What is on its way from the head, for rows from `first` on, to where it is wanted. */
+static void hand_out(const mr_pass *p, const mr_device_pass *dp, uint32_t first, uint32_t n, const int32_t *best) {
+    const mr_candidates *candidates = dp->device->candidates;
+    for (uint32_t i = 0; i < n; i++) {
+        if (p->best_rows[first + i] != NULL) *p->best_rows[first + i] = dp->candidates ? candidates[i].best : best[i];
+        if (p->candidate_rows[first + i] != NULL) *p->candidate_rows[first + i] = candidates[i];
+    }
+}
+
+/* The logits that are wanted, a few rows at a time, and in one transfer the best of each row or its candidates. */
 static mr_status fetch_logits(const mr_pass *p, const mr_device_pass *dp, mr_error *err) {
     const mr_device_buffers *b = &dp->device->buffers;
     size_t n_vocab = p->model->hparams.n_vocab;
@@ -323,11 +345,12 @@ static mr_status fetch_logits(const mr_pass *p, const mr_device_pass *dp, mr_err
             if (p->logit_rows[first + i] != NULL)
                 dp->ops->fetch(dp->backend, p->logit_rows[first + i], b->logits + i * n_vocab, n_vocab * sizeof(float));
         }
-        dp->ops->fetch(dp->backend, best, b->best, n * sizeof *best);
+        if (dp->candidates)
+            dp->ops->fetch(dp->backend, dp->device->candidates, b->candidates, n * sizeof *b->candidates);
+        else
+            dp->ops->fetch(dp->backend, best, b->best, n * sizeof *best);
         status = dp->ops->sync(dp->backend, err);
-        for (uint32_t i = 0; i < n && status == MR_OK; i++) {
-            if (p->best_rows[first + i] != NULL) *p->best_rows[first + i] = best[i];
-        }
+        if (status == MR_OK) hand_out(p, dp, first, n, best);
     }
     return status;
 }
@@ -357,6 +380,39 @@ static void cross_border(const mr_pass *p, const mr_device_pass *dp) {
         dp->ops->send(dp->backend, to->per_layer, from->per_layer, n * h->n_layer * h->n_embd_per_layer);
 }
 
+/* Whether candidates of some row are wanted; then there is room for them. */
+static mr_status prepare_candidates(const mr_pass *p, mr_device_pass *dp, mr_error *err) {
+    mr_device *d = dp->device;
+    for (uint32_t i = 0; i < p->n_logits; i++) dp->candidates = dp->candidates || p->candidate_rows[i] != NULL;
+    if (!dp->candidates || d->candidates != NULL) return MR_OK;
+    void *here = NULL;
+    mr_status status = dp->ops->host_alloc(d->backend, MR_LOGITS_ROWS * sizeof *d->candidates, &here, err);
+    d->candidates = here;
+    return status;
+}
+
+mr_status mr_device_fetch_logits(mr_model *model, const uint32_t *rows, float *const *to, size_t n, mr_error *err) {
+    mr_device *d = model->device;
+    size_t n_vocab = model->hparams.n_vocab;
+    const mr_device_pass dp = {.model = model,
+                               .device = d,
+                               .backend = d->backend,
+                               .ops = d->backend->ops,
+                               .logit_tokens = d->logit_tokens,
+                               .n_logits = d->n_logits};
+    for (size_t i = 0; i < n; i++) {
+        uint32_t first = rows[i] / MR_LOGITS_ROWS * MR_LOGITS_ROWS;
+        if (rows[i] >= d->n_logits) {
+            dp.ops->sync(d->backend, NULL);
+            return mr_fail(err, MR_ERR_INVALID, "the last pass had %u rows of logits; there is no row %u", d->n_logits,
+                           rows[i]);
+        }
+        if (first != d->first_logits) head(&dp, first, head_rows(&dp, first));
+        dp.ops->fetch(d->backend, to[i], d->buffers.logits + (rows[i] - first) * n_vocab, n_vocab * sizeof(float));
+    }
+    return dp.ops->sync(d->backend, err);
+}
+
 mr_status mr_device_forward(const mr_pass *p, mr_error *err) {
     mr_device *d = p->model->device;
     mr_device_pass dp = {.model = p->model,
@@ -367,7 +423,9 @@ mr_status mr_device_forward(const mr_pass *p, mr_error *err) {
                          .n_logits = p->n_logits};
     bool any_hidden = false;
     for (size_t i = 0; i < p->n_runs; i++) any_hidden = any_hidden || p->runs[i].n_hidden > 0;
-    mr_status status = fill_step(p, &dp, err);
+    d->n_logits = d->first_logits = 0;
+    mr_status status = prepare_candidates(p, &dp, err);
+    if (status == MR_OK) status = fill_step(p, &dp, err);
     if (status != MR_OK) return status;
     if (d->first_layer > 0) cross_border(p, &dp);
     bool whole = issue(p, &dp);
@@ -375,5 +433,6 @@ mr_status mr_device_forward(const mr_pass *p, mr_error *err) {
     if (whole && any_hidden && status == MR_OK) fetch_hidden(p, &dp);
     mr_status end = dp.ops->sync(d->backend, status == MR_OK ? err : NULL);
     if (status == MR_OK) status = end;
+    if (whole && status == MR_OK) d->logit_tokens = dp.logit_tokens, d->n_logits = p->n_logits;
     return whole || status != MR_OK ? status : mr_fail(err, MR_ERR_CANCELLED, "the forward pass was interrupted");
 }

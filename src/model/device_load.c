@@ -240,6 +240,7 @@ void mr_device_free(mr_device *d) {
     for (size_t i = 0; i < d->n_allocations; i++) ops->release(d->backend, d->allocations[i]);
     ops->release(d->backend, d->step);
     ops->host_release(d->backend, d->step_host);
+    ops->host_release(d->backend, d->candidates);
     if (d->owned) mr_backend_close(d->backend);
     free(d);
 }

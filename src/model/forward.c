@@ -145,6 +145,7 @@ typedef struct batch_index {
     uint32_t logit_tokens[MR_BATCH_MAX];
     float *logit_rows[MR_BATCH_MAX];
     int32_t *best_rows[MR_BATCH_MAX];
+    mr_candidates *candidate_rows[MR_BATCH_MAX];
 } batch_index;
 
 static bool has_parts(const mr_model *model, const mr_state *state) {
@@ -189,6 +190,7 @@ static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
             if (t + run->n_logits >= run->n_tokens) {
                 uint32_t row = t + run->n_logits - run->n_tokens;
                 index->logit_tokens[p->n_logits] = p->n_tokens;
+                index->candidate_rows[p->n_logits] = run->candidates != NULL ? run->candidates + row : NULL;
                 index->best_rows[p->n_logits] = run->best != NULL ? run->best + row : NULL;
                 index->logit_rows[p->n_logits++] = run->logits != NULL ? run->logits + (size_t)row * n_vocab : NULL;
             }
@@ -212,6 +214,7 @@ mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_bat
                  .logit_tokens = index.logit_tokens,
                  .logit_rows = index.logit_rows,
                  .best_rows = index.best_rows,
+                 .candidate_rows = index.candidate_rows,
                  .n_layer = mr_model_first_device_layer(model),
                  .abort_flag = abort_flag};
     if (n_runs == 0 || n_runs > MR_BATCH_MAX)
@@ -229,4 +232,9 @@ mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_bat
         return mr_fail(err, MR_ERR_CANCELLED, "the forward pass was interrupted");
     }
     return model->device != NULL ? mr_device_forward(&p, err) : MR_OK;
+}
+
+mr_status mr_model_fetch_logits(mr_model *model, const uint32_t *rows, float *const *to, size_t n, mr_error *err) {
+    if (model->device == NULL) return mr_fail(err, MR_ERR_INVALID, "the model is on no device that has kept logits");
+    return mr_device_fetch_logits(model, rows, to, n, err);
 }

@@ -24,10 +24,11 @@ typedef struct mr_pass {
     const uint32_t *positions; /* [n_tokens] */
     const int32_t *tokens;     /* [n_tokens] */
     uint32_t n_logits;
-    const uint32_t *logit_tokens; /* [n_logits] tokens of the batch whose logits are wanted */
-    float *const *logit_rows;     /* [n_logits] where they go */
-    int32_t *const *best_rows;    /* [n_logits] where the ids of the largest go; NULL: not wanted */
-    uint32_t n_layer;             /* layers that the CPU computes; the head follows when they are all */
+    const uint32_t *logit_tokens;         /* [n_logits] tokens of the batch whose logits are wanted */
+    float *const *logit_rows;             /* [n_logits] where they go */
+    int32_t *const *best_rows;            /* [n_logits] where the ids of the largest go; NULL: not wanted */
+    mr_candidates *const *candidate_rows; /* [n_logits] likewise */
+    uint32_t n_layer;                     /* layers that the CPU computes; the head follows when they are all */
     bool one_token_runs;
     const mr_cancel *abort_flag;
     atomic_bool aborted[2]; /* in turns, so that the next question never overwrites an answer that is being read */

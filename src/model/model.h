@@ -4,6 +4,7 @@
 
 #include "base/cancel.h"
 #include "base/error.h"
+#include "compute/candidates.h"
 #include "compute/kv.h"
 #include "compute/team.h"
 #include "model/gguf.h"
@@ -112,6 +113,7 @@ typedef struct mr_batch_run {
     float *logits;         /* [n_logits, n_vocab], filled; NULL when n_logits is 0 */
     int32_t *best; /* [n_logits], filled: the ids of the largest logits (the smallest among equals), or NULL; models on
                       a device only. With it, logits may be NULL */
+    mr_candidates *candidates; /* [n_logits], filled: likewise */
     uint32_t n_hidden; /* likewise: what the vocabulary projection gets, the residual stream behind the last norm */
     float *hidden;     /* [n_hidden, n_embd], filled; NULL when n_hidden is 0 */
 
@@ -132,6 +134,10 @@ enum { MR_BATCH_MAX = 512 };
  * (a token id out of range, too many tokens), MR_ERR_NOMEM. */
 mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_batch_run *runs, size_t n_runs,
                            const mr_cancel *abort_flag, mr_error *err);
+
+/* Rows of logits of the last pass of a model on a device, until the next one: row rows[i], counted over the runs in
+ * their order, goes to to[i] [n_vocab]. For what candidates turned out not to tell. */
+mr_status mr_model_fetch_logits(mr_model *model, const uint32_t *rows, float *const *to, size_t n, mr_error *err);
 
 /* The team, for work between passes (sampling). */
 mr_team *mr_model_team(mr_model *model);

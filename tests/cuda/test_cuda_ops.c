@@ -2,9 +2,11 @@
  * experts, recurrent layers, choosing tokens. */
 #include "harness.h"
 
+#include "compute/backend.h"
 #include "compute/cpu.h"
 #include "compute/matrix_impl.h"
 #include "compute/ops.h"
+#include "compute/rows.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -500,39 +502,13 @@ static void check_choice(uint32_t n_vocab, bool equals) {
         gpu, gpu_put(NULL, R * MR_K_ARGMAX_PARTS * 8), gpu_put(NULL, R * 4), put_floats(NULL, R), R, n_vocab, n_vocab};
     gpu_launch(mr_k_argmax_launch(&a), &a);
     gpu_launch(mr_k_argmax_join_launch(&a), &a);
-    mr_k_top_args top = {
-        gpu,    gpu_put(NULL, R * MR_K_TOP * 4), put_floats(NULL, R * MR_K_TOP), gpu_put(NULL, R * 4), R, n_vocab,
-        n_vocab};
-    gpu_launch(mr_k_top_launch(&top), &top);
-    int32_t ids[R], *top_ids = must_alloc(R * MR_K_TOP * 4);
-    uint32_t count[R];
+    int32_t ids[R];
     gpu_get(ids, a.ids, sizeof ids);
-    gpu_get(top_ids, top.ids, R * MR_K_TOP * 4);
-    gpu_get(count, top.count, sizeof count);
-    float *values = get_floats(top.values, R * MR_K_TOP);
     for (size_t r = 0; r < R; r++) {
-        const float *x = logits + r * n_vocab;
-        size_t best = 0, n = 0, wanted = 0;
-        float best_value = -INFINITY;
-        for (size_t i = 0; i < n_vocab; i++) {
-            if (isfinite(x[i]) && x[i] > best_value) best = i, best_value = x[i];
-        }
-        if (ids[r] != (int32_t)best) fail_test("of %u logits %d is chosen, not %zu", (unsigned)n_vocab, ids[r], best);
-        for (size_t i = 0; i < n_vocab; i++) {
-            size_t before = 0; /* those that come first in the order of the sampler */
-            if (!isfinite(x[i])) continue;
-            wanted++;
-            for (size_t j = 0; j < n_vocab && before < MR_K_TOP; j++)
-                before += isfinite(x[j]) && (x[j] > x[i] || (x[j] == x[i] && j < i));
-            if (before >= MR_K_TOP) continue;
-            if (n >= count[r] || top_ids[r * MR_K_TOP + n] != (int32_t)i || values[r * MR_K_TOP + n] != x[i])
-                fail_test("candidate %zu of %u logits is not %zu", n, (unsigned)n_vocab, i);
-            n++;
-        }
-        if (n != count[r] || n != (wanted < MR_K_TOP ? wanted : MR_K_TOP))
-            fail_test("%u candidates, not %zu", count[r], n);
+        int32_t best = mr_best_of(logits + r * n_vocab, n_vocab);
+        if (ids[r] != best) fail_test("of %u logits %d is chosen, not %d", (unsigned)n_vocab, ids[r], best);
     }
-    free(logits), free(top_ids), free(values);
+    free(logits);
     gpu_forget();
 }
 
@@ -542,6 +518,61 @@ static void test_choice(void) {
     check_choice(1024, false);
     check_choice(3001, false);
     check_choice(2500, true);
+}
+
+/* Rows of what makes candidates difficult: equals, impossible values, few numbers, all the best at one end. */
+enum { ROW_NORMAL, ROW_EQUAL_VALUES, ROW_ALL_EQUAL, ROW_IMPOSSIBLE, ROW_FEW, ROW_NONE, ROW_RISING, N_ROW_KINDS };
+
+static void fill_row(float *x, size_t n, int kind) {
+    for (size_t i = 0; i < n; i++) {
+        if (kind == ROW_EQUAL_VALUES) x[i] = roundf(x[i]);
+        if (kind == ROW_ALL_EQUAL) x[i] = i % 2 == 0 ? 0.0f : -0.0f;
+        if (kind == ROW_IMPOSSIBLE && i % 3 == 0) x[i] = i % 2 == 0 ? NAN : i % 4 == 1 ? INFINITY : -INFINITY;
+        if (kind == ROW_FEW && i % 97 != 5) x[i] = -INFINITY;
+        if (kind == ROW_NONE) x[i] = i % 2 == 0 ? NAN : -INFINITY;
+        if (kind == ROW_RISING) x[i] = (float)i * 0.01f - 50.0f;
+    }
+}
+
+/* The operation as the model calls it, for each kind of row, against the definition, bit by bit. */
+static void check_candidates(mr_backend *b, size_t n) {
+    const size_t n_rows = N_ROW_KINDS;
+    float *logits = random_floats(n_rows * n, 9.0f);
+    mr_candidates *got = must_alloc(n_rows * sizeof *got), *want = must_alloc(sizeof *want);
+    void *there, *to;
+    mr_error err = {0};
+    for (int kind = 0; kind < N_ROW_KINDS; kind++) fill_row(logits + (size_t)kind * n, n, kind);
+    if (b->ops->alloc(b, n_rows * n * sizeof *logits, "logits", &there, &err) != MR_OK ||
+        b->ops->alloc(b, n_rows * sizeof *got, "candidates", &to, &err) != MR_OK ||
+        b->ops->upload(b, there, logits, n_rows * n * sizeof *logits, &err) != MR_OK)
+        fail_test("%s", err.text);
+    const mr_candidates_args args = {.logits = there, .n_rows = n_rows, .n = n, .candidates = to};
+    b->ops->candidates(b, &args);
+    b->ops->fetch(b, got, to, n_rows * sizeof *got);
+    if (b->ops->sync(b, &err) != MR_OK) fail_test("%s", err.text);
+    for (size_t r = 0; r < n_rows; r++) {
+        mr_candidates_of(logits + r * n, n, want);
+        if (got[r].n != want->n || got[r].best != want->best || got[r].total != want->total)
+            fail_test("%zu logits of kind %zu: %u candidates, %d is the best, the weight is %llu, not %u, %d, %llu", n,
+                      r, got[r].n, got[r].best, (unsigned long long)got[r].total, want->n, want->best,
+                      (unsigned long long)want->total);
+        if (memcmp(got[r].ids, want->ids, want->n * sizeof *want->ids) != 0 ||
+            memcmp(got[r].logits, want->logits, want->n * sizeof *want->logits) != 0)
+            fail_test("%zu logits of kind %zu: the candidates differ", n, r);
+    }
+    b->ops->release(b, there);
+    b->ops->release(b, to);
+    free(logits), free(got), free(want);
+}
+
+/* Of one part, of several, of more than one block joins; and of the largest blocks. */
+static void test_candidates(void) {
+    static const size_t sizes[] = {1, 31, 255, 256, 257, 1000, 4096, 4097, 9001, 32003, 64 * 4096 + 1};
+    mr_backend *b;
+    mr_error err = {0};
+    if (mr_backend_cuda_open(&b, 0, &err) != MR_OK) fail_test("%s", err.text);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) check_candidates(b, sizes[i]);
+    mr_backend_close(b);
 }
 
 /* ---- recurrent layers
@@ -727,6 +758,7 @@ int main(void) {
     run_test("queries", test_queries);
     run_test("experts", test_experts);
     run_test("choosing tokens", test_choice);
+    run_test("candidates", test_candidates);
     run_test("recurrent layers", test_recurrent);
     return end_tests();
 }

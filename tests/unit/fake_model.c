@@ -161,6 +161,11 @@ size_t mr_model_device_free(const mr_model *model) {
     return 0;
 }
 
+mr_status mr_model_fetch_logits(mr_model *model, const uint32_t *rows, float *const *to, size_t n, mr_error *err) {
+    (void)model, (void)rows, (void)to, (void)n;
+    return mr_fail(err, MR_ERR_INVALID, "the model is on no device");
+}
+
 mr_status mr_model_states_init(mr_model *model, mr_state_pool *pool, size_t n_states, mr_error *err) {
     (void)model;
     *pool = (mr_state_pool){.n_states = n_states, .state_bytes = fake_state_bytes};

@@ -1,5 +1,5 @@
 /* floors: engine */
-#include "engine/exact_exp.h"
+#include "compute/exact_exp.h"
 #include "engine/random.h"
 #include "engine/sampler.h"
 
@@ -386,6 +386,129 @@ static void extreme_temperatures(void **state) {
     }
 }
 
+/* ---- candidates
+ * --------------------------------------------------------------------------------------------------------------- */
+
+enum { MOST = 3000, N_HISTORY = 80 };
+
+typedef struct row {
+    size_t n;
+    float logits[MOST];
+    int32_t history[N_HISTORY];
+    uint64_t mask[MOST / 64 + 1];
+    bool masked;
+} row;
+
+/* Peaked and flat rows, with many equals or impossible logits among them, of 1 to MOST tokens. */
+static void random_row(row *r) {
+    static const size_t sizes[] = {1, 100, 255, 256, 257, 300, 1000, MOST};
+    float spread = (float[]){0.5f, 1, 2, 4, 8}[(int)(uniform() * 5)];
+    int kind = (int)(uniform() * 8);
+    r->n = sizes[(int)(uniform() * 8)];
+    for (size_t i = 0; i < r->n; i++) {
+        float x = normal() * spread;
+        if (kind == 0) x = roundf(x);
+        if (kind == 1) x = 2;
+        if (kind == 2 && i % 7 == 0) x = i % 2 ? NAN : INFINITY;
+        if (kind == 3 && i % 11 != 3) x = -INFINITY;
+        if (kind == 4 && i < 4) x += 12 * spread;
+        r->logits[i] = x;
+    }
+    for (int i = 0; i < N_HISTORY; i++) r->history[i] = (int32_t)(uniform() * (double)(r->n + 2)) - 1;
+    for (int i = 0; i < 3; i++) { /* the largest has been chosen before */
+        size_t best = 0, other = (size_t)(uniform() * (double)r->n);
+        for (size_t t = 1; t < r->n; t++) best = r->logits[t] > r->logits[best] ? t : best;
+        r->history[N_HISTORY - 1 - i] = (int32_t)(i == 0 ? best : other);
+    }
+    r->masked = uniform() < 0.25;
+    double share = uniform() * uniform();
+    memset(r->mask, 0, sizeof r->mask);
+    for (size_t i = 0; i < r->n; i++) r->mask[i / 64] |= (uint64_t)(uniform() < share) << (i % 64);
+}
+
+static mr_sampling random_settings(void) {
+    mr_sampling s = mr_sampling_default();
+    s.temperature = (float[]){0, 0.05f, 0.3f, 0.7f, 1, 1, 2}[(int)(uniform() * 7)];
+    s.top_k = (int32_t[]){0, 0, 0, 1, 40, 255, 256, 257, 2000, MOST}[(int)(uniform() * 10)];
+    s.top_p = (float[]){1, 1, 0, 0.3f, 0.8f, 0.9f, 0.95f, 0.999f}[(int)(uniform() * 8)];
+    s.min_p = (float[]){0, 0, 0.05f, 1e-5f}[(int)(uniform() * 4)];
+    s.repeat_penalty = (float[]){1, 1, 1.1f, 1.5f, 0.9f}[(int)(uniform() * 5)];
+    s.repeat_last_n = (int32_t[]){64, -1, 0, 1}[(int)(uniform() * 4)];
+    s.seed = (uint64_t)(uniform() * 1e6);
+    return s;
+}
+
+/* Whatever candidates tell is what the whole row tells, draw after draw, and they tell it often. */
+static void candidates_choose_as_the_row(void **state) {
+    (void)state;
+    static row r;
+    static mr_candidates c;
+    size_t n_told = 0, n_lowered = 0, n_told_lowered = 0, n_refused = 0;
+    enum { ROUNDS = 15000 };
+    for (int round = 0; round < ROUNDS; round++) {
+        float copy[MOST];
+        random_row(&r);
+        mr_sampling sampling = random_settings();
+        mr_sampler *whole = new_sampler(&sampling, r.n), *few = new_sampler(&sampling, r.n);
+        const uint64_t *mask = r.masked ? r.mask : NULL;
+        mr_candidates_of(r.logits, r.n, &c);
+        bool lowered = mask != NULL || (sampling.repeat_penalty > 1 && sampling.repeat_last_n != 0);
+        for (int draw = 0; draw < 2; draw++) { /* the second shows that the first left both in the same state */
+            int32_t token = -1;
+            memcpy(copy, r.logits, r.n * sizeof *copy);
+            int32_t want = mr_sampler_next(whole, copy, r.history, N_HISTORY, mask);
+            bool told = mr_sampler_next_of(few, &c, r.history, N_HISTORY, mask, &token);
+            n_told += told, n_lowered += lowered, n_told_lowered += told && lowered;
+            n_refused += !mr_sampler_takes_candidates(few);
+            if (!told) {
+                memcpy(copy, r.logits, r.n * sizeof *copy);
+                token = mr_sampler_next(few, copy, r.history, N_HISTORY, mask);
+            }
+            assert_int_equal(token, want);
+        }
+        mr_sampler_free(whole);
+        mr_sampler_free(few);
+    }
+    print_message("%zu of %d told, %zu of %zu with lowered logits, %zu not asked\n", n_told, 2 * ROUNDS, n_told_lowered,
+                  n_lowered, n_refused);
+    assert_true(n_told > ROUNDS && n_told_lowered > n_lowered / 2);
+}
+
+/* Where nothing is lowered, candidates tell exactly when what is kept is among them. */
+static void candidates_tell_what_they_hold(void **state) {
+    (void)state;
+    static row r;
+    static mr_candidates c;
+    static entry sorted[MOST];
+    size_t n_told = 0, n_not = 0;
+    for (int round = 0; round < 4000; round++) {
+        random_row(&r);
+        mr_sampling sampling = random_settings();
+        sampling.temperature = 1 + (float)(round % 2);
+        sampling.repeat_penalty = 1;
+        mr_sampler *sampler = new_sampler(&sampling, r.n);
+        mr_candidates_of(r.logits, r.n, &c);
+        int32_t token;
+        size_t left = reference(&sampling, r.logits, r.n, sorted), k = (size_t)sampling.top_k;
+        /* What is 24 temperatures below the largest weighs nothing. */
+        while (left > 1 && sorted[left - 1].logit < sorted[0].logit - 24 * sampling.temperature) left--;
+        bool told = mr_sampler_next_of(sampler, &c, NULL, 0, NULL, &token);
+        bool unknown_total = k > MR_CANDIDATES && k < r.n && sampling.top_p < 1;
+        if (c.n < MR_CANDIDATES || r.n == MR_CANDIDATES) {
+            assert_true(told);
+        } else if (!unknown_total && (left < MR_CANDIDATES || (left == MR_CANDIDATES && sampling.top_k == 256))) {
+            assert_true(told);
+            n_told++;
+        } else if (left > MR_CANDIDATES && !(sorted[MR_CANDIDATES - 1].logit < sorted[0].logit - 24)) {
+            assert_false(told);
+            n_not++;
+        }
+        mr_sampler_free(sampler);
+    }
+    print_message("%zu told, %zu not\n", n_told, n_not);
+    assert_true(n_told > 500 && n_not > 200);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_known_answers),
@@ -399,6 +522,8 @@ int main(void) {
         cmocka_unit_test(repeat_penalty),
         cmocka_unit_test(parameters_are_checked),
         cmocka_unit_test(extreme_temperatures),
+        cmocka_unit_test(candidates_choose_as_the_row),
+        cmocka_unit_test(candidates_tell_what_they_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

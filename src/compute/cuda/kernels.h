@@ -14,6 +14,7 @@
 #ifndef MR_COMPUTE_CUDA_KERNELS_H
 #define MR_COMPUTE_CUDA_KERNELS_H
 
+#include "compute/candidates.h"
 #include "compute/cuda/pack.h"
 
 #include <stdio.h>
@@ -528,8 +529,6 @@ static inline mr_k_launch mr_k_streams_correct_launch(const mr_k_streams_args *a
 /* ---- choosing tokens
  * ------------------------------------------------------------------------------------------------------- */
 
-enum { MR_K_TOP = 1024 };
-
 /* For each row of logits: the id of the largest (the smallest id among equals; NaN and infinities count as -infinity,
  * as in the sampler) and its value. Two launches: parts [n_rows, MR_K_ARGMAX_PARTS] first, then their best. */
 enum { MR_K_ARGMAX_PARTS = 32 };
@@ -548,18 +547,39 @@ static inline mr_k_launch mr_k_argmax_join_launch(const mr_k_argmax_args *a) {
     return mr_k_launch_of("mr_k_argmax_join", a->n_rows, 1, 1, 32, 0);
 }
 
-/* The MR_K_TOP largest logits of each row (all of a smaller vocabulary), of equals those with smaller ids, by ascending
- * id; and how many there are. Logits that are NaN or infinite are left out. */
+/* The candidates of each row (compute/candidates.h), behind mr_k_argmax. Each block finds those of its part of a row;
+ * then, as long as a row has more than one list, blocks join up to MR_K_JOIN_LISTS of them. `lists` are the results
+ * where a row has one part. Weights are the sampler's own, bit by bit, and summed as integers. */
+enum { MR_K_TOP_EACH = 16, MR_K_JOIN_LISTS = 64 };
 typedef struct mr_k_top_args {
     const float *logits;
-    int32_t *ids;    /* [n_rows, MR_K_TOP] */
-    float *values;   /* [n_rows, MR_K_TOP] */
-    uint32_t *count; /* [n_rows] */
+    const int32_t *best;  /* [n_rows] */
+    const float *largest; /* [n_rows] */
+    mr_candidates *lists; /* [n_rows, mr_k_top_parts] */
+    double rounder, quantum;
     uint32_t n_rows, n_vocab, ld;
 } mr_k_top_args;
 
+static inline uint32_t mr_k_top_block(uint32_t n_vocab) {
+    return n_vocab <= 1u << 22 ? 256 : 1024;
+}
+static inline uint32_t mr_k_top_parts(uint32_t n_vocab) {
+    return mr_k_div_up(n_vocab, MR_K_TOP_EACH * mr_k_top_block(n_vocab));
+}
 static inline mr_k_launch mr_k_top_launch(const mr_k_top_args *a) {
-    return mr_k_launch_of("mr_k_top", a->n_rows, 1, 1, 1024, 0);
+    return mr_k_launch_of("mr_k_top", mr_k_top_parts(a->n_vocab), a->n_rows, 1, mr_k_top_block(a->n_vocab), 0);
+}
+
+typedef struct mr_k_top_join_args {
+    const mr_candidates *from; /* [n_rows, n_lists] */
+    mr_candidates *to;         /* [n_rows, n_lists / MR_K_JOIN_LISTS, rounded up] */
+    uint32_t n_rows, n_lists;
+} mr_k_top_join_args;
+
+static inline mr_k_launch mr_k_top_join_launch(const mr_k_top_join_args *a) {
+    uint32_t n_joined = mr_k_min(a->n_lists, MR_K_JOIN_LISTS);
+    return mr_k_launch_of("mr_k_top_join", mr_k_div_up(a->n_lists, MR_K_JOIN_LISTS), a->n_rows, 1,
+                          mr_k_div_up(n_joined * MR_CANDIDATES, 32 * MR_K_TOP_EACH) * 32, 0);
 }
 
 /* ---- ceilings, for measurements

@@ -1,7 +1,7 @@
 /* exp(x) that gives the same bits on every machine: IEEE 754 single-precision additions and multiplications in a fixed
  * order, no fused operations and no libm. */
-#ifndef MR_ENGINE_EXACT_EXP_H
-#define MR_ENGINE_EXACT_EXP_H
+#ifndef MR_COMPUTE_EXACT_EXP_H
+#define MR_COMPUTE_EXACT_EXP_H
 
 #include <stdint.h>
 #include <string.h>
