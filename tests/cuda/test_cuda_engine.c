@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include "engine/engine.h"
+#include "model/default_model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,14 +17,25 @@ typedef struct loaded {
     mr_engine *engine;
 } loaded;
 
-static mr_status load(loaded *l, const char *name, const char *device, mr_error *err) {
+/* A golden model, or with NULL the one that is in the library, whose vocabulary is larger. */
+static mr_status open_file(mr_gguf **gguf, const char *name, mr_error *err) {
     char path[512];
+    const void *image;
+    size_t size;
+    if (name == NULL) {
+        return mr_default_model(&image, &size) ? mr_gguf_open_memory(gguf, image, size, err)
+                                               : mr_fail(err, MR_ERR_NOT_FOUND, "there is no model in this build");
+    }
     snprintf(path, sizeof path, "%s/tests/conformance/logits/%s.gguf", MR_SOURCE_DIR, name);
     const char *paths[] = {path};
+    return mr_gguf_open(gguf, paths, 1, err);
+}
+
+static mr_status load(loaded *l, const char *name, const char *device, mr_error *err) {
     const mr_model_options options = {.n_threads = 1, .device = device, .kv_tokens = 1024};
     const mr_engine_config config = {.context_size = 128, .max_concurrent = 4, .n_snapshots = 4};
     *l = (loaded){0};
-    mr_status status = mr_gguf_open(&l->gguf, paths, 1, err);
+    mr_status status = open_file(&l->gguf, name, err);
     if (status == MR_OK) status = mr_model_load(&l->model, l->gguf, &options, err);
     if (status == MR_OK) status = mr_engine_new(&l->engine, l->model, &config, err);
     return status;
@@ -82,6 +94,85 @@ static void test_attention(void) {
 
 static void test_states(void) {
     compare("lfm2");
+}
+
+/* The text of one request alone. */
+static void draw(mr_engine *engine, const mr_sampling *sampling, const int32_t *prompt, size_t n, int32_t *text) {
+    mr_request *request;
+    mr_error err = {0};
+    mr_finish finish = MR_FINISH_NONE;
+    const mr_request_params params = {.prompt = prompt, .n_prompt = n, .max_tokens = N_TEXT, .sampling = *sampling};
+    if (mr_engine_submit(engine, &params, &request, &err) != MR_OK) fail_test("%s", err.text);
+    for (int t = 0; t < N_TEXT; t++) {
+        if (mr_request_next(request, NULL, &text[t], &finish, &err) != MR_OK || finish != 0)
+            fail_test("a request ended at token %d: %s", t, err.text);
+    }
+    mr_request_free(request);
+}
+
+/* The same by passes that give whole rows of logits. */
+static void draw_from_rows(mr_model *model, const mr_sampling *sampling, const int32_t *prompt, size_t n,
+                           int32_t *text) {
+    int32_t tokens[N_PROMPT + N_TEXT], blocks[] = {0, 1};
+    size_t n_vocab = mr_model_get_info(model)->n_vocab, n_computed = 0;
+    float *logits = must_alloc(n_vocab * sizeof *logits);
+    mr_sampler *sampler;
+    mr_kv_pool pool;
+    mr_error err = {0};
+    memcpy(tokens, prompt, n * sizeof *tokens);
+    if (mr_model_kv_init(model, &pool, MR_KV_F16, 2, &err) != MR_OK ||
+        mr_sampler_new(&sampler, sampling, n_vocab, &err) != MR_OK)
+        fail_test("%s", err.text);
+    for (int t = 0; t < N_TEXT; t++) {
+        const mr_batch_run run = {.tokens = tokens + n_computed,
+                                  .n_tokens = (uint32_t)(n - n_computed),
+                                  .pos0 = (uint32_t)n_computed,
+                                  .blocks = blocks,
+                                  .n_logits = 1,
+                                  .logits = logits};
+        if (mr_model_forward(model, &pool, &run, 1, NULL, &err) != MR_OK) fail_test("%s", err.text);
+        n_computed = n;
+        text[t] = tokens[n] = mr_sampler_next(sampler, logits, tokens, n, NULL);
+        n++;
+    }
+    mr_sampler_free(sampler);
+    mr_model_kv_free(model, &pool);
+    free(logits);
+}
+
+/* Draws from candidates, from rows fetched behind them, from rows alone and without a draw, by turns, so that steps of
+ * each kind are recorded and none is taken for another. */
+static void test_candidates(void) {
+    enum { N_SETTINGS = 6, FLAT = 3 };
+    static const mr_sampling settings[N_SETTINGS] = {
+        {.temperature = 1, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1},
+        {.temperature = 0, .top_p = 1, .repeat_penalty = 1.3f, .repeat_last_n = 64},
+        {.temperature = 0.8f, .top_p = 0.9f, .repeat_penalty = 1.1f, .repeat_last_n = 64},
+        {.temperature = 3, .top_p = 0.9999f, .repeat_penalty = 1},
+        {.temperature = 1, .top_p = 1, .repeat_penalty = 1},
+        {.temperature = 0, .top_p = 1, .repeat_penalty = 1}};
+    int32_t wanted[N_TEXT], got[N_TEXT];
+    mr_error err = {0};
+    loaded l;
+    if (load(&l, NULL, "cuda", &err) != MR_OK) fail_test("%s", err.text);
+    const mr_engine_config config = {.context_size = 128, .no_prefix_cache = true};
+    mr_engine_free(l.engine);
+    for (int i = 0; i < 2 * N_SETTINGS; i++) {
+        if (mr_engine_new(&l.engine, l.model, &config, &err) != MR_OK) fail_test("%s", err.text);
+        const int32_t prompt[] = {5, 300 + 40 * i, 17, 900 + i};
+        mr_sampling sampling = settings[i % N_SETTINGS];
+        sampling.seed = (uint64_t)i;
+        draw(l.engine, &sampling, prompt, 4, got);
+        uint64_t n_fetched = mr_engine_get_stats(l.engine).n_rows_fetched;
+        mr_engine_free(l.engine);
+        l.engine = NULL;
+        draw_from_rows(l.model, &sampling, prompt, 4, wanted);
+        if (memcmp(wanted, got, sizeof got) != 0) fail_test("the texts with settings %d differ", i % N_SETTINGS);
+        bool few = sampling.top_k > 0 || sampling.temperature == 0;
+        if (few ? n_fetched > 0 : i % N_SETTINGS == FLAT && n_fetched < N_TEXT / 2)
+            fail_test("%d rows were fetched with settings %d", (int)n_fetched, i % N_SETTINGS);
+    }
+    unload(&l);
 }
 
 static void expect_refused(const char *device, mr_status wanted, const char *part) {
@@ -159,6 +250,7 @@ int main(void) {
     gpu_describe(device, sizeof device);
     run_test("texts_are_those_of_the_cpu", test_attention);
     run_test("texts_with_recurrent_states", test_states);
+    run_test("texts_drawn_from_candidates", test_candidates);
     run_test("wrong_devices_are_refused", test_wrong_number);
     if (strstr(device, "emulated") != NULL) {
         run_test("too_little_memory_is_an_error", test_memory);
