@@ -1,5 +1,5 @@
 /* The golden encoders of tests/conformance/embedding, computed by the CUDA back end end to end: hidden rows are those
- * of the reference, whole texts alone and several in a pass. */
+ * of the reference, whole texts alone and several in a pass, also with the first layers on the CPU. */
 #include "harness.h"
 
 #include "compute/backend.h"
@@ -25,16 +25,24 @@ static void must(mr_status status, const mr_error *err) {
 typedef struct golden {
     mr_gguf *gguf;
     mr_model *model;
+    mr_backend *backend; /* NULL: the model's own */
     uint32_t n_tokens, n_embd;
     int32_t tokens[MAX_TOKENS];
     float *hidden; /* [n_tokens, n_embd] */
 } golden;
 
-static void open_golden(golden *g, const char *device) {
+/* With a first_layer the layers before it stay on the CPU. */
+static void open_golden(golden *g, const char *device, uint32_t first_layer) {
     char path[512];
     mr_error err = {0};
     mr_safetensors *file;
-    const mr_model_options options = {.n_threads = 1, .device = device, .kv_tokens = N_TEXTS * MAX_TOKENS};
+    *g = (golden){0};
+    if (first_layer > 0) must(mr_backend_cuda_open(&g->backend, 0, &err), &err);
+    const mr_model_options options = {.n_threads = 1,
+                                      .device = device,
+                                      .kv_tokens = N_TEXTS * MAX_TOKENS,
+                                      .backend = g->backend,
+                                      .first_device_layer = first_layer};
     snprintf(path, sizeof path, "%s/%s", GOLDEN_DIR, current);
     must(mr_hf_open(&g->gguf, path, &err), &err);
     must(mr_model_load(&g->model, g->gguf, &options, &err), &err);
@@ -53,6 +61,7 @@ static void open_golden(golden *g, const char *device) {
 
 static void close_golden(golden *g) {
     mr_model_free(g->model);
+    mr_backend_close(g->backend);
     mr_gguf_close(g->gguf);
     free(g->hidden);
 }
@@ -80,9 +89,10 @@ static void embed(const golden *g, uint32_t n_texts, float *hidden) {
 }
 
 static void test_folder(void) {
-    golden g, cpu;
-    open_golden(&g, "cuda");
-    open_golden(&cpu, NULL);
+    golden g, cpu, split;
+    open_golden(&g, "cuda", 0);
+    open_golden(&cpu, NULL, 0);
+    open_golden(&split, "cuda", mr_model_get_info(cpu.model)->n_layer / 2);
     if (strncmp(mr_model_get_info(g.model)->device, "cuda:0", 6) != 0) fail_test("%s is not on the device", current);
     size_t n_text = (size_t)MAX_TOKENS * g.n_embd;
     float *hidden = must_alloc(N_TEXTS * n_text * sizeof *hidden), *here = must_alloc(N_TEXTS * n_text * sizeof *here);
@@ -92,13 +102,17 @@ static void test_folder(void) {
             fail_test("%s: value %zu is %g instead of %g", current, i, (double)hidden[i], (double)g.hidden[i]);
     }
     memset(hidden, 0, N_TEXTS * n_text * sizeof *hidden);
-    g.n_tokens = cpu.n_tokens = 21; /* the stand-in driver computes slowly */
+    g.n_tokens = cpu.n_tokens = split.n_tokens = 21; /* the stand-in driver computes slowly */
     embed(&g, N_TEXTS, hidden);
     embed(&cpu, N_TEXTS, here);
+    expect_near(current, hidden, here, N_TEXTS * n_text, 2e-5);
+    memset(hidden, 0, N_TEXTS * n_text * sizeof *hidden);
+    embed(&split, N_TEXTS, hidden);
     expect_near(current, hidden, here, N_TEXTS * n_text, 2e-5);
     free(hidden), free(here);
     close_golden(&g);
     close_golden(&cpu);
+    close_golden(&split);
 }
 
 int main(void) {

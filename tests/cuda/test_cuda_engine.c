@@ -2,6 +2,7 @@
  * prefixes and recurrent states; and what stands in the way is said in sentences. */
 #include "harness.h"
 
+#include "compute/backend.h"
 #include "engine/engine.h"
 #include "model/default_model.h"
 
@@ -13,6 +14,7 @@ enum { N_PROMPT = 40, N_TEXT = 6, N_REQUESTS = 3 };
 
 typedef struct loaded {
     mr_gguf *gguf;
+    mr_backend *backend; /* NULL: the model's own */
     mr_model *model;
     mr_engine *engine;
 } loaded;
@@ -31,19 +33,33 @@ static mr_status open_file(mr_gguf **gguf, const char *name, mr_error *err) {
     return mr_gguf_open(gguf, paths, 1, err);
 }
 
-static mr_status load(loaded *l, const char *name, const char *device, mr_error *err) {
-    const mr_model_options options = {.n_threads = 1, .device = device, .kv_tokens = 1024};
+static mr_status start(loaded *l, const char *name, mr_model_options options, mr_error *err) {
     const mr_engine_config config = {.context_size = 128, .max_concurrent = 4, .n_snapshots = 4};
-    *l = (loaded){0};
+    options.n_threads = 1;
+    options.kv_tokens = 1024;
     mr_status status = open_file(&l->gguf, name, err);
     if (status == MR_OK) status = mr_model_load(&l->model, l->gguf, &options, err);
     if (status == MR_OK) status = mr_engine_new(&l->engine, l->model, &config, err);
     return status;
 }
 
+static mr_status load(loaded *l, const char *name, const char *device, mr_error *err) {
+    *l = (loaded){0};
+    return start(l, name, (mr_model_options){.device = device}, err);
+}
+
+/* The layers from first_layer on are the device's. */
+static mr_status load_split(loaded *l, const char *name, uint32_t first_layer, mr_error *err) {
+    *l = (loaded){0};
+    mr_status status = mr_backend_cuda_open(&l->backend, 0, err);
+    const mr_model_options options = {.backend = l->backend, .first_device_layer = first_layer};
+    return status == MR_OK ? start(l, name, options, err) : status;
+}
+
 static void unload(loaded *l) {
     mr_engine_free(l->engine);
     mr_model_free(l->model);
+    mr_backend_close(l->backend);
     mr_gguf_close(l->gguf);
 }
 
@@ -70,13 +86,18 @@ static void generate(loaded *l, float temperature, int32_t *texts) {
     }
 }
 
-static void compare(const char *name) {
+/* first_layer 0: all layers are the device's. */
+static void compare(const char *name, uint32_t first_layer) {
     int32_t wanted[N_REQUESTS * N_TEXT], got[N_REQUESTS * N_TEXT];
     mr_error err = {0};
     loaded cpu, gpu;
-    if (load(&cpu, name, "cpu", &err) != MR_OK || load(&gpu, name, "cuda", &err) != MR_OK)
-        fail_test("%s: %s", name, err.text);
-    if (mr_model_get_info(gpu.model)->device[0] == '\0') fail_test("%s is not on the device", name);
+    mr_status status = load(&cpu, name, "cpu", &err);
+    if (status == MR_OK)
+        status = first_layer > 0 ? load_split(&gpu, name, first_layer, &err) : load(&gpu, name, "cuda", &err);
+    if (status != MR_OK) fail_test("%s: %s", name, err.text);
+    const mr_model_info *info = mr_model_get_info(gpu.model);
+    if (info->device[0] == '\0' || info->first_device_layer != first_layer)
+        fail_test("%s is not on the device from layer %u on", name, first_layer);
     for (int round = 0; round < 3; round++) { /* the second time what came before is cached; then with draws */
         float temperature = round < 2 ? 0.0f : 0.7f;
         generate(&cpu, temperature, wanted);
@@ -89,11 +110,55 @@ static void compare(const char *name) {
 }
 
 static void test_attention(void) {
-    compare("llama-gqa");
+    compare("llama-gqa", 0);
 }
 
 static void test_states(void) {
-    compare("lfm2");
+    compare("lfm2", 0);
+}
+
+/* States, shared keys and several streams on both sides of a border. */
+static void test_split(void) {
+    compare("lfm2", 2);
+    compare("qwen3next", 1);
+    compare("gemma3n", 2);
+}
+
+/* From too little memory up to enough for all: what is loaded gives the CPU's texts, and some of it is split by the
+ * plan, within the borders that are allowed. */
+static void test_plans(const char *name, uint32_t last_border) {
+    int32_t wanted[N_REQUESTS * N_TEXT], got[N_REQUESTS * N_TEXT];
+    uint32_t border = UINT32_MAX, n_splits = 0;
+    mr_error err = {0};
+    loaded l;
+    if (load(&l, name, "cpu", &err) != MR_OK) fail_test("%s: %s", name, err.text);
+    generate(&l, 0.0f, wanted);
+    unload(&l);
+    for (size_t n_bytes = 1 << 20; border > 0; n_bytes += n_bytes / 256) {
+        char text[32];
+        snprintf(text, sizeof text, "%zu", n_bytes);
+        setenv("MR_FAKE_CUDA_BYTES", text, 1);
+        mr_status status = load(&l, name, "cuda", &err);
+        if (status != MR_OK && status != MR_ERR_NOMEM) fail_test("%s: %s", name, err.text);
+        uint32_t before = border;
+        if (status == MR_OK) border = mr_model_get_info(l.model)->first_device_layer;
+        if (border > before || (border != UINT32_MAX && border > last_border))
+            fail_test("%s: with %s bytes the border is at layer %u", name, text, border);
+        if (border < before) {
+            n_splits += border > 0;
+            generate(&l, 0.0f, got);
+            if (memcmp(wanted, got, sizeof got) != 0) fail_test("%s: the texts from layer %u differ", name, border);
+        }
+        unload(&l);
+        if (n_bytes > (size_t)1 << 30) fail_test("%s: nothing is enough", name);
+    }
+    if (n_splits == 0) fail_test("%s was never split", name);
+    unsetenv("MR_FAKE_CUDA_BYTES");
+}
+
+static void test_planned_splits(void) {
+    test_plans("lfm2", 3);
+    test_plans("gemma3n", 2);
 }
 
 /* The text of one request alone. */
@@ -251,9 +316,11 @@ int main(void) {
     run_test("texts_are_those_of_the_cpu", test_attention);
     run_test("texts_with_recurrent_states", test_states);
     run_test("texts_drawn_from_candidates", test_candidates);
+    run_test("texts_of_split_models", test_split);
     run_test("wrong_devices_are_refused", test_wrong_number);
     if (strstr(device, "emulated") != NULL) {
         run_test("too_little_memory_is_an_error", test_memory);
+        run_test("plans_split_where_they_may", test_planned_splits);
         run_test("a_launch_that_fails_is_an_error", test_fault);
     }
     return end_tests();

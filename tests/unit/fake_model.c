@@ -1,6 +1,6 @@
 #include "fake_model.h"
 
-size_t fake_state_bytes, fake_period;
+size_t fake_state_bytes, fake_period, fake_device_block_bytes, fake_device_free = SIZE_MAX / 2;
 uint32_t fake_n_draft;
 
 static uint64_t mix(uint64_t h, uint64_t v) {
@@ -48,11 +48,18 @@ size_t mr_model_state_bytes(const mr_model *model) {
     return fake_state_bytes;
 }
 
+/* A state is a half here and a half on a device, which is this memory, too; both are the same. */
+static void put_state(const mr_state *state, uint64_t hash) {
+    memcpy(state->data, &hash, sizeof hash);
+    memcpy(state->device_data, &hash, sizeof hash);
+}
+
 /* The state that a run begins with must be that of the tokens before it. */
 static void check_state(mr_model *model, const mr_batch_run *run, uint64_t hash) {
-    uint64_t stored = 0;
+    uint64_t stored = 0, there = 0;
     if (run->pos0 > 0) memcpy(&stored, run->state.data, sizeof stored);
-    if (stored != hash) model->n_errors++;
+    if (run->pos0 > 0) memcpy(&there, run->state.device_data, sizeof there);
+    if (stored != hash || there != hash) model->n_errors++;
     if (run->n_mid >= run->n_tokens || (run->n_mid > 0 && (run->pos0 + run->n_mid) % MR_KV_BLOCK != 0))
         model->n_errors++;
 }
@@ -71,9 +78,9 @@ static mr_status compute_run(mr_model *model, const mr_kv_pool *pool, const mr_b
         hash = mix(hash, *slot(pool, run->blocks, pos));
         if (i + run->n_logits >= run->n_tokens)
             fake_logits(hash, pos, run->logits + (i + run->n_logits - run->n_tokens) * N_VOCAB);
-        if (fake_state_bytes > 0 && i + 1 == run->n_mid) memcpy(run->state_mid.data, &hash, sizeof hash);
+        if (fake_state_bytes > 0 && i + 1 == run->n_mid) put_state(&run->state_mid, hash);
     }
-    if (fake_state_bytes > 0) memcpy(run->state_out.data, &hash, sizeof hash);
+    if (fake_state_bytes > 0) put_state(&run->state_out, hash);
     model->n_computed += run->n_tokens;
     return MR_OK;
 }
@@ -115,8 +122,8 @@ mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_bat
     if (n_prefill > 0 && !pass_gate(model, abort_flag)) {
         for (size_t r = 0; r < n_runs; r++) { /* what is left behind is undefined */
             for (size_t i = 0; i < runs[r].n_tokens; i++) *slot(pool, runs[r].blocks, runs[r].pos0 + i) = 0xDEADBEEF;
-            if (fake_state_bytes > 0) memset(runs[r].state_out.data, 0xEF, fake_state_bytes);
-            if (runs[r].n_mid > 0) memset(runs[r].state_mid.data, 0xEF, fake_state_bytes);
+            if (fake_state_bytes > 0) put_state(&runs[r].state_out, 0xEFEFEFEF);
+            if (runs[r].n_mid > 0) put_state(&runs[r].state_mid, 0xEFEFEFEF);
         }
         return mr_fail(err, MR_ERR_CANCELLED, "aborted");
     }
@@ -152,13 +159,13 @@ void mr_model_kv_copy(mr_model *model, const mr_kv_pool *pool, int32_t to, int32
 }
 
 mr_model_needs mr_model_needs_of(const mr_model *model, mr_kv_type type, bool on_device) {
-    if (on_device) return (mr_model_needs){0};
-    return (mr_model_needs){mr_model_kv_layout(model, type).block_bytes, fake_state_bytes};
+    size_t here = mr_model_kv_layout(model, type).block_bytes;
+    return (mr_model_needs){on_device ? fake_device_block_bytes : here, fake_state_bytes / 2};
 }
 
 size_t mr_model_device_free(const mr_model *model) {
     (void)model;
-    return 0;
+    return fake_device_free;
 }
 
 mr_status mr_model_fetch_logits(mr_model *model, const uint32_t *rows, float *const *to, size_t n, mr_error *err) {
@@ -168,18 +175,23 @@ mr_status mr_model_fetch_logits(mr_model *model, const uint32_t *rows, float *co
 
 mr_status mr_model_states_init(mr_model *model, mr_state_pool *pool, size_t n_states, mr_error *err) {
     (void)model;
-    *pool = (mr_state_pool){.n_states = n_states, .state_bytes = fake_state_bytes};
-    pool->data = calloc(n_states, fake_state_bytes);
-    return pool->data != NULL ? MR_OK : mr_fail_nomem(err, n_states * fake_state_bytes, "states");
+    size_t half = fake_state_bytes / 2;
+    *pool = (mr_state_pool){.n_states = n_states, .state_bytes = half, .device_state_bytes = half};
+    pool->data = calloc(n_states, half);
+    pool->device_data = calloc(n_states, half);
+    return pool->data != NULL && pool->device_data != NULL ? MR_OK
+                                                           : mr_fail_nomem(err, n_states * fake_state_bytes, "states");
 }
 
 void mr_model_states_free(mr_model *model, mr_state_pool *pool) {
     (void)model;
     free(pool->data);
+    free(pool->device_data);
 }
 
 mr_state mr_state_at(const mr_state_pool *pool, size_t i) {
-    return (mr_state){.data = (float *)(void *)(pool->data + i * pool->state_bytes)};
+    return (mr_state){.data = (float *)(void *)(pool->data + i * pool->state_bytes),
+                      .device_data = (float *)(void *)(pool->device_data + i * pool->device_state_bytes)};
 }
 
 mr_team *mr_model_team(mr_model *model) {

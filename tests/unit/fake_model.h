@@ -39,9 +39,11 @@ struct mr_model {
 };
 
 /* For all models of a test program. */
-extern size_t fake_state_bytes; /* of the recurrent state, 0 = it has none. The state is the hash behind the logits */
-extern size_t fake_period;      /* not 0: seven of eight tokens like those so many places before best */
-extern uint32_t fake_n_draft;   /* put into the configuration of each engine */
+extern size_t fake_state_bytes; /* of the recurrent state, 0 = it has none. The state is the hash behind the logits,
+                                   once in memory here and once on what stands for a device */
+extern size_t fake_device_block_bytes, fake_device_free; /* blocks that are said to be there, and its free memory */
+extern size_t fake_period;    /* not 0: seven of eight tokens like those so many places before best */
+extern uint32_t fake_n_draft; /* put into the configuration of each engine */
 
 mr_model *new_model(uint32_t n_ctx_train);
 void free_model(mr_model *model); /* fails the test when the model saw an error */

@@ -93,6 +93,41 @@ static void a_recurrent_state_goes_on_from_snapshots(void **state) {
     free_model(model);
 }
 
+/* Blocks and states have to fit into the memory here and into that of a device, whichever holds fewer. */
+static void the_smaller_memory_counts(void **state) {
+    (void)state;
+    mr_model *model = new_model(4096);
+    mr_sampling sampling = greedy();
+    int32_t prompt[600];
+    mr_engine_stats stats;
+    for (int i = 0; i < 600; i++) prompt[i] = i % 97;
+    fake_device_block_bytes = 1000;
+    fake_device_free = 100000; /* 90,000 of it count */
+    for (int with_kv_bytes = 0; with_kv_bytes < 2; with_kv_bytes++) {
+        mr_engine *engine = new_engine(model, (mr_engine_config){.kv_bytes = with_kv_bytes ? 300 * 256 : 0});
+        stats = mr_engine_get_stats(engine);
+        assert_int_equal(stats.n_states, 8 * 3 + 512); /* of 32 bytes each there */
+        assert_int_equal(stats.n_blocks, (90000 - stats.n_states * 32) / 1000);
+        run_and_check(engine, prompt, 600, 20, &sampling);
+        mr_engine_free(engine);
+    }
+    /* States for four sequences in a half, and seven snapshots in a quarter of what counts. */
+    fake_device_block_bytes = 1;
+    fake_device_free = 1000;
+    mr_engine *engine = new_engine(model, (mr_engine_config){0});
+    stats = mr_engine_get_stats(engine);
+    assert_int_equal(stats.n_states, 4 * 3 + 7);
+    run_and_check(engine, prompt, 600, 20, &sampling);
+    mr_engine_free(engine);
+    fake_device_free = 150;
+    mr_error err = {0};
+    assert_int_equal(mr_engine_new(&engine, model, &(mr_engine_config){0}, &err), MR_ERR_NOMEM);
+    assert_non_null(strstr(err.text, "on the device"));
+    fake_device_block_bytes = 0;
+    fake_device_free = SIZE_MAX / 2;
+    free_model(model);
+}
+
 static void equal_prompts_at_once_share_their_computation(void **state) {
     (void)state;
     mr_model *model = new_model(2048);
@@ -540,6 +575,7 @@ int main(void) {
         cmocka_unit_test(an_error_hits_only_its_cause),
         cmocka_unit_test(cancelling_ends_a_wait_and_a_pass),
         cmocka_unit_test(a_recurrent_state_goes_on_from_snapshots),
+        cmocka_unit_test(the_smaller_memory_counts),
         cmocka_unit_test(equal_prompts_at_once_share_their_computation),
     };
     const struct CMUnitTest with_guesses[] = {

@@ -3,6 +3,7 @@
  * the prompt is cut into chunks, whether its KV was cached, and on any number of threads. */
 #include "base/file.h"
 #include "base/log.h"
+#include "compute/backend.h"
 #include "engine/engine.h"
 #include "engine/random.h"
 #include "model/default_model.h"
@@ -231,8 +232,8 @@ static void aborts_leave_the_neighbours_alone(void **state) {
     unload(&l);
 }
 
-/* A golden model whose sequences have a recurrent state. */
-static loaded load_hybrid(const char *name, int n_threads) {
+/* A golden model. With a back end it is split: the layers from the border on, in the middle, are that back end's. */
+static loaded load_golden(const char *name, int n_threads, mr_backend *backend) {
     loaded l = {0};
     char path[512];
     mr_error err = {0};
@@ -241,7 +242,14 @@ static loaded load_hybrid(const char *name, int n_threads) {
     mr_model_options options = {.n_threads = n_threads};
     if (mr_gguf_open(&l.gguf, paths, 1, &err) != MR_OK || mr_model_load(&l.model, l.gguf, &options, &err) != MR_OK)
         fail_msg("%s", err.text);
-    assert_true(mr_model_state_bytes(l.model) > 0);
+    if (backend == NULL) return l;
+    uint32_t border = mr_model_get_info(l.model)->n_layer / 2;
+    while (!mr_model_may_split_at(l.model, border)) border--;
+    mr_model_free(l.model);
+    options.backend = backend;
+    options.first_device_layer = border;
+    if (mr_model_load(&l.model, l.gguf, &options, &err) != MR_OK) fail_msg("%s", err.text);
+    assert_int_equal(mr_model_get_info(l.model)->first_device_layer, border);
     return l;
 }
 
@@ -258,7 +266,8 @@ static void check_engine(mr_model *model, mr_engine_config config, int32_t want[
 static void check_hybrid(const char *name) {
     int32_t want[N_PROMPTS][N_GENERATE];
     for (int n_threads = 1; n_threads <= 2; n_threads++) {
-        loaded l = load_hybrid(name, n_threads);
+        loaded l = load_golden(name, n_threads, NULL);
+        assert_true(mr_model_state_bytes(l.model) > 0);
         make_prompts(mr_model_get_info(l.model)->n_vocab);
         mr_engine *engine = new_engine(l.model, (mr_engine_config){.context_size = 512, .no_prefix_cache = true});
         for (size_t p = 0; n_threads == 1 && p < N_PROMPTS; p++) collect(submit(engine, p), want[p]);
@@ -283,12 +292,82 @@ static void text_is_the_same_with_recurrent_states(void **state) {
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) check_hybrid(names[i]);
 }
 
+enum { N_LONG = 4, LONG_TOKENS = 100 };
+
+/* Answers of LONG_TOKENS tokens, all at once. */
+static void collect_long(mr_engine *engine, int32_t text[N_LONG][LONG_TOKENS]) {
+    mr_request *requests[N_LONG];
+    mr_sampling greedy = mr_sampling_default();
+    mr_error err = {0};
+    greedy.temperature = 0;
+    for (size_t p = 0; p < N_LONG; p++) {
+        const mr_request_params params = {
+            .prompt = prompts[p], .n_prompt = n_prompts[p], .max_tokens = LONG_TOKENS, .sampling = greedy};
+        assert_int_equal(mr_engine_submit(engine, &params, &requests[p], &err), MR_OK);
+    }
+    for (size_t p = 0; p < N_LONG; p++) {
+        mr_finish finish = MR_FINISH_NONE;
+        for (int i = 0; i < LONG_TOKENS; i++)
+            assert_int_equal(mr_request_next(requests[p], NULL, &text[p][i], &finish, &err), MR_OK);
+        mr_request_free(requests[p]);
+    }
+}
+
+/* In a pool of one context, so that requests give way to others and begin again from what is cached. */
+static void check_preemption(mr_model *whole, mr_model *split) {
+    int32_t want[N_LONG][LONG_TOKENS], got[N_LONG][LONG_TOKENS];
+    mr_engine *engine = new_engine(whole, (mr_engine_config){.context_size = 512, .no_prefix_cache = true});
+    collect_long(engine, want);
+    mr_engine_free(engine);
+    size_t block_bytes = mr_model_kv_layout(split, MR_KV_F16).block_bytes;
+    engine = new_engine(split, (mr_engine_config){.context_size = 512, .kv_bytes = 16 * block_bytes});
+    for (int i = 0; i < 2; i++) {
+        collect_long(engine, got);
+        assert_memory_equal(got, want, sizeof got);
+    }
+    assert_true(mr_engine_get_stats(engine).n_preempted > 0);
+    mr_engine_free(engine);
+}
+
+/* Some layers are over the seam: prompts and answers alone and in company, cut into chunks, with prefixes that are
+ * cached, and in a pool that is too small for all. */
+static void check_split(const char *name, mr_backend *backend) {
+    int32_t want[N_PROMPTS][N_GENERATE];
+    loaded whole = load_golden(name, 1, NULL), split = load_golden(name, 1, backend);
+    make_prompts(mr_model_get_info(whole.model)->n_vocab);
+    mr_engine *engine = new_engine(whole.model, (mr_engine_config){.context_size = 512, .no_prefix_cache = true});
+    for (size_t p = 0; p < N_PROMPTS; p++) collect(submit(engine, p), want[p]);
+    mr_engine_free(engine);
+    check_engine(split.model, (mr_engine_config){0}, want, 900);
+    check_engine(split.model, (mr_engine_config){.prefill_chunk = 7, .n_snapshots = 1}, want, 0);
+    check_preemption(whole.model, split.model);
+    unload(&whole);
+    unload(&split);
+}
+
+static void text_is_the_same_when_layers_are_split(void **state) {
+    (void)state;
+    static const char *const names[] = {"lfm2", "granitehybrid-moe", "qwen3next", "gemma4-e2b", "gemma3n"};
+    mr_team *team;
+    mr_backend *backend;
+    mr_error err = {0};
+    assert_int_equal(mr_team_new(&team, 1, &err), MR_OK);
+    assert_int_equal(mr_backend_cpu_open(&backend, team, &err), MR_OK);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) check_split(names[i], backend);
+    mr_backend_close(backend);
+    mr_team_free(team);
+}
+
 int main(void) {
     mr_log_set_filter("error");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(text_is_the_same_with_f16),         cmocka_unit_test(text_is_the_same_with_q8),
-        cmocka_unit_test(text_is_the_same_with_f32),         cmocka_unit_test(guesses_change_nothing),
-        cmocka_unit_test(aborts_leave_the_neighbours_alone), cmocka_unit_test(text_is_the_same_with_recurrent_states),
+        cmocka_unit_test(text_is_the_same_with_f16),
+        cmocka_unit_test(text_is_the_same_with_q8),
+        cmocka_unit_test(text_is_the_same_with_f32),
+        cmocka_unit_test(guesses_change_nothing),
+        cmocka_unit_test(aborts_leave_the_neighbours_alone),
+        cmocka_unit_test(text_is_the_same_with_recurrent_states),
+        cmocka_unit_test(text_is_the_same_when_layers_are_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
