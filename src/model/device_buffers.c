@@ -95,7 +95,8 @@ static void want_attention(wanted *w, mr_device_buffers *b, const mr_hparams *h)
     }
 }
 
-static void list_buffers(wanted *w, mr_device_buffers *b, const mr_hparams *h, const widths *widths) {
+/* embeds: the layers' own embeddings are made there. */
+static void list_buffers(wanted *w, mr_device_buffers *b, const mr_hparams *h, const widths *widths, bool embeds) {
     const size_t T = MR_BATCH_MAX, n_slots = T * h->n_expert_used, n_hidden = hidden_values(h, widths);
     w->n = 0;
     want(w, &b->x, T, h->n_embd);
@@ -111,7 +112,7 @@ static void list_buffers(wanted *w, mr_device_buffers *b, const mr_hparams *h, c
     want(w, &b->best, MR_LOGITS_ROWS, 1);
     want(w, &b->candidates, MR_LOGITS_ROWS, sizeof(mr_candidates) / sizeof(float));
     want(w, &b->per_layer, T, (size_t)h->n_layer * h->n_embd_per_layer);
-    want(w, &b->per_token, T, (size_t)h->n_layer * h->n_embd_per_layer);
+    want(w, &b->per_token, embeds ? T : 0, (size_t)h->n_layer * h->n_embd_per_layer);
     want(w, &b->own, T, h->n_embd_per_layer);
     if (h->n_stream > 1) {
         for (uint32_t i = 1; i < h->n_stream; i++) want(w, &b->streams[i], T, h->n_embd);
@@ -137,7 +138,7 @@ size_t mr_device_buffer_bytes(const mr_hparams *hparams) {
     widths guessed = guess_widths(hparams);
     wanted w;
     size_t total = 0;
-    list_buffers(&w, &none, hparams, &guessed);
+    list_buffers(&w, &none, hparams, &guessed, true);
     for (size_t i = 0; i < w.n; i++) total += (w.n_values[i] * sizeof(float) + 511) / 256 * 256;
     return total + total / 4; /* the back end's own: inputs in the forms that matrices want */
 }
@@ -170,7 +171,7 @@ mr_status mr_device_buffers_init(mr_model *model, mr_error *err) {
     mr_device *d = model->device;
     widths widths = widths_of(model);
     wanted w;
-    list_buffers(&w, &d->buffers, &model->hparams, &widths);
+    list_buffers(&w, &d->buffers, &model->hparams, &widths, d->first_layer == 0);
     mr_status status = MR_OK;
     for (size_t i = 0; i < w.n && status == MR_OK; i++) {
         status = mr_device_alloc(d, w.n_values[i] * sizeof(float), "the buffers of the forward pass", w.at[i], err);

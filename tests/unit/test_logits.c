@@ -218,7 +218,7 @@ static void test_invariance(void **state) {
 }
 
 /* A model whose layers from first_layer on are computed over the seam: the same bits. */
-static void check_on_device(const char *name, const float *whole, uint32_t first_layer) {
+static void check_on_device(const char *name, const float *whole, uint32_t first_layer, bool all_chunks) {
     golden g;
     mr_team *team;
     mr_backend *backend;
@@ -226,8 +226,8 @@ static void check_on_device(const char *name, const float *whole, uint32_t first
     assert_int_equal(mr_team_new(&team, 2, &err), MR_OK);
     assert_int_equal(mr_backend_cpu_open(&backend, team, &err), MR_OK);
     open_golden_on(&g, name, 1, backend, first_layer);
-    static const uint32_t chunks[] = {MR_BATCH_MAX, 7, 1};
-    for (size_t i = 0; i < sizeof chunks / sizeof chunks[0]; i++) {
+    static const uint32_t chunks[] = {7, MR_BATCH_MAX, 1};
+    for (size_t i = 0; i < (all_chunks ? sizeof chunks / sizeof chunks[0] : 1); i++) {
         size_t n = chunks[i] == 1 && g.n_tokens > 40 ? 40 : g.n_tokens;
         float *logits = run(&g, MR_KV_F16, n, chunks[i]);
         if (memcmp(whole, logits, n * g.n_vocab * sizeof *logits) != 0)
@@ -259,8 +259,8 @@ static void check_device(const char *name) {
     size_t n = borders_to_try(g.model, borders);
     assert_true(n > 0 || mr_model_get_info(g.model)->n_layer == 1);
     close_golden(&g);
-    check_on_device(name, whole, 0);
-    for (size_t i = 0; i < n; i++) check_on_device(name, whole, borders[i]);
+    check_on_device(name, whole, 0, true);
+    for (size_t i = 0; i < n; i++) check_on_device(name, whole, borders[i], i == 0);
     free(whole);
 }
 
