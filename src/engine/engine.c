@@ -95,10 +95,7 @@ static mr_status choose_sizes(mr_engine *engine, const mr_engine_config *config,
             "context_size %u is more than the %u tokens that the model was trained for; long texts may come out badly",
             config->context_size, trained);
     }
-    if (engine->encoder) {
-        uint32_t whole = trained < MR_BATCH_MAX ? trained : MR_BATCH_MAX;
-        wanted = wanted < whole ? wanted : whole;
-    }
+    if (engine->encoder && wanted > trained) wanted = trained;
     size_t most = blocks_that_fit(engine, config, found), one = blocks_for(wanted);
     if (most == 0) {
         return mr_fail(err, MR_ERR_NOMEM,
@@ -120,7 +117,7 @@ static mr_status choose_sizes(mr_engine *engine, const mr_engine_config *config,
 
 static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, mr_error *err) {
     size_t n_blocks = 0;
-    /* An encoder needs keys and values for one pass only, so they may be exact. */
+    /* An encoder needs keys and values for one layer at a time only, so they may be exact. */
     bool exact = engine->encoder && config->kv_type == MR_KV_F16;
     engine->memory.model = engine->model;
     engine->layout = mr_model_kv_layout(engine->model, exact ? MR_KV_F32 : config->kv_type);

@@ -45,7 +45,8 @@ struct mr_request {
     /* The scheduler's, while the state is RUNNING. */
     mr_sequence sequence;
     float *logits; /* [n_vocab]; NULL with pooling */
-    float *hidden; /* [MR_BATCH_MAX, n_embd] rows of a pass, or [1, n_embd]; with pooling only */
+    float *hidden; /* rows of a pass, [MR_BATCH_MAX, n_embd], an encoder's of its whole text; or [1, n_embd]; with
+                      pooling only */
     double *sums;  /* [n_embd] of the rows so far; mean pooling only */
     bool was_preempted;
     mr_draft *draft; /* NULL: nothing is guessed */

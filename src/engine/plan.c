@@ -175,11 +175,16 @@ static size_t plan_prefill(mr_engine *engine, size_t n_decode, size_t n_drafts) 
     return n;
 }
 
-/* Texts of an encoder, in order of arrival; those that do not fit any more wait. */
+/* Texts of an encoder, in order of arrival; those that do not fit any more wait. One that is longer than a pass is
+ * alone in one when it comes first. */
 static size_t plan_whole(mr_engine *engine) {
     size_t n = 0, left = MR_BATCH_MAX;
     for (size_t i = 0; i < engine->n_running; i++) {
         mr_request *r = engine->running[i];
+        if (i == 0 && tokens_left(r) > left) {
+            add_entry(engine, n, r, tokens_left(r));
+            return 1;
+        }
         if (tokens_left(r) > left) continue;
         left -= tokens_left(r);
         add_entry(engine, n++, r, tokens_left(r));

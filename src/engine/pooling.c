@@ -8,7 +8,7 @@ mr_status mr_pooling_begin(mr_request *request, mr_error *err) {
     size_t n_embd = request->engine->n_embd, n_rows = 1;
     if (request->pooling == MR_POOLING_NONE) return MR_OK;
     if (request->pooling != MR_POOLING_LAST)
-        n_rows = request->n_prompt < MR_BATCH_MAX ? request->n_prompt : MR_BATCH_MAX;
+        n_rows = request->engine->encoder || request->n_prompt < MR_BATCH_MAX ? request->n_prompt : MR_BATCH_MAX;
     if (request->pooled == NULL) request->pooled = calloc(n_embd, sizeof *request->pooled);
     if (request->hidden == NULL) request->hidden = malloc(n_rows * n_embd * sizeof *request->hidden);
     if (request->sums == NULL && request->pooling == MR_POOLING_MEAN)

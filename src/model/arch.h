@@ -159,6 +159,13 @@ size_t mr_layer_state_floats(const mr_hparams *hparams, uint32_t il);
 /* The layer whose keys and values layer il attends to: itself, or the last one of its kind that has any. */
 uint32_t mr_layer_kv_source(const mr_hparams *hparams, uint32_t il);
 
+/* What `sum` bytes of keys and values of a block become with a layer that needs `bytes`. An encoder's layers need them
+ * one after the other, within a pass over whole texts: they share their memory. */
+static inline size_t mr_kv_bytes_with(const mr_hparams *hparams, size_t sum, size_t bytes) {
+    if (!hparams->arch->encoder) return sum + bytes;
+    return sum > bytes ? sum : bytes;
+}
+
 /* Whether layer il has experts instead of a plain FFN. */
 bool mr_layer_has_experts(const mr_hparams *hparams, uint32_t il);
 

@@ -69,6 +69,7 @@ typedef struct mr_device_pass {
     const int32_t *table_tokens;  /* [n_tokens] rows of the table of the layers' embeddings, likewise */
     uint32_t n_logits;
     bool candidates; /* are wanted of some rows */
+    mr_share_of_attention attention;
 } mr_device_pass;
 
 /* ---- loading (device_load.c) ---- */
@@ -101,6 +102,17 @@ void mr_device_free(mr_device *device);
 mr_status mr_device_forward(const mr_pass *p, mr_error *err);
 mr_status mr_device_fetch_logits(mr_model *model, const uint32_t *rows, float *const *to, size_t n, mr_error *err);
 
+/* The same for a text of an encoder whose parts are the runs of p (forward.h: mr_forward_text); x [tokens, n_embd] is
+ * what the CPU's layers made, where it has any. */
+mr_status mr_device_text(const mr_pass *p, const float *x, mr_error *err);
+
+/* Their parts: what changes from step to step, sent to the device, and dp's view of it; what comes before the first
+ * layer; a layer; the hidden rows that a run wants, whose first token is row `first` of x. */
+mr_status mr_device_fill_step(const mr_pass *p, mr_device_pass *dp, mr_error *err);
+void mr_device_begin_tokens(const mr_device_pass *p);
+void mr_device_layer(const mr_device_pass *p, uint32_t il);
+void mr_device_fetch_hidden(const mr_device_pass *p, const mr_batch_run *run, size_t first);
+
 /* out = norm(x) for all tokens, rows of n; norm without a weight: x itself is returned, else out. */
 const float *mr_device_norm(const mr_device_pass *p, const mr_norm_weights *norm, const float *x, float *out, size_t n,
                             size_t n_rows);
@@ -112,7 +124,7 @@ void mr_device_add_block(const mr_device_pass *p, const float *in, const mr_line
                          const mr_norm_weights *post_norm);
 void mr_device_norm_stream(const mr_device_pass *p, const mr_norm_weights *norm);
 
-void mr_device_attention(const mr_device_pass *p, uint32_t il);
+void mr_device_attention(const mr_device_pass *p, uint32_t il); /* or the share of it that the pass is for */
 void mr_device_recurrent(const mr_device_pass *p, uint32_t il);
 void mr_device_ffn(const mr_device_pass *p, uint32_t il);
 void mr_device_ffn_hidden(const mr_device_pass *p, const mr_layer *layer, const float *in);

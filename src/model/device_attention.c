@@ -142,17 +142,19 @@ static void project(const mr_device_pass *p, const mr_layer *layer) {
         mla_queries(p, layer, in);
         return;
     }
-    bool gated = h->arch->gated_attention;
-    mr_product_args qkv[3] = {mr_device_product(&layer->q, in, gated ? b->q_gates : b->q)};
-    size_t n = 1;
-    if (layer->k.w != NULL) qkv[n++] = mr_device_product(&layer->k, in, b->k);
-    if (layer->v.w != NULL) qkv[n++] = mr_device_product(&layer->v, in, b->v);
+    bool gated = h->arch->gated_attention, queries = p->attention != MR_ATTENTION_KEYS;
+    bool keys = layer->k.w != NULL && p->attention != MR_ATTENTION_QUERIES;
+    mr_product_args qkv[3];
+    size_t n = 0;
+    if (queries) qkv[n++] = mr_device_product(&layer->q, in, gated ? b->q_gates : b->q);
+    if (keys) qkv[n++] = mr_device_product(&layer->k, in, b->k);
+    if (keys && layer->v.w != NULL) qkv[n++] = mr_device_product(&layer->v, in, b->v);
     p->ops->products(p->backend, qkv, n, p->batch.n_tokens);
     if (h->arch->ffn_parallel) mr_device_ffn_hidden(p, layer, in);
     size_t dk = layer->dims.head_dim_k;
     if (gated) copy_heads(p, b->q_gates, 2 * dk, b->q, dk, dk, h->n_head);
-    norm_whole(p, layer, &layer->q_norm, b->q);
-    if (layer->k.w != NULL) norm_whole(p, layer, &layer->k_norm, b->k);
+    if (queries) norm_whole(p, layer, &layer->q_norm, b->q);
+    if (keys) norm_whole(p, layer, &layer->k_norm, b->k);
 }
 
 static void apply_gates(const mr_device_pass *p, const mr_layer *layer) {
@@ -172,8 +174,9 @@ void mr_device_attention(const mr_device_pass *p, uint32_t il) {
     const mr_device_buffers *b = &p->device->buffers;
     const mr_layer *layer = &p->model->layers[il];
     project(p, layer);
-    finish_queries(p, layer);
-    if (layer->kv_source == il) finish_keys_values(p, layer, il);
+    if (p->attention != MR_ATTENTION_KEYS) finish_queries(p, layer);
+    if (layer->kv_source == il && p->attention != MR_ATTENTION_QUERIES) finish_keys_values(p, layer, il);
+    if (p->attention == MR_ATTENTION_KEYS) return;
     const mr_attend_args args = {.kv = kv_of(p, il),
                                  .q = b->q,
                                  .out = b->attn,

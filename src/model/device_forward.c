@@ -81,7 +81,7 @@ static void add_positions(const mr_device_pass *p) {
     p->ops->add(p->backend, &add);
 }
 
-static void begin_tokens(const mr_device_pass *p) {
+void mr_device_begin_tokens(const mr_device_pass *p) {
     const mr_hparams *h = &p->model->hparams;
     const mr_device_buffers *b = &p->device->buffers;
     if (p->device->first_layer == 0) {
@@ -110,7 +110,7 @@ static void begin_tokens(const mr_device_pass *p) {
     if (h->arch->altup) mr_device_altup_begin(p);
 }
 
-static void layer(const mr_device_pass *p, uint32_t il) {
+void mr_device_layer(const mr_device_pass *p, uint32_t il) {
     const mr_layer *l = &p->model->layers[il];
     bool altup = p->model->hparams.arch->altup;
     if (altup) mr_device_altup_predict(p, il);
@@ -236,8 +236,8 @@ static void fill_runs(step *s, const mr_pass *p, mr_device_batch *batch) {
         first[i] = p->run_first[i];
         run_tokens[i] = run->n_tokens;
         pos0[i] = run->pos0;
-        ends[i] = run->pos0 + run->n_tokens;
-        size_t used = (run->pos0 + run->n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK;
+        ends[i] = p->n_text > 0 ? p->n_text : run->pos0 + run->n_tokens;
+        size_t used = (ends[i] + (size_t)MR_KV_BLOCK - 1) / MR_KV_BLOCK;
         memcpy(blocks + i * n_blocks, run->blocks, used * sizeof *blocks);
     }
 }
@@ -266,7 +266,7 @@ static void fill_states(step *s, const mr_pass *p, mr_device_batch *batch) {
     }
 }
 
-static mr_status fill_step(const mr_pass *p, mr_device_pass *dp, mr_error *err) {
+mr_status mr_device_fill_step(const mr_pass *p, mr_device_pass *dp, mr_error *err) {
     mr_device_batch *batch = &dp->batch;
     *batch = (mr_device_batch){.n_tokens = p->n_tokens, .n_runs = (uint32_t)p->n_runs};
     for (size_t i = 0; i < p->n_runs; i++) {
@@ -312,9 +312,9 @@ static bool issue(const mr_pass *p, const mr_device_pass *dp) {
     uint64_t key = key_of(p, dp);
     bool go_on = true;
     if (dp->ops->step_begin(dp->backend, key) == MR_STEP_REPLAYED) return true;
-    begin_tokens(dp);
+    mr_device_begin_tokens(dp);
     for (uint32_t il = dp->device->first_layer; go_on && il < p->model->hparams.n_layer; il++) {
-        layer(dp, il);
+        mr_device_layer(dp, il);
         if (key == 0) go_on = !mr_cancel_is_set(p->abort_flag);
     }
     if (go_on && p->model->hparams.arch->altup) mr_device_altup_end(dp);
@@ -355,16 +355,13 @@ static mr_status fetch_logits(const mr_pass *p, const mr_device_pass *dp, mr_err
     return status;
 }
 
-static void fetch_hidden(const mr_pass *p, const mr_device_pass *dp) {
-    const mr_device_buffers *b = &dp->device->buffers;
-    size_t n = p->model->hparams.n_embd;
-    const float *rows = mr_device_norm(dp, &dp->device->output_norm, b->x, b->normed, n, p->n_tokens);
-    for (size_t i = 0; i < p->n_runs; i++) {
-        const mr_batch_run *run = &p->runs[i];
-        if (run->n_hidden == 0) continue;
-        dp->ops->fetch(dp->backend, run->hidden, rows + (p->run_first[i] + run->n_tokens - run->n_hidden) * n,
-                       run->n_hidden * n * sizeof *rows);
-    }
+void mr_device_fetch_hidden(const mr_device_pass *p, const mr_batch_run *run, size_t first) {
+    const mr_device_buffers *b = &p->device->buffers;
+    size_t n = p->model->hparams.n_embd, n_rows = run->n_hidden;
+    if (n_rows == 0) return;
+    const float *x = b->x + (first + run->n_tokens - n_rows) * n;
+    const float *rows = mr_device_norm(p, &p->device->output_norm, x, b->normed, n, n_rows);
+    p->ops->fetch(p->backend, run->hidden, rows, n_rows * n * sizeof *rows);
 }
 
 /* What the CPU's layers leave to those of the device: the residual streams, and the layers' own embeddings, which are
@@ -421,16 +418,15 @@ mr_status mr_device_forward(const mr_pass *p, mr_error *err) {
                          .ops = d->backend->ops,
                          .pool = p->pool,
                          .n_logits = p->n_logits};
-    bool any_hidden = false;
-    for (size_t i = 0; i < p->n_runs; i++) any_hidden = any_hidden || p->runs[i].n_hidden > 0;
     d->n_logits = d->first_logits = 0;
     mr_status status = prepare_candidates(p, &dp, err);
-    if (status == MR_OK) status = fill_step(p, &dp, err);
+    if (status == MR_OK) status = mr_device_fill_step(p, &dp, err);
     if (status != MR_OK) return status;
     if (d->first_layer > 0) cross_border(p, &dp);
     bool whole = issue(p, &dp);
     if (whole) status = fetch_logits(p, &dp, err);
-    if (whole && any_hidden && status == MR_OK) fetch_hidden(p, &dp);
+    for (size_t i = 0; i < p->n_runs && whole && status == MR_OK; i++)
+        mr_device_fetch_hidden(&dp, &p->runs[i], p->run_first[i]);
     mr_status end = dp.ops->sync(d->backend, status == MR_OK ? err : NULL);
     if (status == MR_OK) status = end;
     if (whole && status == MR_OK) d->logit_tokens = dp.logit_tokens, d->n_logits = p->n_logits;

@@ -12,7 +12,8 @@ static void block_bytes(const mr_model *model, mr_kv_type type, size_t *here, si
         size_t offset;
         if (model->layers[il].kv_source != il) continue;
         size_t bytes = mr_layer_kv_layout(model, type, il, &offset).block_bytes;
-        *(il < mr_model_first_device_layer(model) ? here : there) += bytes;
+        size_t *side = il < mr_model_first_device_layer(model) ? here : there;
+        *side = mr_kv_bytes_with(&model->hparams, *side, bytes);
     }
 }
 

@@ -63,7 +63,8 @@ static void fill_kv(const mr_hparams *h, const mr_model_options *o, size_t *kv) 
     for (uint32_t il = 0; il < h->n_layer; il++) {
         mr_layer_dims d = mr_layer_dims_of(h, il);
         kv[il] = mr_layer_state_floats(h, il) * sizeof(float) * STATES_PLANNED;
-        if (mr_layer_kv_source(h, il) == il)
+        bool shares = h->arch->encoder && il + 1 < h->n_layer; /* see mr_kv_bytes_with */
+        if (mr_layer_kv_source(h, il) == il && !shares)
             kv[il] += n_blocks * mr_kv_layout_of(o->kv_type, 1, d.n_head_kv, d.head_dim_k, d.head_dim_v).block_bytes;
     }
 }

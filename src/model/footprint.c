@@ -86,7 +86,8 @@ size_t mr_footprint_kv(const mr_hparams *hparams, mr_kv_type type, uint64_t n_to
     for (uint32_t il = 0; il < hparams->n_layer; il++) {
         if (mr_layer_kv_source(hparams, il) != il) continue;
         mr_layer_dims dims = mr_layer_dims_of(hparams, il);
-        block += mr_kv_layout_of(type, 1, dims.n_head_kv, dims.head_dim_k, dims.head_dim_v).block_bytes;
+        size_t bytes = mr_kv_layout_of(type, 1, dims.n_head_kv, dims.head_dim_k, dims.head_dim_v).block_bytes;
+        block = mr_kv_bytes_with(hparams, block, bytes);
     }
     return (size_t)((n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK) * block;
 }

@@ -13,7 +13,7 @@ static void add_position(const mr_model *model, uint32_t pos, float *x) {
     mr_apply_norm(model, &model->embd_norm, x, n, x);
 }
 
-static void embed(const mr_pass *p, mr_worker *worker) {
+void mr_embed_tokens(const mr_pass *p, mr_worker *worker) {
     const mr_model *model = p->model;
     const mr_hparams *h = &model->hparams;
     const mr_forward_buffers *b = &model->buffers;
@@ -71,7 +71,7 @@ static void project_logits(const mr_pass *p, mr_worker *worker) {
 }
 
 /* The final norm of the tokens whose hidden rows are wanted; the residual stream is complete and stays. */
-static void write_hidden(const mr_pass *p, mr_worker *worker) {
+void mr_write_hidden(const mr_pass *p, mr_worker *worker) {
     const mr_model *model = p->model;
     size_t n_embd = model->hparams.n_embd;
     for (size_t i = 0; i < p->n_runs; i++) {
@@ -109,29 +109,35 @@ static bool has_ffn(const mr_layer *layer) {
     return layer->down.w != NULL || layer->experts != NULL;
 }
 
+bool mr_forward_layer(mr_pass *p, mr_worker *worker, uint32_t il) {
+    bool altup = p->model->hparams.arch->altup;
+    if (altup) mr_altup_predict(p, worker, il);
+    mix_tokens(p, worker, il);
+    if (!barrier_go_on(p, worker, 1)) return false;
+    if (altup) mr_altup_join(p, worker);
+    if (has_ffn(&p->model->layers[il])) mr_ffn_block(p, worker, il);
+    if (!barrier_go_on(p, worker, 0)) return false;
+    if (altup) mr_altup_correct(p, worker, il);
+    if (!mr_layer_has_tail(&p->model->layers[il])) return true;
+    mr_layer_tail(p, worker, il);
+    mr_barrier(worker);
+    return true;
+}
+
 static void forward_body(mr_worker *worker, void *arg) {
     mr_pass *p = arg;
-    embed(p, worker);
+    mr_embed_tokens(p, worker);
     if (!barrier_go_on(p, worker, 0)) return;
     if (p->model->hparams.n_embd_per_layer > 0) mr_per_layer_inputs(p, worker);
     bool altup = p->model->hparams.arch->altup;
     if (altup) mr_altup_begin(p, worker);
     for (uint32_t il = 0; il < p->n_layer; il++) {
-        if (altup) mr_altup_predict(p, worker, il);
-        mix_tokens(p, worker, il);
-        if (!barrier_go_on(p, worker, 1)) return;
-        if (altup) mr_altup_join(p, worker);
-        if (has_ffn(&p->model->layers[il])) mr_ffn_block(p, worker, il);
-        if (!barrier_go_on(p, worker, 0)) return;
-        if (altup) mr_altup_correct(p, worker, il);
-        if (!mr_layer_has_tail(&p->model->layers[il])) continue;
-        mr_layer_tail(p, worker, il);
-        mr_barrier(worker);
+        if (!mr_forward_layer(p, worker, il)) return;
     }
     if (p->n_layer < p->model->hparams.n_layer) return; /* the others are a device's */
     if (altup) mr_altup_end(p, worker);
     project_logits(p, worker);
-    write_hidden(p, worker);
+    mr_write_hidden(p, worker);
 }
 
 /* ---- the batch
@@ -158,7 +164,13 @@ static bool has_states(const mr_model *model, const mr_batch_run *run) {
     return has_parts(model, &run->state_out) && (run->pos0 == 0 || has_parts(model, &run->state)) && mid_ok;
 }
 
-static mr_status check_whole_text(const mr_model *model, const mr_batch_run *run, mr_error *err) {
+mr_status mr_check_token(const mr_model *model, int32_t token, mr_error *err) {
+    uint32_t n_vocab = model->hparams.n_vocab;
+    if (token >= 0 && (uint32_t)token < n_vocab) return MR_OK;
+    return mr_fail(err, MR_ERR_INVALID, "token id %d is outside of the vocabulary of %u", token, n_vocab);
+}
+
+mr_status mr_check_whole_text(const mr_model *model, const mr_batch_run *run, mr_error *err) {
     uint32_t most = model->hparams.n_ctx_train;
     if (run->n_logits > 0)
         return mr_fail(err, MR_ERR_UNSUPPORTED, "the model makes vectors of texts; it does not write");
@@ -178,15 +190,13 @@ static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
         }
         if (mr_model_state_bytes(p->model) > 0 && !has_states(p->model, run))
             return mr_fail(err, MR_ERR_INVALID, "a run lacks room for the model's recurrent state");
-        mr_status status = p->model->hparams.arch->encoder ? check_whole_text(p->model, run, err) : MR_OK;
+        mr_status status = p->model->hparams.arch->encoder ? mr_check_whole_text(p->model, run, err) : MR_OK;
         if (status != MR_OK) return status;
         if (run->n_tokens != 1) p->one_token_runs = false;
         index->run_first[i] = p->n_tokens;
         for (uint32_t t = 0; t < run->n_tokens; t++) {
-            if (run->tokens[t] < 0 || (uint32_t)run->tokens[t] >= n_vocab) {
-                return mr_fail(err, MR_ERR_INVALID, "token id %d is outside of the vocabulary of %u", run->tokens[t],
-                               n_vocab);
-            }
+            status = mr_check_token(p->model, run->tokens[t], err);
+            if (status != MR_OK) return status;
             if (t + run->n_logits >= run->n_tokens) {
                 uint32_t row = t + run->n_logits - run->n_tokens;
                 index->logit_tokens[p->n_logits] = p->n_tokens;
@@ -199,6 +209,16 @@ static mr_status index_batch(mr_pass *p, batch_index *index, mr_error *err) {
         }
     }
     return MR_OK;
+}
+
+void mr_pass_layers(const mr_pass *p) {
+    for (uint32_t il = 0; il < p->n_layer; il++) {
+        size_t offset;
+        mr_kv_layout layout = mr_layer_kv_layout(p->model, p->pool->layout.type, il, &offset);
+        layout.block_bytes = p->pool->layout.block_bytes;
+        p->model->buffers.kv[il] =
+            (mr_kv_pool){.layout = layout, .data = p->pool->data + offset, .n_blocks = p->pool->n_blocks};
+    }
 }
 
 mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_batch_run *runs, size_t n_runs,
@@ -217,16 +237,13 @@ mr_status mr_model_forward(mr_model *model, const mr_kv_pool *pool, const mr_bat
                  .candidate_rows = index.candidate_rows,
                  .n_layer = mr_model_first_device_layer(model),
                  .abort_flag = abort_flag};
+    if (model->hparams.arch->encoder && n_runs == 1 && runs[0].n_tokens > MR_BATCH_MAX)
+        return mr_forward_text(model, pool, &runs[0], MR_BATCH_MAX, abort_flag, err);
     if (n_runs == 0 || n_runs > MR_BATCH_MAX)
         return mr_fail(err, MR_ERR_INVALID, "a batch holds 1 to %d runs", MR_BATCH_MAX);
     mr_status status = index_batch(&p, &index, err);
     if (status != MR_OK) return status;
-    for (uint32_t il = 0; il < p.n_layer; il++) {
-        size_t offset;
-        mr_kv_layout layout = mr_layer_kv_layout(model, pool->layout.type, il, &offset);
-        layout.block_bytes = pool->layout.block_bytes;
-        model->buffers.kv[il] = (mr_kv_pool){.layout = layout, .data = pool->data + offset, .n_blocks = pool->n_blocks};
-    }
+    mr_pass_layers(&p);
     if (p.n_layer > 0) mr_team_run(model->team, forward_body, &p);
     if (atomic_load(&p.aborted[0]) || atomic_load(&p.aborted[1])) {
         return mr_fail(err, MR_ERR_CANCELLED, "the forward pass was interrupted");

@@ -13,6 +13,13 @@
 
 enum { MR_PRIVATE_TOKENS = 1 }; /* up to so many tokens, inputs are prepared privately */
 
+/* What an attention layer computes of the tokens of a pass. */
+typedef enum mr_share_of_attention {
+    MR_ATTENTION_ALL,
+    MR_ATTENTION_KEYS,   /* it stores keys and values, and that is all */
+    MR_ATTENTION_QUERIES /* keys and values are stored already */
+} mr_share_of_attention;
+
 /* One pass, shared by the members. */
 typedef struct mr_pass {
     mr_model *model;
@@ -30,6 +37,8 @@ typedef struct mr_pass {
     mr_candidates *const *candidate_rows; /* [n_logits] likewise */
     uint32_t n_layer;                     /* layers that the CPU computes; the head follows when they are all */
     bool one_token_runs;
+    uint32_t n_text; /* the runs are parts of an encoder's text of so many tokens; 0: each is a text of its own */
+    mr_share_of_attention attention;
     const mr_cancel *abort_flag;
     atomic_bool aborted[2]; /* in turns, so that the next question never overwrites an answer that is being read */
 } mr_pass;
@@ -37,6 +46,37 @@ typedef struct mr_pass {
 static inline uint8_t *mr_private_data(const mr_pass *p, const mr_worker *worker) {
     return p->model->buffers.private_data + (size_t)worker->ith * p->model->buffers.private_bytes;
 }
+
+/* ---- the pass (forward.c, forward_text.c)
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Gives buffers.kv the layers' parts of the pass's memory. */
+void mr_pass_layers(const mr_pass *p);
+
+/* MR_ERR_INVALID for a token id outside of the vocabulary. */
+mr_status mr_check_token(const mr_model *model, int32_t token, mr_error *err);
+
+/* Whether an encoder can read the run: MR_ERR_UNSUPPORTED when logits are wanted, MR_ERR_INVALID for a part of a text
+ * or one that is too long. */
+mr_status mr_check_whole_text(const mr_model *model, const mr_batch_run *run, mr_error *err);
+
+/* Embeddings of the pass's tokens, into buffers.x, and the angles of their positions. No barrier. */
+void mr_embed_tokens(const mr_pass *p, mr_worker *worker);
+
+/* Layer il, on what is in buffers.x; false when the pass is broken off. Ends with a barrier. */
+bool mr_forward_layer(mr_pass *p, mr_worker *worker, uint32_t il);
+
+/* The hidden rows that the runs want, of buffers.x. No barrier. */
+void mr_write_hidden(const mr_pass *p, mr_worker *worker);
+
+/* A pass over one text of an encoder, of any length that the model reads, part_tokens (1 .. MR_BATCH_MAX) at a time: a
+ * layer first stores the keys and values of all parts, then each part goes on, since every token sees the whole text.
+ * The same bits as a pass over all at once. Errors: as mr_model_forward. */
+mr_status mr_forward_text(mr_model *model, const mr_kv_pool *pool, const mr_batch_run *run, uint32_t part_tokens,
+                          const mr_cancel *abort_flag, mr_error *err);
+
+/* ---- its parts
+ * ---------------------------------------------------------------------------------------------------------- */
 
 /* The input of one or more matrices, in each form that they want. */
 typedef struct mr_inputs {
@@ -64,7 +104,8 @@ mr_matmul_item mr_product(const mr_inputs *in, const mr_linear *linear, float *y
 void mr_add_block(const mr_pass *p, mr_worker *worker, const mr_inputs *in, const mr_linear *last,
                   const mr_norm_weights *post_norm);
 
-/* x += attention of layer il. In models whose FFN runs in parallel it also computes the FFN's hidden values. */
+/* x += attention of layer il, or the share of it that the pass is for. In models whose FFN runs in parallel it also
+ * computes the FFN's hidden values. */
 void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il);
 
 /* x += the recurrent layer il, whose state goes from that of each run to what the run wants. */

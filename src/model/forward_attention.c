@@ -30,7 +30,8 @@ static bool norms_head(const mr_head_norm *norm, const mr_layer *layer) {
 /* The norms that need all heads of a token together. Ends with a barrier where there is one. */
 static void norm_whole_tokens(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
     const mr_forward_buffers *b = &p->model->buffers;
-    bool whole_q = norms_whole_token(&layer->q_norm, layer), whole_k = norms_whole_token(&layer->k_norm, layer);
+    bool whole_q = norms_whole_token(&layer->q_norm, layer) && p->attention != MR_ATTENTION_KEYS;
+    bool whole_k = norms_whole_token(&layer->k_norm, layer) && p->attention != MR_ATTENTION_QUERIES;
     if (!whole_q && !whole_k) return;
     size_t begin, end;
     mr_share(worker, p->n_tokens, 1, &begin, &end);
@@ -86,17 +87,23 @@ static void finish_key_value(const mr_pass *p, const mr_layer *layer, uint32_t i
     mr_kv_store(pool, mr_kv_piece(pool, run->blocks[pos / MR_KV_BLOCK], 0, head_kv), pos % MR_KV_BLOCK, k, v);
 }
 
+/* Norms and rotates the query heads of one token that share a kv head. */
+static void finish_queries(const mr_pass *p, const mr_layer *layer, uint32_t head_kv, size_t token, uint32_t pos) {
+    const mr_hparams *h = &p->model->hparams;
+    size_t n_group = h->n_head / layer->dims.n_head_kv, dk = layer->dims.head_dim_k;
+    float *q = p->model->buffers.q + (token * h->n_head + head_kv * n_group) * dk;
+    norm_and_rotate(p, layer, &layer->q_norm, token, q, head_kv * n_group, n_group);
+    if (h->attn_temperature_scale != 0.0f) p->model->ops->scale(q, temperature(h, pos), n_group * dk);
+}
+
 /* Everything between the projections and the attention for one token, kv head and the query heads that share it. */
 static void finish_head(const mr_pass *p, const mr_layer *layer, uint32_t il, uint32_t head_kv, const mr_batch_run *run,
                         uint32_t first, uint32_t t) {
-    const mr_hparams *h = &p->model->hparams;
-    const mr_layer_dims *d = &layer->dims;
-    size_t token = first + t, n_group = h->n_head / d->n_head_kv;
-    float *q = p->model->buffers.q + (token * h->n_head + head_kv * n_group) * d->head_dim_k;
+    size_t token = first + t;
     uint32_t pos = run->pos0 + t;
-    norm_and_rotate(p, layer, &layer->q_norm, token, q, head_kv * n_group, n_group);
-    if (h->attn_temperature_scale != 0.0f) p->model->ops->scale(q, temperature(h, pos), n_group * d->head_dim_k);
-    if (layer->kv_source == il) finish_key_value(p, layer, il, head_kv, run, token, pos);
+    if (p->attention != MR_ATTENTION_KEYS) finish_queries(p, layer, head_kv, token, pos);
+    if (layer->kv_source == il && p->attention != MR_ATTENTION_QUERIES)
+        finish_key_value(p, layer, il, head_kv, run, token, pos);
 }
 
 /* ---- attention
@@ -135,7 +142,7 @@ static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint3
     }
     args.n_tokens = 1;
     for (uint32_t t = 0; t < n; t++, args.q += q_stride, args.out += out_stride) {
-        mr_attention_both_sides(&args, t0 + t, run->n_tokens, layer->window);
+        mr_attention_both_sides(&args, run->pos0 + t0 + t, p->n_text > 0 ? p->n_text : run->n_tokens, layer->window);
         mr_attention(&args);
     }
 }
@@ -180,6 +187,7 @@ static void attention_prefill(const mr_pass *p, mr_worker *worker, const mr_laye
         }
     }
     mr_barrier(worker);
+    if (p->attention == MR_ATTENTION_KEYS) return;
     /* Large groups of query heads are shared out, too. */
     enum { GROUP_PART = 16 };
     uint32_t n_group = h->n_head / layer->dims.n_head_kv, n_parts = (n_group + GROUP_PART - 1) / GROUP_PART;
@@ -223,8 +231,8 @@ static void apply_gates(const mr_pass *p, mr_worker *worker, const mr_layer *lay
     mr_barrier(worker);
 }
 
-/* Queries, keys and values of all tokens; and in models whose FFN runs in parallel its hidden values. Ends with a
- * barrier. */
+/* Queries, keys and values of all tokens, or what of them the pass is for; and in models whose FFN runs in parallel its
+ * hidden values. Ends with a barrier. */
 static void project(const mr_pass *p, mr_worker *worker, const mr_layer *layer) {
     const mr_forward_buffers *b = &p->model->buffers;
     const mr_hparams *h = &p->model->hparams;
@@ -232,20 +240,24 @@ static void project(const mr_pass *p, mr_worker *worker, const mr_layer *layer) 
         mr_mla_queries(p, worker, layer);
         return;
     }
+    bool queries = p->attention != MR_ATTENTION_KEYS, keys = p->attention != MR_ATTENTION_QUERIES;
+    const mr_linear *q = queries ? &layer->q : NULL, *k = keys && layer->k.w != NULL ? &layer->k : NULL,
+                    *v = keys && layer->v.w != NULL ? &layer->v : NULL;
     mr_inputs in = {0};
-    mr_want_input(&in, layer->q.w);
-    mr_want_input(&in, layer->k.w);
-    mr_want_input(&in, layer->v.w);
+    if (q != NULL) mr_want_input(&in, q->w);
+    if (k != NULL) mr_want_input(&in, k->w);
+    if (v != NULL) mr_want_input(&in, v->w);
     if (h->arch->ffn_parallel) {
         mr_want_input(&in, layer->gate.w);
         mr_want_input(&in, layer->up.w);
     }
     mr_prepare_inputs(p, worker, &in, b->x, h->n_embd, &layer->attn_norm, p->n_tokens, NULL);
     bool gated = h->arch->gated_attention;
-    mr_matmul_item qkv[3] = {mr_product(&in, &layer->q, gated ? b->q_gates : b->q, false)};
-    size_t n = 1;
-    if (layer->k.w != NULL) qkv[n++] = mr_product(&in, &layer->k, b->k, false);
-    if (layer->v.w != NULL) qkv[n++] = mr_product(&in, &layer->v, b->v, false);
+    mr_matmul_item qkv[3];
+    size_t n = 0;
+    if (q != NULL) qkv[n++] = mr_product(&in, q, gated ? b->q_gates : b->q, false);
+    if (k != NULL) qkv[n++] = mr_product(&in, k, b->k, false);
+    if (v != NULL) qkv[n++] = mr_product(&in, v, b->v, false);
     mr_matmul(worker, qkv, n, p->n_tokens);
     if (h->arch->ffn_parallel) mr_ffn_hidden(p, worker, &in, layer);
     mr_barrier(worker);
@@ -262,6 +274,7 @@ void mr_attention_block(const mr_pass *p, mr_worker *worker, uint32_t il) {
     else
         attention_prefill(p, worker, layer, il);
     mr_barrier(worker);
+    if (p->attention == MR_ATTENTION_KEYS) return;
     if (layer->mla != NULL) mr_mla_values(p, worker, layer);
     if (p->model->hparams.arch->gated_attention) apply_gates(p, worker, layer);
 

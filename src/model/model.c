@@ -166,7 +166,8 @@ uint32_t mr_model_first_device_layer(const mr_model *model) {
     return model->device != NULL ? model->device->first_layer : model->hparams.n_layer;
 }
 
-/* Layers lie one behind the other in a block: those of the CPU, and in another block those of the device. */
+/* Layers lie one behind the other in a block, an encoder's in the same place: those of the CPU, and in another block
+ * those of the device. */
 static void place_layers(mr_model *model) {
     static const mr_kv_type types[] = {MR_KV_F16, MR_KV_Q8_0, MR_KV_F32};
     for (size_t i = 0; i < MR_N_KV_TYPES; i++) {
@@ -176,7 +177,8 @@ static void place_layers(mr_model *model) {
             mr_layer *layer = &model->layers[il];
             bool own = layer->kv_source == il;
             layer->kv_offset[types[i]] = own ? at : model->layers[layer->kv_source].kv_offset[types[i]];
-            if (own) at += mr_layer_kv_layout(model, types[i], il, &offset).block_bytes;
+            if (own && !model->hparams.arch->encoder)
+                at += mr_layer_kv_layout(model, types[i], il, &offset).block_bytes;
         }
     }
 }
@@ -320,8 +322,9 @@ mr_kv_layout mr_model_kv_layout(const mr_model *model, mr_kv_type type) {
     all.block_bytes = 0; /* what the layers need, where they differ */
     for (uint32_t il = 0; il < h->n_layer; il++) {
         size_t offset;
-        if (model->layers[il].kv_source == il)
-            all.block_bytes += mr_layer_kv_layout(model, type, il, &offset).block_bytes;
+        if (model->layers[il].kv_source != il) continue;
+        size_t bytes = mr_layer_kv_layout(model, type, il, &offset).block_bytes;
+        all.block_bytes = mr_kv_bytes_with(h, all.block_bytes, bytes);
     }
     if (all.block_bytes == 0) all.block_bytes = 64; /* no layer attends; the administration still counts in blocks */
     return all;

@@ -47,8 +47,7 @@ typedef struct mr_model_info {
     size_t weight_bytes; /* memory held by weights */
     char device[128];    /* what computes the layers from first_device_layer on; "" = the CPU does all */
     uint32_t first_device_layer;
-    bool encoder; /* reads a text whole, of at most n_ctx_train tokens in one pass, and makes hidden rows but no logits
-                   */
+    bool encoder; /* reads a text whole, of at most n_ctx_train tokens, and makes hidden rows but no logits */
 } mr_model_info;
 
 /* Checks a device's name: "auto", "cpu", "cuda" or "cuda:N". *number is N, 0 where there is none. */
@@ -124,7 +123,7 @@ typedef struct mr_batch_run {
     mr_state state_mid; /* ... and goes here; apart from the others */
 } mr_batch_run;
 
-/* Most tokens (over all runs) in one forward pass. */
+/* Most tokens (over all runs) in one forward pass; an encoder reads a longer text where it is the only run. */
 enum { MR_BATCH_MAX = 512 };
 
 /* One forward pass over the runs on the model's own thread team; writes K and V of every token to the pool. Not

@@ -5,7 +5,8 @@ store them, and in golden.json and golden.safetensors what these two make of tex
     python3 tests/conformance/embedding/make_folders.py [NAME ...]
 
 golden.json is a list of {text, ids, vector}; golden.safetensors holds `tokens` and `hidden` [n, n_embd] of a longer
-text. Needs torch, transformers, sentence-transformers, tokenizers, sentencepiece and safetensors.
+text. modernbert-long has no tokenizer and reads 700 tokens, more than a pass takes; `hidden` has every seventh row.
+Needs torch, transformers, sentence-transformers, tokenizers, sentencepiece and safetensors.
 """
 
 import io
@@ -179,7 +180,30 @@ def write_golden(folder, model, n_vocab, steps):
               os.path.join(folder, "golden.safetensors"))
 
 
+def write_long():
+    """Windows of 128 tokens in two of four layers, so that parts of the text see their neighbours and the whole of it."""
+    folder = os.path.join(HERE, "modernbert-long")
+    shutil.rmtree(folder, ignore_errors=True)
+    torch.manual_seed(700)
+    config = transformers.ModernBertConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=24,
+        max_position_embeddings=1024, local_attention=128, pad_token_id=1, bos_token_id=0, cls_token_id=0, eos_token_id=2,
+        sep_token_id=2)
+    config._attn_implementation = "eager"
+    model = transformers.ModernBertModel(config).eval()
+    randomize(model)
+    model.save_pretrained(folder)
+    rewrite_config(folder, original_modernbert)
+    tokens = np.random.default_rng(700).integers(5, 64, 700).tolist()
+    with torch.no_grad():
+        hidden = model(torch.tensor([tokens])).last_hidden_state[0][::7].contiguous()
+    save_file({"tokens": torch.tensor(tokens, dtype=torch.int32), "hidden": hidden.float()},
+              os.path.join(folder, "golden.safetensors"))
+
+
 def main():
+    if len(sys.argv) < 2 or "modernbert-long" in sys.argv[1:]:
+        write_long()
     for name, (model_class, config_class, sizes, tokenizer, steps, change) in CASES.items():
         if len(sys.argv) > 1 and name not in sys.argv[1:]:
             continue
