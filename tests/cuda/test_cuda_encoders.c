@@ -1,10 +1,10 @@
 /* The golden encoders of tests/conformance/embedding, computed by the CUDA back end end to end: hidden rows are those
- * of the reference, whole texts alone and several in a pass, also with the first layers on the CPU. */
+ * of the reference, whole texts alone, in parts, and several in a pass, also with the first layers on the CPU. */
 #include "harness.h"
 
 #include "compute/backend.h"
+#include "model/forward.h"
 #include "model/hf_model.h"
-#include "model/model.h"
 #include "model/safetensors.h"
 
 #include <math.h>
@@ -67,8 +67,8 @@ static void close_golden(golden *g) {
 }
 
 /* Hidden rows of n_texts beginnings of the golden text, the i-th i * 9 tokens shorter, into hidden [n_texts,
- * MAX_TOKENS, n_embd]. */
-static void embed(const golden *g, uint32_t n_texts, float *hidden) {
+ * MAX_TOKENS, n_embd]: in one pass or, with part_tokens, each in parts. */
+static void embed(const golden *g, uint32_t n_texts, uint32_t part_tokens, float *hidden) {
     int32_t blocks[N_TEXTS][N_BLOCKS];
     mr_batch_run runs[N_TEXTS];
     mr_kv_pool pool;
@@ -84,8 +84,17 @@ static void embed(const golden *g, uint32_t n_texts, float *hidden) {
                                  .n_hidden = n,
                                  .hidden = hidden + (size_t)i * MAX_TOKENS * g->n_embd};
     }
-    must(mr_model_forward(g->model, &pool, runs, n_texts, NULL, &err), &err);
+    if (part_tokens == 0) must(mr_model_forward(g->model, &pool, runs, n_texts, NULL, &err), &err);
+    for (uint32_t i = 0; i < n_texts && part_tokens > 0; i++)
+        must(mr_forward_text(g->model, &pool, &runs[i], part_tokens, NULL, &err), &err);
     mr_model_kv_free(g->model, &pool);
+}
+
+static void check_reference(const golden *g, const float *hidden) {
+    for (size_t i = 0; i < (size_t)g->n_tokens * g->n_embd; i++) {
+        if (!(fabsf(hidden[i] - g->hidden[i]) <= 1e-4f))
+            fail_test("%s: value %zu is %g instead of %g", current, i, (double)hidden[i], (double)g->hidden[i]);
+    }
 }
 
 static void test_folder(void) {
@@ -96,18 +105,20 @@ static void test_folder(void) {
     if (strncmp(mr_model_get_info(g.model)->device, "cuda:0", 6) != 0) fail_test("%s is not on the device", current);
     size_t n_text = (size_t)MAX_TOKENS * g.n_embd;
     float *hidden = must_alloc(N_TEXTS * n_text * sizeof *hidden), *here = must_alloc(N_TEXTS * n_text * sizeof *here);
-    embed(&g, 1, hidden);
-    for (size_t i = 0; i < (size_t)g.n_tokens * g.n_embd; i++) {
-        if (!(fabsf(hidden[i] - g.hidden[i]) <= 1e-4f))
-            fail_test("%s: value %zu is %g instead of %g", current, i, (double)hidden[i], (double)g.hidden[i]);
-    }
+    embed(&g, 1, 0, hidden);
+    check_reference(&g, hidden);
+    embed(&g, 1, 23, hidden);
+    check_reference(&g, hidden);
     memset(hidden, 0, N_TEXTS * n_text * sizeof *hidden);
     g.n_tokens = cpu.n_tokens = split.n_tokens = 21; /* the stand-in driver computes slowly */
-    embed(&g, N_TEXTS, hidden);
-    embed(&cpu, N_TEXTS, here);
+    embed(&g, N_TEXTS, 0, hidden);
+    embed(&cpu, N_TEXTS, 0, here);
     expect_near(current, hidden, here, N_TEXTS * n_text, 2e-5);
     memset(hidden, 0, N_TEXTS * n_text * sizeof *hidden);
-    embed(&split, N_TEXTS, hidden);
+    embed(&split, N_TEXTS, 0, hidden);
+    expect_near(current, hidden, here, N_TEXTS * n_text, 2e-5);
+    memset(hidden, 0, N_TEXTS * n_text * sizeof *hidden);
+    embed(&split, N_TEXTS, 10, hidden);
     expect_near(current, hidden, here, N_TEXTS * n_text, 2e-5);
     free(hidden), free(here);
     close_golden(&g);

@@ -2,6 +2,7 @@
 /* The vectors that the engine pools of the golden models' hidden rows, beside those that `transformers` computed. */
 #define _POSIX_C_SOURCE 200809L
 #include "engine/engine.h"
+#include "model/hf_model.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -266,6 +267,46 @@ static void an_encoder_reads_whole_texts(void **state) {
     close_golden(&g);
 }
 
+/* An encoder that reads 1,024 tokens: texts longer than a pass, alone and in the company of short ones, and one that is
+ * given up. */
+static void an_encoder_reads_texts_longer_than_a_pass(void **state) {
+    (void)state;
+    enum { N = 8, MOST = 1024 };
+    static const size_t lengths[N] = {MOST, 3, 700, 512, 513, 40, MOST, 1};
+    static int32_t texts[N][MOST];
+    static float expected[N][MAX_EMBD], vector[MAX_EMBD];
+    golden g = {.n_tokens = 0};
+    mr_error err = {0};
+    mr_model_options options = {.n_threads = 2};
+    assert_int_equal(mr_hf_open(&g.gguf, MR_SOURCE_DIR "/tests/conformance/embedding/modernbert-long", &err), MR_OK);
+    if (mr_model_load(&g.model, g.gguf, &options, &err) != MR_OK) fail_msg("%s", err.text);
+    g.n_embd = mr_model_get_info(g.model)->n_embd;
+    for (size_t i = 0; i < N; i++) {
+        for (size_t t = 0; t < MOST; t++) texts[i][t] = (int32_t)(5 + (t * (i + 3) + t / 50 + i) % 59);
+    }
+    size_t block = mr_model_kv_layout(g.model, MR_KV_F32).block_bytes;
+    mr_engine_config configs[] = {{.max_concurrent = 1},
+                                  {.max_concurrent = 8},
+                                  {.max_concurrent = 8, .context_size = 4096, .kv_bytes = (MOST / 32 + 2) * block}};
+    for (size_t c = 0; c < sizeof configs / sizeof *configs; c++) {
+        mr_engine *engine = new_engine(&g, configs[c]);
+        assert_int_equal(mr_engine_context_size(engine), MOST);
+        mr_request *requests[N];
+        for (size_t i = 0; i < N; i++)
+            requests[i] = submit(engine, texts[i], lengths[i], (mr_pooling)(MR_POOLING_MEAN + i % 3));
+        mr_request_free(submit(engine, texts[2], MOST, MR_POOLING_MEAN));
+        for (size_t i = 0; i < N; i++) {
+            collect(&g, requests[i], vector);
+            if (c == 0) memcpy(expected[i], vector, sizeof vector);
+            assert_memory_equal(vector, expected[i], g.n_embd * sizeof *vector);
+        }
+        wait_until_no_block_is_used(engine);
+        mr_engine_free(engine);
+    }
+    assert_memory_not_equal(expected[0], expected[6], g.n_embd * sizeof *vector);
+    close_golden(&g);
+}
+
 static void an_encoder_writes_nothing(void **state) {
     (void)state;
     golden g;
@@ -303,6 +344,7 @@ int main(void) {
         cmocka_unit_test(texts_and_vectors_go_together),
         cmocka_unit_test(texts_that_do_not_fit_are_refused_and_others_given_up),
         cmocka_unit_test(an_encoder_reads_whole_texts),
+        cmocka_unit_test(an_encoder_reads_texts_longer_than_a_pass),
         cmocka_unit_test(an_encoder_writes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
