@@ -125,34 +125,38 @@ static void test_split(void) {
 }
 
 /* MR_ERR_NOMEM, or the model on a device that has n_bytes. */
-static mr_status load_into(loaded *l, const char *name, size_t n_bytes) {
+static mr_status load_into(loaded *l, const char *name, size_t n_bytes, mr_error *err) {
     char text[32];
-    mr_error err = {0};
     snprintf(text, sizeof text, "%zu", n_bytes);
     setenv("MR_FAKE_CUDA_BYTES", text, 1);
-    mr_status status = load(l, name, "cuda", &err);
+    mr_status status = load(l, name, "cuda", err);
     if ((status != MR_OK && status != MR_ERR_NOMEM) || n_bytes > (size_t)1 << 30)
-        fail_test("%s with %zu bytes: %s", name, n_bytes, err.text);
+        fail_test("%s with %zu bytes: %s", name, n_bytes, err->text);
     return status;
 }
 
-/* An amount of memory that is not enough, where a little more is. */
-static size_t too_little_for(const char *name) {
+/* An amount of memory that is not enough, where a little more is; less was refused with a sentence that has the part.
+ */
+static size_t too_little_for(const char *name, const char *part) {
     mr_status status = MR_ERR_NOMEM;
     size_t n_bytes = 1 << 20, before = 0;
+    bool told = false;
     while (status != MR_OK) {
         loaded l;
+        mr_error err = {0};
         before = n_bytes;
         n_bytes += n_bytes / 8;
-        status = load_into(&l, name, n_bytes);
+        status = load_into(&l, name, n_bytes, &err);
+        told = told || strstr(err.text, part) != NULL;
         unload(&l);
     }
+    if (!told) fail_test("%s: nothing tells \"%s\"", name, part);
     return before;
 }
 
 /* From too little memory up to enough for all: what is loaded gives the CPU's texts, and some of it is split by the
  * plan, within the borders that are allowed. */
-static void test_plans(const char *name, uint32_t last_border) {
+static void test_plans(const char *name, uint32_t last_border, const char *part) {
     int32_t wanted[N_REQUESTS * N_TEXT], got[N_REQUESTS * N_TEXT];
     uint32_t border = UINT32_MAX, n_splits = 0;
     mr_error err = {0};
@@ -160,9 +164,9 @@ static void test_plans(const char *name, uint32_t last_border) {
     if (load(&l, name, "cpu", &err) != MR_OK) fail_test("%s: %s", name, err.text);
     generate(&l, 0.0f, wanted);
     unload(&l);
-    for (size_t n_bytes = too_little_for(name); border > 0; n_bytes += n_bytes / 256) {
+    for (size_t n_bytes = too_little_for(name, part); border > 0; n_bytes += n_bytes / 256) {
         uint32_t before = border;
-        if (load_into(&l, name, n_bytes) == MR_OK) border = mr_model_get_info(l.model)->first_device_layer;
+        if (load_into(&l, name, n_bytes, &err) == MR_OK) border = mr_model_get_info(l.model)->first_device_layer;
         if (border > before || (border != UINT32_MAX && border > last_border))
             fail_test("%s: with %zu bytes the border is at layer %u", name, n_bytes, border);
         if (border < before) {
@@ -177,8 +181,8 @@ static void test_plans(const char *name, uint32_t last_border) {
 }
 
 static void test_planned_splits(void) {
-    test_plans("lfm2", 3);
-    test_plans("gemma3n", 2);
+    test_plans("lfm2", 3, "before the first layer); lower");
+    test_plans("gemma3n", 2, "; layers 2 to 5 share keys and values and go together; lower");
 }
 
 /* The text of one request alone. */
