@@ -511,6 +511,29 @@ static bool cut_top_p(mr_sampler *s, candidates *c, size_t n_sure, const others 
     return true;
 }
 
+/* The most that the others' weights add up to at the sampler's temperature, which is at most 1: w^(1/T) is w times at
+ * most w_most^(1/T - 1). The margins are again more than errors of floats and quanta. */
+static double most_weight(const mr_sampler *s, const others *o, float max) {
+    double t = (double)s->sampling.temperature, slack = (double)s->n_vocab * mr_weight_quantum(s->n_vocab);
+    if (!(t < 1)) return o->high;
+    double most = (double)mr_exact_exp(o->most - max) * 1.00001;
+    return (o->high + slack) * pow(most < 1 ? most : 1, 1 / t - 1) * 1.0001 + slack;
+}
+
+/* A draw from all tokens that comes to the same candidate wherever between the candidates the others' weights lie;
+ * false where it does not. */
+static bool draw_among_others(mr_sampler *s, const candidates *c, const others *o, int32_t *token) {
+    double high = most_weight(s, o, c->max), low = s->sampling.temperature < 1 || s->sampling.min_p > 0 ? 0 : o->low;
+    double all = weigh(s, c, s->sampling.temperature, c->max + s->min_p_distance), before = 0;
+    double u = mr_random_uniform(s->sampling.seed, s->n_drawn), least = u * (all + low), most = u * (all + high);
+    size_t i = 0;
+    while (i < c->n && !(most < before + s->weights[i])) before += s->weights[i++];
+    if (i == c->n || !(least >= before + high)) return false;
+    s->n_drawn++;
+    *token = id_of(c, i);
+    return true;
+}
+
 static size_t count_sure(const candidates *c, const mr_candidates *from, float least) {
     size_t n = 0;
     bool lowered = false;
@@ -533,7 +556,7 @@ bool mr_sampler_takes_candidates(const mr_sampler *sampler) {
     if (has_penalty(s) && s->repeat_penalty < 1) return false;
     if (s->temperature <= 0 || k <= MR_CANDIDATES || sampler->n_vocab <= MR_CANDIDATES) return true;
     if (s->top_p < 1) return k >= sampler->n_vocab;
-    return s->min_p > 0 || s->temperature < 0.5f;
+    return s->min_p > 0 || s->temperature < 0.5f || (s->temperature <= 1 && k >= sampler->n_vocab);
 }
 
 bool mr_sampler_next_of(mr_sampler *sampler, const mr_candidates *from, const int32_t *history, size_t n_history,
@@ -558,12 +581,12 @@ bool mr_sampler_next_of(mr_sampler *sampler, const mr_candidates *from, const in
         *token = choose(s, &c, mask);
         return true;
     }
+    bool from_all = k == 0 || k >= s->n_vocab;
+    if (from_all) bound_weights(s, from, c.max, &o);
     if (s->sampling.top_p < 1) {
-        if (k > 0 && k < s->n_vocab) return false;
-        bound_weights(s, from, c.max, &o);
-        if (!cut_top_p(s, &c, n_sure, &o)) return false;
+        if (!from_all || !cut_top_p(s, &c, n_sure, &o)) return false;
     } else if (!are_weightless(s, &o, c.max)) {
-        return false;
+        return from_all && s->sampling.temperature <= 1 && draw_among_others(s, &c, &o, token);
     }
     *token = draw(s, &c);
     return true;

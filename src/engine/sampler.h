@@ -51,7 +51,8 @@ int32_t mr_sampler_next(mr_sampler *sampler, float *logits, const int32_t *histo
 /* The same from the candidates of the row of logits as they were before mask and penalty: *token is what
  * mr_sampler_next would choose. False, and nothing has happened, where the candidates cannot tell; then the row is
  * needed. That depends on what the settings keep: few enough of the largest (top_k, or top_p and min_p of a
- * distribution that is not flat), and on how many of them mask and penalty lower. */
+ * distribution that is not flat), on how many of them mask and penalty lower, and where everything is kept, on whether
+ * the draw falls clear of where the others may lie. */
 bool mr_sampler_next_of(mr_sampler *sampler, const mr_candidates *from, const int32_t *history, size_t n_history,
                         const uint64_t *mask, int32_t *token);
 

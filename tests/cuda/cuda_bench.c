@@ -150,6 +150,50 @@ static void measure_attention(uint32_t n_positions, uint32_t n_tokens) {
     gpu_forget();
 }
 
+typedef struct choice {
+    mr_k_argmax_args best;
+    mr_k_top_args top;
+    mr_k_top_join_args join;
+} choice;
+
+static void run_choice(void *arg) {
+    choice *c = arg;
+    gpu_launch(mr_k_argmax_launch(&c->best), &c->best);
+    gpu_launch(mr_k_argmax_join_launch(&c->best), &c->best);
+    gpu_launch(mr_k_top_launch(&c->top), &c->top);
+    gpu_launch(mr_k_top_join_launch(&c->join), &c->join);
+}
+
+/* The candidates of rows of a vocabulary that one join is enough for. */
+static void measure_choice(uint32_t n_vocab, uint32_t n_rows) {
+    uint32_t parts = mr_k_top_parts(n_vocab);
+    float *logits = random_floats((size_t)n_rows * n_vocab, 20.0f);
+    choice c = {.best = {.logits = gpu_put(logits, (size_t)n_rows * n_vocab * sizeof *logits),
+                         .parts = gpu_put(NULL, n_rows * MR_K_ARGMAX_PARTS * sizeof(uint64_t)),
+                         .ids = gpu_put(NULL, n_rows * sizeof(int32_t)),
+                         .values = gpu_put(NULL, n_rows * sizeof(float)),
+                         .n_rows = n_rows,
+                         .n_vocab = n_vocab,
+                         .ld = n_vocab}};
+    c.top = (mr_k_top_args){.logits = c.best.logits,
+                            .best = c.best.ids,
+                            .largest = c.best.values,
+                            .lists = gpu_put(NULL, (size_t)n_rows * parts * sizeof(mr_candidates)),
+                            .rounder = mr_weight_rounder(n_vocab),
+                            .quantum = mr_weight_quantum(n_vocab),
+                            .n_rows = n_rows,
+                            .n_vocab = n_vocab,
+                            .ld = n_vocab};
+    c.join = (mr_k_top_join_args){
+        .from = c.top.lists, .to = gpu_put(NULL, n_rows * sizeof(mr_candidates)), .n_rows = n_rows, .n_lists = parts};
+    double seconds = gpu_time(run_choice, &c, ROUNDS) / ROUNDS * 1e-3;
+    double bytes = 2.0 * n_rows * n_vocab * sizeof *logits / seconds;
+    printf("candidates, %2u of %6u logits %*s %8.1f us %7.0f GB/s (%3.0f %% of copy)\n", (unsigned)n_rows,
+           (unsigned)n_vocab, 12, "", seconds * 1e6, bytes * 1e-9, 100 * bytes / copy_rate);
+    free(logits);
+    gpu_forget();
+}
+
 int main(void) {
     char name[128];
     if (!gpu_begin()) return 0;
@@ -170,5 +214,9 @@ int main(void) {
     measure_attention(512, 512);
     measure_attention(2048, 2048);
     measure_attention(8192, 2048);
+    measure_choice(32000, 1);
+    measure_choice(128256, 1);
+    measure_choice(128256, 16);
+    measure_choice(262144, 1);
     return 0;
 }

@@ -4,7 +4,6 @@
 
 #include "compute/backend.h"
 #include "engine/engine.h"
-#include "model/default_model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,16 +18,13 @@ typedef struct loaded {
     mr_engine *engine;
 } loaded;
 
-/* A golden model, or with NULL the one that is in the library, whose vocabulary is larger. */
+/* A golden model, or with NULL the one for tests and demonstrations, whose vocabulary is larger. */
 static mr_status open_file(mr_gguf **gguf, const char *name, mr_error *err) {
     char path[512];
-    const void *image;
-    size_t size;
-    if (name == NULL) {
-        return mr_default_model(&image, &size) ? mr_gguf_open_memory(gguf, image, size, err)
-                                               : mr_fail(err, MR_ERR_NOT_FOUND, "there is no model in this build");
-    }
-    snprintf(path, sizeof path, "%s/tests/conformance/logits/%s.gguf", MR_SOURCE_DIR, name);
+    if (name != NULL)
+        snprintf(path, sizeof path, "%s/tests/conformance/logits/%s.gguf", MR_SOURCE_DIR, name);
+    else
+        snprintf(path, sizeof path, "%s/models/mistral-runner-tiny.gguf", MR_SOURCE_DIR);
     const char *paths[] = {path};
     return mr_gguf_open(gguf, paths, 1, err);
 }

@@ -494,12 +494,13 @@ static void candidates_tell_what_they_hold(void **state) {
         while (left > 1 && sorted[left - 1].logit < sorted[0].logit - 25.01f * sampling.temperature) left--;
         bool told = mr_sampler_next_of(sampler, &c, NULL, 0, NULL, &token);
         bool unknown_total = k > MR_CANDIDATES && k < r.n && sampling.top_p < 1;
+        bool from_all = (k == 0 || k >= r.n) && sampling.top_p >= 1 && sampling.temperature <= 1; /* the draw decides */
         if (c.n < MR_CANDIDATES || r.n == MR_CANDIDATES) {
             assert_true(told);
         } else if (!unknown_total && (left < 250 || (left == MR_CANDIDATES && sampling.top_k == 256))) {
             assert_true(told);
             n_told++;
-        } else if (left > MR_CANDIDATES &&
+        } else if (!from_all && left > MR_CANDIDATES &&
                    !(sorted[MR_CANDIDATES - 1].logit < sorted[0].logit - 24.9f * sampling.temperature)) {
             assert_false(told);
             n_not++;
@@ -508,6 +509,36 @@ static void candidates_tell_what_they_hold(void **state) {
     }
     print_message("%zu told, %zu not\n", n_told, n_not);
     assert_true(n_told > 500 && n_not > 200);
+}
+
+/* Draws from a whole peaked distribution need the row about as often as they fall on what is not among the best. */
+static void peaked_draws_need_few_rows(void **state) {
+    (void)state;
+    static float logits[MOST], copy[MOST];
+    static mr_candidates c;
+    for (float temperature = 0.5f; temperature <= 1; temperature += 0.25f) {
+        mr_sampling sampling = mr_sampling_default();
+        sampling.temperature = temperature;
+        for (int i = 0; i < MOST; i++) logits[i] = normal() * 3 - (i % 16 == 0 ? 0 : 8);
+        mr_candidates_of(logits, MOST, &c);
+        mr_sampler *few = new_sampler(&sampling, MOST), *whole = new_sampler(&sampling, MOST);
+        assert_true(mr_sampler_takes_candidates(few));
+        int n_told = 0;
+        for (int i = 0; i < 1000; i++) {
+            int32_t token;
+            memcpy(copy, logits, sizeof copy);
+            int32_t want = mr_sampler_next(whole, copy, NULL, 0, NULL);
+            bool told = mr_sampler_next_of(few, &c, NULL, 0, NULL, &token);
+            n_told += told;
+            memcpy(copy, logits, sizeof copy);
+            if (!told) token = mr_sampler_next(few, copy, NULL, 0, NULL);
+            assert_int_equal(token, want);
+        }
+        print_message("%d of 1000 told at temperature %g\n", n_told, (double)temperature);
+        assert_true(n_told > 600);
+        mr_sampler_free(few);
+        mr_sampler_free(whole);
+    }
 }
 
 int main(void) {
@@ -525,6 +556,7 @@ int main(void) {
         cmocka_unit_test(extreme_temperatures),
         cmocka_unit_test(candidates_choose_as_the_row),
         cmocka_unit_test(candidates_tell_what_they_hold),
+        cmocka_unit_test(peaked_draws_need_few_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
