@@ -36,6 +36,18 @@ static expert_rows find_expert(const mr_loader *l, uint32_t il, const char *what
     return rows;
 }
 
+/* The experts of a layer read the same inputs. */
+static mr_status check_kinds(mr_loader *l, uint32_t il, const char *what, mr_matrix *const *matrices) {
+    for (size_t i = 1; i < l->model->hparams.n_expert; i++) {
+        if (mr_kind_of(matrices[i]) == mr_kind_of(matrices[0])) continue;
+        return mr_fail(l->err, MR_ERR_UNSUPPORTED,
+                       "experts 0 and %zu of blk.%u.%s have types that do not go together; quantize the model to one "
+                       "type",
+                       i, il, what);
+    }
+    return MR_OK;
+}
+
 /* Fills a stack of n_expert matrices, which are NULL or reserved. */
 static mr_status load_stack(mr_loader *l, uint32_t il, const char *what, size_t n_out, size_t n_in,
                             mr_matrix **matrices) {
@@ -44,7 +56,7 @@ static mr_status load_stack(mr_loader *l, uint32_t il, const char *what, size_t 
         expert_rows rows = find_expert(l, il, what, i, n_out);
         status = mr_load_rows(l, rows.name, rows.first, n_out, rows.total, n_in, &matrices[i]);
     }
-    return status;
+    return status == MR_OK ? check_kinds(l, il, what, matrices) : status;
 }
 
 static mr_status new_stack(mr_loader *l, mr_matrix ***matrices) {

@@ -1,6 +1,6 @@
 /* floors: model */
-/* A layer whose experts have a norm of their own and whose shared expert has a router, which no golden model has both
- * of: over the seam as by the CPU's own pass. */
+/* Experts that no golden model has: with a norm of their own beside a shared expert with a router, over the seam as by
+ * the CPU's own pass; and of types that do not go together, which are refused. */
 #include "compute/backend.h"
 #include "model/gguf_write.h"
 #include "model/model.h"
@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#define GOLDEN MR_SOURCE_DIR "/tests/conformance/logits/gemma4-26b-a4b.gguf"
+#define GOLDEN_DIR MR_SOURCE_DIR "/tests/conformance/logits/"
 
 enum { N_TOKENS = 20, MAX_VOCAB = 256 };
 
@@ -32,7 +32,7 @@ static mr_gguf *open_gguf(const char *path) {
 
 /* The golden model with routers of `size` for its shared experts. */
 static void write_model(const char *path, float size) {
-    mr_gguf *golden = open_gguf(GOLDEN);
+    mr_gguf *golden = open_gguf(GOLDEN_DIR "gemma4-26b-a4b.gguf");
     mr_gguf_writer *w;
     mr_error err = {0};
     must(mr_gguf_writer_new(&w, path, &err), &err);
@@ -109,8 +109,61 @@ static void a_shared_router_and_norms_of_experts_go_together(void **state) {
     assert_int_equal(unlink(path), 0);
 }
 
+/* The golden model whose experts are tensors of their own, one of them cut to BF16. */
+static void write_mixed_types(const char *path, const char *odd) {
+    mr_gguf *golden = open_gguf(GOLDEN_DIR "mixtral-old.gguf");
+    mr_gguf_writer *w;
+    mr_error err = {0};
+    must(mr_gguf_writer_new(&w, path, &err), &err);
+    for (size_t i = 0; i < mr_gguf_n_values(golden); i++) mr_gguf_put_value(w, mr_gguf_value_at(golden, i));
+    size_t n = mr_gguf_n_tensors(golden), n_odd = 0;
+    for (size_t i = 0; i < n; i++) {
+        const mr_gguf_tensor *t = mr_gguf_tensor_at(golden, i);
+        bool is_odd = strcmp(t->name, odd) == 0;
+        mr_gguf_put_tensor(w, t->name, is_odd ? MR_BF16 : t->type, t->n_dims, t->shape);
+        n_odd += is_odd && t->type == MR_F32;
+    }
+    assert_int_equal(n_odd, 1);
+    must(mr_gguf_begin(w, &err), &err);
+    for (size_t i = 0; i < n; i++) {
+        const mr_gguf_tensor *t = mr_gguf_tensor_at(golden, i);
+        const uint8_t *data = t->data;
+        if (strcmp(t->name, odd) != 0) {
+            must(mr_gguf_append(w, data, t->n_bytes, &err), &err);
+            continue;
+        }
+        for (size_t k = 0; k < t->n_bytes; k += 4) must(mr_gguf_append(w, data + k + 2, 2, &err), &err);
+    }
+    must(mr_gguf_finish(w, &err), &err);
+    mr_gguf_writer_free(w);
+    mr_gguf_close(golden);
+}
+
+static void experts_of_types_that_do_not_go_together_are_refused(void **state) {
+    (void)state;
+    static const char *const odd[] = {"blk.0.ffn_gate.1.weight", "blk.0.ffn_up.3.weight", "blk.0.ffn_down.2.weight"};
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        char path[] = "/tmp/mr-test-experts-XXXXXX";
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        close(fd);
+        write_mixed_types(path, odd[i]);
+        mr_gguf *gguf = open_gguf(path);
+        mr_model *model;
+        mr_error err = {0};
+        const mr_model_options options = {.n_threads = 1};
+        assert_int_equal(mr_model_load(&model, gguf, &options, &err), MR_ERR_UNSUPPORTED);
+        assert_non_null(strstr(err.text, "do not go together"));
+        mr_gguf_close(gguf);
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
 int main(void) {
     setenv("RUST_LOG", "error", 0);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_shared_router_and_norms_of_experts_go_together)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_shared_router_and_norms_of_experts_go_together),
+        cmocka_unit_test(experts_of_types_that_do_not_go_together_are_refused),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
