@@ -1,13 +1,15 @@
 #!/bin/sh
-# cuda_check.sh FOLDER: on a machine with an NVIDIA GPU, its driver, nvcc, a C compiler, CMake and Ninja, and nothing else:
-# builds the floors up to the engine with the CUDA kernels, runs the kernels' tests on the device, and then times them
-# (cuda_bench.c: median of events, beside the ceilings that were measured in the same run). Ends with "N passed, N failed".
+# cuda_check.sh FOLDER: on a machine with an NVIDIA GPU, its driver, nvcc, gcc and g++ (which nvcc calls), CMake and Ninja,
+# and nothing else (with Jansson, encoders are tested, too): builds the floors up to the engine with the CUDA kernels, runs
+# the kernels' tests on the device, and then times them (cuda_bench.c: median of events, beside the ceilings that were
+# measured in the same run). Ends with "N passed, N failed".
 set -eu
 cd "$(dirname "$0")/.."
 folder=${1:-build-cuda}
 cmake -S tests/cuda/device -B "$folder" -G Ninja >"$folder.log" 2>&1 || { cat "$folder.log" >&2; exit 1; }
+echo "# compiling the kernels takes some minutes" >&2
+ninja -C "$folder" >"$folder.log" 2>&1 || { cat "$folder.log" >&2; exit 1; }
 rm -f "$folder.log"
-ninja -C "$folder" --quiet
 passed=0 failed=0
 for test in "$folder"/test_*; do
     [ -x "$test" ] && [ -f "$test" ] || continue

@@ -345,8 +345,9 @@ typedef struct mr_candidates_args {
 /* ---- the table ---- */
 
 typedef enum mr_step {
-    MR_STEP_RUN,     /* issue the operations: they run (and may be recorded) */
-    MR_STEP_REPLAYED /* they were recorded before and are under way: issue nothing */
+    MR_STEP_RUN,      /* issue the operations: they run (and may be recorded) */
+    MR_STEP_REPLAYED, /* they were recorded before and are under way: issue nothing */
+    MR_STEP_DONE      /* of end: they run */
 } mr_step;
 
 typedef struct mr_backend_ops {
@@ -371,9 +372,11 @@ typedef struct mr_backend_ops {
 
     /* Steps that repeat. Between begin and end only compute operations are issued. Equal keys promise the same
      * operations with the same arguments (the contents of arrays may differ); key 0 is never recorded. end is called
-     * after MR_STEP_RUN only. forget drops all that is recorded: for when memory that steps used is released. */
+     * after MR_STEP_RUN only; when it gives MR_STEP_RUN, recording has failed and nothing was done: the operations have
+     * to be issued again, without an end. forget drops all that is recorded: for when memory that steps used is
+     * released. */
     mr_step (*step_begin)(mr_backend *b, uint64_t key);
-    void (*step_end)(mr_backend *b);
+    mr_step (*step_end)(mr_backend *b);
     void (*forget)(mr_backend *b);
     /* Before the first step: products will have up to n_rows inputs of n_in values. May be called again. */
     mr_status (*reserve)(mr_backend *b, size_t n_rows, size_t n_in, mr_error *err);

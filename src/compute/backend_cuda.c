@@ -1,5 +1,8 @@
 /* The CUDA back end: the device, its memory, and the steps that are recorded as graphs. */
+#define MR_LOG_TARGET "mistral_runner::compute"
 #include "compute/backend_cuda.h"
+
+#include "base/log.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -18,6 +21,17 @@ static void make_current(mr_cuda_backend *b) {
     if (result != MR_CU_SUCCESS) mr_cuda_note(b, result, "cuCtxSetCurrent");
 }
 
+mr_cu_context *mr_cuda_enter(mr_cuda_backend *b) {
+    mr_cu_context *before = NULL;
+    if (b->driver->cuCtxGetCurrent(&before) != MR_CU_SUCCESS) before = NULL;
+    make_current(b);
+    return before;
+}
+
+void mr_cuda_leave(mr_cuda_backend *b, mr_cu_context *before) {
+    if (before != b->context) b->driver->cuCtxSetCurrent(before);
+}
+
 static mr_status fail(mr_cuda_backend *b, int result, const char *call, mr_error *err) {
     mr_cuda_fail(b->driver, result, call, err);
     return mr_fail_prefix(err, "%s", b->base.name);
@@ -28,9 +42,10 @@ static mr_status fail(mr_cuda_backend *b, int result, const char *call, mr_error
 
 static void memory(mr_backend *backend, size_t *n_total, size_t *n_free) {
     mr_cuda_backend *b = mr_cuda(backend);
-    make_current(b);
+    mr_cu_context *before = mr_cuda_enter(b);
     *n_total = *n_free = 0;
     if (b->driver->cuMemGetInfo_v2(n_free, n_total) != MR_CU_SUCCESS) *n_total = *n_free = 0;
+    mr_cuda_leave(b, before);
 }
 
 static double mib(size_t n_bytes) {
@@ -42,8 +57,9 @@ static mr_status alloc(mr_backend *backend, size_t n_bytes, const char *what, vo
     mr_cu_address device = 0;
     size_t n_total, n_free;
     *address = NULL;
-    make_current(b);
+    mr_cu_context *before = mr_cuda_enter(b);
     int result = b->driver->cuMemAlloc_v2(&device, n_bytes > 0 ? n_bytes : 1);
+    mr_cuda_leave(b, before);
     if (result == MR_CU_SUCCESS) {
         *address = mr_cuda_pointer(device);
         return MR_OK;
@@ -60,22 +76,25 @@ static mr_status alloc(mr_backend *backend, size_t n_bytes, const char *what, vo
 static void release(mr_backend *backend, void *address) {
     mr_cuda_backend *b = mr_cuda(backend);
     if (address == NULL) return;
-    make_current(b);
+    mr_cu_context *before = mr_cuda_enter(b);
     b->driver->cuMemFree_v2((mr_cu_address)(uintptr_t)address);
+    mr_cuda_leave(b, before);
 }
 
 static mr_status host_alloc(mr_backend *backend, size_t n_bytes, void **address, mr_error *err) {
     mr_cuda_backend *b = mr_cuda(backend);
-    make_current(b);
+    mr_cu_context *before = mr_cuda_enter(b);
     int result = b->driver->cuMemAllocHost_v2(address, n_bytes);
+    mr_cuda_leave(b, before);
     return result == MR_CU_SUCCESS ? MR_OK : fail(b, result, "cuMemAllocHost", err);
 }
 
 static void host_release(mr_backend *backend, void *address) {
     mr_cuda_backend *b = mr_cuda(backend);
     if (address == NULL) return;
-    make_current(b);
+    mr_cu_context *before = mr_cuda_enter(b);
     b->driver->cuMemFreeHost(address);
+    mr_cuda_leave(b, before);
 }
 
 static void send(mr_backend *backend, void *to, const void *from, size_t n_bytes) {
@@ -115,8 +134,12 @@ static mr_status sync_stream(mr_backend *backend, mr_error *err) {
 }
 
 static mr_status upload(mr_backend *backend, void *to, const void *from, size_t n_bytes, mr_error *err) {
+    mr_cuda_backend *b = mr_cuda(backend);
+    mr_cu_context *before = mr_cuda_enter(b);
     send(backend, to, from, n_bytes);
-    return sync_stream(backend, err);
+    mr_status status = sync_stream(backend, err);
+    mr_cuda_leave(b, before);
+    return status;
 }
 
 /* ---- kernels
@@ -192,6 +215,16 @@ static mr_cuda_step *find_step(mr_cuda_backend *b, uint64_t key) {
     return oldest;
 }
 
+/* Graphs save time, but take memory of the device: without them, steps are issued one by one. Nothing of the step that
+ * the failing call was for has run; where the device itself has failed, the next call tells so. */
+static void give_up_graphs(mr_cuda_backend *b, int result, const char *call) {
+    mr_error err = {0};
+    mr_cuda_fail(b->driver, result, call, &err);
+    MR_WARN("%s: steps are no longer recorded as CUDA graphs: %s", b->base.name, err.text);
+    b->no_graphs = true;
+    for (size_t i = 0; i < MR_CUDA_GRAPHS; i++) drop_step(b, &b->steps[i]);
+}
+
 /* A step is recorded when it comes for the second time: what comes once is not worth it, and by then every kernel has
  * been loaded, which a capture does not allow. */
 static mr_step step_begin(mr_backend *backend, uint64_t key) {
@@ -206,34 +239,37 @@ static mr_step step_begin(mr_backend *backend, uint64_t key) {
     step->used = ++b->now;
     if (step->exec != NULL) {
         int result = b->driver->cuGraphLaunch(step->exec, b->stream);
-        if (result != MR_CU_SUCCESS) mr_cuda_note(b, result, "cuGraphLaunch");
-        return MR_STEP_REPLAYED;
+        if (result == MR_CU_SUCCESS) return MR_STEP_REPLAYED;
+        give_up_graphs(b, result, "cuGraphLaunch");
     }
-    if (known && b->driver->cuStreamBeginCapture_v2(b->stream, MR_CU_CAPTURE_RELAXED) == MR_CU_SUCCESS)
+    if (known && !b->no_graphs && b->driver->cuStreamBeginCapture_v2(b->stream, MR_CU_CAPTURE_RELAXED) == MR_CU_SUCCESS)
         b->recording = step;
     return MR_STEP_RUN;
 }
 
-static void step_end(mr_backend *backend) {
+static mr_step step_end(mr_backend *backend) {
     mr_cuda_backend *b = mr_cuda(backend);
     mr_cuda_step *step = b->recording;
     mr_cu_graph *graph = NULL;
     mr_cuda_begin(b);
     b->recording = NULL;
-    if (step == NULL) return;
+    if (step == NULL) return MR_STEP_DONE;
     int result = b->driver->cuStreamEndCapture(b->stream, &graph);
-    if (result == MR_CU_SUCCESS && b->error.status == MR_OK)
-        result = b->driver->cuGraphInstantiateWithFlags(&step->exec, graph, 0);
+    bool failed = b->error.status != MR_OK; /* an operation, which sync tells */
+    if (result == MR_CU_SUCCESS && !failed) result = b->driver->cuGraphInstantiateWithFlags(&step->exec, graph, 0);
     if (graph != NULL) b->driver->cuGraphDestroy(graph);
-    if (result == MR_CU_SUCCESS && step->exec != NULL) result = b->driver->cuGraphLaunch(step->exec, b->stream);
-    if (result != MR_CU_SUCCESS) mr_cuda_note(b, result, "recording a step as a CUDA graph");
+    if (result == MR_CU_SUCCESS && !failed) result = b->driver->cuGraphLaunch(step->exec, b->stream);
+    if (result == MR_CU_SUCCESS || failed) return MR_STEP_DONE;
+    give_up_graphs(b, result, "making a graph of a step");
+    return MR_STEP_RUN;
 }
 
 static void forget(mr_backend *backend) {
     mr_cuda_backend *b = mr_cuda(backend);
-    make_current(b);
+    mr_cu_context *before = mr_cuda_enter(b);
     b->driver->cuStreamSynchronize(b->stream);
     for (size_t i = 0; i < MR_CUDA_GRAPHS; i++) drop_step(b, &b->steps[i]);
+    mr_cuda_leave(b, before);
 }
 
 /* Inputs of matrices, and what attention and the choice of the best need. */
@@ -257,10 +293,20 @@ static mr_status reserve(mr_backend *backend, size_t n_rows, size_t n_in, mr_err
 /* ---- opening and closing
  * ---------------------------------------------------------------------------------------------- */
 
+/* The thread gets back what it had, but not a context that ended with this back end. */
+static void give_back_context(mr_cuda_backend *b, mr_cu_context *before) {
+    unsigned flags;
+    int active = 0;
+    if (before == b->context && b->driver->cuDevicePrimaryCtxGetState(b->device, &flags, &active) == MR_CU_SUCCESS &&
+        active == 0)
+        before = NULL;
+    b->driver->cuCtxSetCurrent(before);
+}
+
 static void close_backend(mr_backend *backend) {
     mr_cuda_backend *b = mr_cuda(backend);
     if (b->context != NULL) {
-        make_current(b);
+        mr_cu_context *before = mr_cuda_enter(b);
         if (b->stream != NULL) forget(backend);
         for (int kind = 0; kind < MR_K_N_ACTS; kind++) release(backend, b->acts[kind]);
         release(backend, b->partial);
@@ -269,9 +315,12 @@ static void close_backend(mr_backend *backend) {
         for (size_t i = 0; i < b->n_modules; i++) b->driver->cuModuleUnload(b->modules[i]);
         if (b->stream != NULL) b->driver->cuStreamDestroy_v2(b->stream);
         b->driver->cuDevicePrimaryCtxRelease_v2(b->device);
+        give_back_context(b, before);
     }
     free(b);
 }
+
+enum { LEAST_CAPABILITY = 8 }; /* cmake/cuda.cmake */
 
 /* A module for another device alone does not load, and is left out. */
 static mr_status load_modules(mr_cuda_backend *b, mr_error *err) {
@@ -282,8 +331,14 @@ static mr_status load_modules(mr_cuda_backend *b, mr_error *err) {
         int result = b->driver->cuModuleLoadData(&b->modules[b->n_modules], image.data);
         if (result == MR_CU_NO_BINARY && image.only != 0) continue;
         if (result != MR_CU_SUCCESS) {
+            int version = 0;
             fail(b, result, "cuModuleLoadData", err);
-            return mr_fail_prefix(err, "this build's kernels do not load");
+            b->driver->cuDriverGetVersion(&version);
+            return mr_fail_prefix(
+                err,
+                "this build's kernels do not load; the driver is one for CUDA %d.%d, and has to be at "
+                "least as new as the toolkit of the build",
+                version / 1000, version % 1000 / 10);
         }
         b->n_modules++;
         if (image.only == 90) b->wgmma = true;
@@ -309,6 +364,16 @@ static mr_status alloc_choice(mr_cuda_backend *b, mr_error *err) {
     return MR_OK;
 }
 
+static mr_status check_capability(mr_cuda_backend *b, mr_error *err) {
+    int major = 0, minor = 0;
+    int result = b->driver->cuDeviceGetAttribute(&major, MR_CU_ATTRIBUTE_MAJOR, b->device);
+    if (result == MR_CU_SUCCESS) result = b->driver->cuDeviceGetAttribute(&minor, MR_CU_ATTRIBUTE_MINOR, b->device);
+    if (result != MR_CU_SUCCESS) return fail(b, result, "cuDeviceGetAttribute", err);
+    if (major >= LEAST_CAPABILITY) return MR_OK;
+    return mr_fail(err, MR_ERR_UNSUPPORTED, "%s has compute capability %d.%d; the kernels need %d.0 or higher (Ampere)",
+                   b->base.name, major, minor, LEAST_CAPABILITY);
+}
+
 static mr_status open_device(mr_cuda_backend *b, int number, mr_error *err) {
     const mr_cuda_driver *d = b->driver;
     char name[96] = "";
@@ -325,13 +390,15 @@ static mr_status open_device(mr_cuda_backend *b, int number, mr_error *err) {
     if ((result = d->cuDeviceGetAttribute(&n_sm, MR_CU_ATTRIBUTE_PROCESSORS, b->device)) != MR_CU_SUCCESS)
         return fail(b, result, "cuDeviceGetAttribute", err);
     b->n_sm = n_sm > 0 ? (uint32_t)n_sm : 1;
+    mr_status status = check_capability(b, err);
+    if (status != MR_OK) return status;
     if ((result = d->cuDevicePrimaryCtxRetain(&context, b->device)) != MR_CU_SUCCESS)
         return fail(b, result, "cuDevicePrimaryCtxRetain", err);
     b->context = context;
     make_current(b);
     if ((result = d->cuStreamCreate(&b->stream, MR_CU_STREAM_NON_BLOCKING)) != MR_CU_SUCCESS)
         return fail(b, result, "cuStreamCreate", err);
-    mr_status status = load_modules(b, err);
+    status = load_modules(b, err);
     if (status == MR_OK) status = alloc_choice(b, err);
     if (status != MR_OK) return status;
     void *address = NULL;
@@ -378,10 +445,14 @@ mr_status mr_backend_cuda_open(mr_backend **backend, int device, mr_error *err) 
     if (b == NULL) return mr_fail_nomem(err, sizeof *b, "a back end");
     b->base.ops = &operations;
     b->driver = driver;
+    mr_cu_context *before = NULL;
+    driver->cuCtxGetCurrent(&before);
     status = open_device(b, device, err);
+    if (status == MR_OK) mr_cuda_leave(b, before);
     if (status == MR_OK && b->error.status != MR_OK) status = mr_fail(err, b->error.status, "%s", b->error.text);
     if (status != MR_OK) {
         close_backend(&b->base);
+        driver->cuCtxSetCurrent(before);
         return status;
     }
     *backend = &b->base;

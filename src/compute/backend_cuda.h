@@ -40,6 +40,7 @@ typedef struct mr_cuda_backend {
     mr_cuda_step steps[MR_CUDA_GRAPHS];
     uint64_t now;
     mr_cuda_step *recording; /* the step that is being captured */
+    bool no_graphs;          /* the driver has failed to make one: steps are not recorded any more */
 
     /* Inputs of matrices in each form, and which rows they were made of. */
     void *acts[MR_K_N_ACTS];
@@ -96,6 +97,11 @@ enum {
 static inline void *mr_cuda_pointer(mr_cu_address address) {
     return (void *)(uintptr_t)address;
 }
+
+/* Makes the context current for operations that the host's threads call, and gives the thread back what it had: others
+ * in the process may use CUDA from it. Operations of a step belong to the engine's own thread and leave theirs. */
+mr_cu_context *mr_cuda_enter(mr_cuda_backend *b);
+void mr_cuda_leave(mr_cuda_backend *b, mr_cu_context *before);
 
 /* Notes the failure of a call in b->error unless there is one already. */
 void mr_cuda_note(mr_cuda_backend *b, int result, const char *call);

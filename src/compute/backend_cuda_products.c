@@ -125,6 +125,19 @@ static mr_status make_numbers(mr_backend *b, mr_cuda_stack *values, size_t n, mr
     return status;
 }
 
+static mr_status gather_values(mr_backend *b, const mr_cuda_stack *values, mr_matrix *const *matrices, size_t n,
+                               mr_error *err) {
+    mr_cu_context *before = mr_cuda_enter(mr_cuda(b));
+    for (size_t i = 0; i < n; i++) {
+        const mr_cuda_matrix *m = mr_cuda_matrix_of(matrices[i]);
+        b->ops->copy(b, mr_cuda_pointer(values->address + i * values->matrix_bytes), mr_cuda_pointer(m->address),
+                     m->n_bytes);
+    }
+    mr_status status = b->ops->sync(b, err);
+    mr_cuda_leave(mr_cuda(b), before);
+    return status;
+}
+
 /* The matrices' values move to one piece of memory. */
 static mr_status stack(mr_backend *b, mr_stack **out, mr_matrix *const *matrices, size_t n, mr_error *err) {
     const mr_cuda_matrix *first = mr_cuda_matrix_of(matrices[0]);
@@ -152,12 +165,7 @@ static mr_status stack(mr_backend *b, mr_stack **out, mr_matrix *const *matrices
     mr_status status = b->ops->alloc(b, n * first->n_bytes, "a stack of matrices", &address, err);
     values->address = (mr_cu_address)(uintptr_t)address;
     if (status == MR_OK) status = make_numbers(b, values, n, err);
-    for (size_t i = 0; i < n && status == MR_OK; i++) {
-        mr_cuda_matrix *m = mr_matrix_values(matrices[i]);
-        b->ops->copy(b, mr_cuda_pointer(values->address + i * values->matrix_bytes), mr_cuda_pointer(m->address),
-                     m->n_bytes);
-    }
-    if (status == MR_OK) status = b->ops->sync(b, err);
+    if (status == MR_OK) status = gather_values(b, values, matrices, n, err);
     if (status != MR_OK) {
         stack_free(b, s);
         return status;

@@ -307,20 +307,25 @@ static uint64_t key_of(const mr_pass *p, const mr_device_pass *dp) {
     return key | 1;
 }
 
-/* Issues everything up to the first logits; false when the pass was broken off. */
+/* Issues everything up to the first logits; false when the pass was broken off, which it is not while it is recorded.
+ */
+static bool issue_layers(const mr_pass *p, const mr_device_pass *dp, bool may_stop) {
+    mr_device_begin_tokens(dp);
+    for (uint32_t il = dp->device->first_layer; il < p->model->hparams.n_layer; il++) {
+        mr_device_layer(dp, il);
+        if (may_stop && mr_cancel_is_set(p->abort_flag)) return false;
+    }
+    if (p->model->hparams.arch->altup) mr_device_altup_end(dp);
+    if (p->n_logits > 0) head(dp, 0, head_rows(dp, 0));
+    return true;
+}
+
 static bool issue(const mr_pass *p, const mr_device_pass *dp) {
     uint64_t key = key_of(p, dp);
-    bool go_on = true;
     if (dp->ops->step_begin(dp->backend, key) == MR_STEP_REPLAYED) return true;
-    mr_device_begin_tokens(dp);
-    for (uint32_t il = dp->device->first_layer; go_on && il < p->model->hparams.n_layer; il++) {
-        mr_device_layer(dp, il);
-        if (key == 0) go_on = !mr_cancel_is_set(p->abort_flag);
-    }
-    if (go_on && p->model->hparams.arch->altup) mr_device_altup_end(dp);
-    if (go_on && p->n_logits > 0) head(dp, 0, head_rows(dp, 0));
-    dp->ops->step_end(dp->backend);
-    return go_on;
+    bool whole = issue_layers(p, dp, key == 0);
+    if (dp->ops->step_end(dp->backend) == MR_STEP_RUN) whole = issue_layers(p, dp, true);
+    return whole;
 }
 
 /* What is on its way from the head, for rows from `first` on, to where it is wanted. */

@@ -3,7 +3,7 @@
 //
 // MR_FAKE_CUDA_BYTES    memory of the device (1 GiB); allocations beyond it fail as on a full GPU
 // MR_FAKE_CUDA_DEVICES  number of devices (1)
-// MR_FAKE_CUDA_FAULT    name of a kernel whose launches fail
+// MR_FAKE_CUDA_FAULT    name of a kernel whose launches fail, or of one of the functions below that ask for it
 // MR_FAKE_CUDA_CAPABILITY compute capability (8.0); the module of wgmma kernels is for 9.0 alone
 #include "emulator.h"
 
@@ -21,7 +21,7 @@ typedef uint64_t CUdeviceptr;
 
 enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101,
-    INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719,
+    INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NO_BINARY = 209, UNSUPPORTED_PTX = 222, INVALID_HANDLE = 400, NOT_FOUND = 500, LAUNCH_FAILED = 719,
     STREAM_CAPTURE = 900,
 };
 
@@ -58,6 +58,12 @@ size_t n_bytes_of_device() {
 int n_devices() {
     const char *text = getenv("MR_FAKE_CUDA_DEVICES");
     return text != nullptr ? atoi(text) : 1;
+}
+
+// Whether this function, or kernel, is to fail.
+bool fault(const char *name) {
+    const char *text = getenv("MR_FAKE_CUDA_FAULT");
+    return text != nullptr && strcmp(text, name) == 0;
 }
 
 // 10 * compute capability.
@@ -149,9 +155,15 @@ API cuDeviceGetAttribute(int *value, int attribute, CUdevice) {
 }
 API cuDevicePrimaryCtxRetain(context **c, CUdevice) {
     *c = &primary;
+    if (ready) primary.n++;
     return ready ? SUCCESS : NOT_INITIALIZED;
 }
 API cuDevicePrimaryCtxRelease_v2(CUdevice) {
+    return primary.n-- > 0 ? SUCCESS : INVALID_CONTEXT;
+}
+API cuDevicePrimaryCtxGetState(CUdevice, unsigned *flags, int *active) {
+    *flags = 0;
+    *active = primary.n > 0;
     return SUCCESS;
 }
 API cuCtxCreate_v2(context **c, unsigned, CUdevice) {
@@ -192,6 +204,7 @@ API cuGetErrorName(CUresult code, const char **text) {
                                                       {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
                                                       {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
                                                       {NO_BINARY, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+                                                      {UNSUPPORTED_PTX, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
                                                       {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"},
                                                       {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
                                                       {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
@@ -307,7 +320,8 @@ static bool is_for_90(const void *image) {
 API cuModuleLoadData(void **module, const void *image) {
     if (current == nullptr) return INVALID_CONTEXT;
     if (image == nullptr || memcmp(image, "emulated", 8) != 0) return INVALID_IMAGE;
-    if (is_for_90(image) && capability() != 90) return NO_BINARY;
+    if (capability() < 80 || (is_for_90(image) && capability() != 90)) return NO_BINARY;
+    if (fault("cuModuleLoadData")) return UNSUPPORTED_PTX;
     *module = (void *)image;
     return SUCCESS;
 }
@@ -340,8 +354,7 @@ API cuLaunchKernel(function *f, unsigned gx, unsigned gy, unsigned gz, unsigned 
         return INVALID_VALUE;
     }
     const emu_kernel *kernel = f->kernel;
-    const char *fault = getenv("MR_FAKE_CUDA_FAULT");
-    if (fault != nullptr && strcmp(fault, kernel->name) == 0) return LAUNCH_FAILED;
+    if (fault(kernel->name)) return LAUNCH_FAILED;
     std::vector<uint8_t> args((const uint8_t *)params[0], (const uint8_t *)params[0] + kernel->args_bytes);
     return submit(s, [=] {
         return emu_launch(kernel, {gx, gy, gz}, bx, shared, args.data()) ? SUCCESS : INVALID_VALUE;
@@ -404,6 +417,7 @@ API cuStreamIsCapturing(void *s, int *status) {
     return SUCCESS;
 }
 API cuGraphInstantiateWithFlags(void **exec, void *g, unsigned long long) {
+    if (fault("cuGraphInstantiateWithFlags")) return OUT_OF_MEMORY;
     *exec = new graph(*(graph *)g);
     return SUCCESS;
 }
@@ -419,6 +433,7 @@ API cuGraphUpload(void *, void *) {
     return SUCCESS;
 }
 API cuGraphLaunch(void *exec, void *s) {
+    if (fault("cuGraphLaunch")) return OUT_OF_MEMORY;
     if (stream_of(s)->capture != nullptr) return STREAM_CAPTURE;
     for (const auto &node : ((graph *)exec)->nodes) {
         CUresult result = node();

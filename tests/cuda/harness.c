@@ -18,6 +18,7 @@ static struct {
     int (*device_attribute)(int *, int, int);
     int (*retain)(void **, int);
     int (*set_current)(void *);
+    int (*get_current)(void **);
     int (*load)(void **, const void *);
     int (*function)(void **, void *, const char *);
     int (*set_attribute)(void *, int, int);
@@ -65,6 +66,7 @@ static bool find_functions(void *lib) {
                  {"cuDeviceGetAttribute", &cu.device_attribute},
                  {"cuDevicePrimaryCtxRetain", &cu.retain},
                  {"cuCtxSetCurrent", &cu.set_current},
+                 {"cuCtxGetCurrent", &cu.get_current},
                  {"cuModuleLoadData", &cu.load},
                  {"cuModuleGetFunction", &cu.function},
                  {"cuFuncSetAttribute", &cu.set_attribute},
@@ -117,6 +119,13 @@ static void *find_function(const char *name) {
 
 bool gpu_has(const char *kernel) {
     return find_function(kernel) != NULL;
+}
+
+void *gpu_context(void *context) {
+    void *before = NULL;
+    must("cuCtxGetCurrent", cu.get_current(&before));
+    must("cuCtxSetCurrent", cu.set_current(context));
+    return before;
 }
 
 uint32_t gpu_processors(void) {

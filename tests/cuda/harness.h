@@ -14,6 +14,7 @@
 bool gpu_begin(void);
 
 bool gpu_has(const char *kernel);
+void *gpu_context(void *context); /* makes it the calling thread's (NULL: none); gives back what it had */
 uint32_t gpu_processors(void);
 
 /* Device memory, which lives until gpu_forget(); gpu_put copies n bytes (NULL: leaves them as they are), at most 16

@@ -5,6 +5,7 @@
 #include "compute/backend.h"
 #include "engine/engine.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -328,6 +329,65 @@ static void test_fault(void) {
     unload(&l);
 }
 
+/* A thread of the host, which has no context, or the one of others: after all that it calls it has the same. */
+static void *as_host(void *context) {
+    mr_error err = {0};
+    loaded l;
+    gpu_context(context);
+    for (int i = 0; i < 2; i++) {
+        mr_status status = load(&l, i == 0 ? "llama-gqa" : "qwen3moe", "cuda", &err);
+        if (status != MR_OK) fail_test("%s", err.text);
+        if (gpu_context(context) != context) fail_test("loading leaves a context behind");
+        unload(&l);
+        if (gpu_context(context) != context) fail_test("freeing leaves a context behind");
+        if (load(&l, "llama-gqa", "cuda:99", &err) == MR_OK) fail_test("there are 100 devices");
+        unload(&l);
+        if (gpu_context(context) != context) fail_test("an error leaves a context behind");
+    }
+    return NULL;
+}
+
+static void test_contexts(void) {
+    void *ours = gpu_context(NULL);
+    gpu_context(ours);
+    void *const contexts[] = {NULL, ours};
+    for (int i = 0; i < 2; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, as_host, contexts[i]) != 0) fail_test("no thread");
+        pthread_join(thread, NULL);
+    }
+}
+
+/* Without graphs steps are issued one by one, from the step on whose graph cannot be made or started. */
+static void test_without_graphs(void) {
+    static const char *const faults[] = {"cuGraphInstantiateWithFlags", "cuGraphLaunch"};
+    int32_t wanted[N_REQUESTS * N_TEXT], got[N_REQUESTS * N_TEXT];
+    mr_error err = {0};
+    loaded l;
+    if (load(&l, "lfm2", "cuda", &err) != MR_OK) fail_test("%s", err.text);
+    generate(&l, 0.0f, wanted);
+    unload(&l);
+    for (int i = 0; i < 3; i++) {
+        if (load(&l, "lfm2", "cuda", &err) != MR_OK) fail_test("%s", err.text);
+        if (i == 2) generate(&l, 0.0f, got); /* graphs that were good once */
+        setenv("MR_FAKE_CUDA_FAULT", faults[i % 2], 1);
+        generate(&l, 0.0f, got);
+        if (memcmp(wanted, got, sizeof got) != 0) fail_test("without %s the texts differ", faults[i % 2]);
+        unsetenv("MR_FAKE_CUDA_FAULT");
+        unload(&l);
+    }
+}
+
+/* Devices and drivers that are too old for the kernels. */
+static void test_too_old(void) {
+    setenv("MR_FAKE_CUDA_CAPABILITY", "7.5", 1);
+    expect_refused("cuda", MR_ERR_UNSUPPORTED, "has compute capability 7.5; the kernels need 8.0");
+    unsetenv("MR_FAKE_CUDA_CAPABILITY");
+    setenv("MR_FAKE_CUDA_FAULT", "cuModuleLoadData", 1);
+    expect_refused("cuda", MR_ERR_UNAVAILABLE, "the driver is one for CUDA 12.4, and has to be");
+    unsetenv("MR_FAKE_CUDA_FAULT");
+}
+
 int main(void) {
     char device[128] = "";
     setenv("RUST_LOG", "warn", 0);
@@ -338,10 +398,13 @@ int main(void) {
     run_test("texts_drawn_from_candidates", test_candidates);
     run_test("texts_of_split_models", test_split);
     run_test("wrong_devices_are_refused", test_wrong_number);
+    run_test("threads_keep_their_contexts", test_contexts);
     if (strstr(device, "emulated") != NULL) {
         run_test("too_little_memory_is_an_error", test_memory);
         run_test("plans_split_where_they_may", test_planned_splits);
         run_test("a_launch_that_fails_is_an_error", test_fault);
+        run_test("steps_run_without_graphs", test_without_graphs);
+        run_test("what_is_too_old_is_refused", test_too_old);
     }
     return end_tests();
 }

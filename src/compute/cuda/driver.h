@@ -38,13 +38,16 @@ typedef struct mr_cuda_driver {
     int (*cuGetErrorString)(int error, const char **text);
     int (*cuGetErrorName)(int error, const char **name);
     int (*cuInit)(unsigned flags);
+    int (*cuDriverGetVersion)(int *version); /* 1000 * major + 10 * minor, of CUDA */
     int (*cuDeviceGetCount)(int *n);
     int (*cuDeviceGet)(int *device, int ordinal);
     int (*cuDeviceGetName)(char *name, int n, int device);
     int (*cuDeviceGetAttribute)(int *value, int attribute, int device);
     int (*cuDevicePrimaryCtxRetain)(mr_cu_context **context, int device);
     int (*cuDevicePrimaryCtxRelease_v2)(int device);
+    int (*cuDevicePrimaryCtxGetState)(int device, unsigned *flags, int *active);
     int (*cuCtxSetCurrent)(mr_cu_context *context);
+    int (*cuCtxGetCurrent)(mr_cu_context **context); /* NULL: the thread has none */
     int (*cuModuleLoadData)(mr_cu_module **module, const void *image);
     int (*cuModuleUnload)(mr_cu_module *module);
     int (*cuModuleGetFunction)(mr_cu_function **function, mr_cu_module *module, const char *name);
