@@ -281,11 +281,17 @@ typedef struct span {
     uint32_t lo, hi;
 } span;
 
+/* All positions that the query at position pos sees. */
+static span seen_from(const mr_attention_args *args, uint32_t pos) {
+    uint32_t window = args->window, n = args->n_text, half = window > 0 ? window / 2 : n;
+    if (n == 0) return (span){window > 0 && pos + 1 > window ? pos + 1 - window : 0, pos + 1};
+    return (span){pos > half ? pos - half : 0, half < n - 1 - pos ? pos + half + 1 : n};
+}
+
 static span row_span(const mr_attention_args *args, uint32_t block_begin, uint32_t token) {
-    uint32_t pos = args->pos0 + token;
-    uint32_t begin = args->window > 0 && pos + 1 > args->window ? pos + 1 - args->window : 0;
-    span s = {.lo = begin > block_begin ? begin - block_begin : 0};
-    s.hi = pos < block_begin ? 0 : pos - block_begin + 1 < MR_KV_BLOCK ? pos - block_begin + 1 : MR_KV_BLOCK;
+    span seen = seen_from(args, args->pos0 + token), s = {0, 0};
+    if (seen.lo > block_begin) s.lo = seen.lo - block_begin;
+    if (seen.hi > block_begin) s.hi = seen.hi - block_begin < MR_KV_BLOCK ? seen.hi - block_begin : MR_KV_BLOCK;
     return s;
 }
 
@@ -423,11 +429,10 @@ static void attention(const mr_attention_args *args) {
         uint32_t n_tokens = args->n_tokens - token0 < tokens_at_once ? args->n_tokens - token0 : tokens_at_once;
         size_t n_rows = (size_t)n_tokens * args->n_group;
         begin_rows(args, &s, token0, n_tokens);
-        uint32_t first_pos = args->pos0 + token0, last_pos = first_pos + n_tokens - 1;
-        uint32_t b =
-            args->window > 0 && first_pos + 1 > args->window ? (first_pos + 1 - args->window) / MR_KV_BLOCK : 0;
-        for (; b <= last_pos / MR_KV_BLOCK; b++) {
-            uint32_t after = b < last_pos / MR_KV_BLOCK ? b + 1 : b;
+        uint32_t first_pos = args->pos0 + token0, b = seen_from(args, first_pos).lo / MR_KV_BLOCK;
+        uint32_t last = (seen_from(args, first_pos + n_tokens - 1).hi - 1) / MR_KV_BLOCK;
+        for (; b <= last; b++) {
+            uint32_t after = b < last ? b + 1 : b;
             any_block(args, &s, mr_kv_piece(args->pool, args->blocks[b], args->layer, args->head_kv),
                       mr_kv_piece(args->pool, args->blocks[after], args->layer, args->head_kv), b, token0, n_rows);
         }

@@ -101,15 +101,8 @@ static void attend_stretch(const mr_attend_args *a, size_t run, uint32_t head_kv
                               .window = a->window,
                               .sinks = a->sinks != NULL ? a->sinks + head : NULL,
                               .scratch = scratch};
-    if (!a->whole) {
-        mr_attention(&args);
-        return;
-    }
-    args.n_tokens = 1;
-    for (uint32_t t = 0; t < n; t++, args.q += q_stride, args.out += out_stride) {
-        mr_attention_both_sides(&args, batch->pos0[run] + t0 + t, batch->ends[run], a->window);
-        mr_attention(&args);
-    }
+    if (a->whole) args.n_text = batch->ends[run];
+    mr_attention(&args);
 }
 
 static void attend_items(const void *ctx, size_t begin, size_t end, void *scratch) {

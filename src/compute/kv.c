@@ -78,13 +78,6 @@ void mr_kv_store(const mr_kv_pool *pool, uint8_t *piece, uint32_t at, const floa
     kernels()->store(&pool->layout, piece, at, key, value);
 }
 
-void mr_attention_both_sides(mr_attention_args *args, uint32_t pos, uint32_t n, uint32_t window) {
-    uint32_t half = window > 0 ? window / 2 : n, first = pos > half ? pos - half : 0;
-    uint32_t last = half < n - 1 - pos ? pos + half : n - 1;
-    args->pos0 = last;
-    args->window = last - first + 1;
-}
-
 size_t mr_attention_scratch(const mr_kv_layout *layout, uint32_t n_group) {
     size_t dk = align_up(layout->head_dim_k, 16), dv = align_up(layout->head_dim_v, 16);
     size_t rows = mr_attention_rows(n_group);

@@ -66,13 +66,10 @@ typedef struct mr_attention_args {
     float scale;
     float softcap;      /* scores = cap*tanh(scores/cap) when > 0 */
     uint32_t window;    /* 0 = all positions */
+    uint32_t n_text;    /* > 0: every query sees the whole text of so many positions, or half the window on each side */
     const float *sinks; /* [n_group] extra logits that take part in the sum only, or NULL */
     float *scratch;     /* mr_attention_scratch() bytes, private to the caller */
 } mr_attention_args;
-
-/* Lets the one query of args, at position pos of a text of n positions, see the whole text or (window > 0) half the
- * window on each side: what the last of these positions sees backwards. */
-void mr_attention_both_sides(mr_attention_args *args, uint32_t pos, uint32_t n, uint32_t window);
 
 size_t mr_attention_scratch(const mr_kv_layout *layout, uint32_t n_group);
 void mr_attention(const mr_attention_args *args);

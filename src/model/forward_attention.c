@@ -136,15 +136,8 @@ static void attend(const mr_pass *p, const mr_worker *worker, uint32_t il, uint3
         .sinks = layer->sinks != NULL ? layer->sinks + head : NULL,
         .scratch = (float *)(void *)(mr_private_data(p, worker) + b->private_attention),
     };
-    if (!h->arch->encoder) {
-        mr_attention(&args);
-        return;
-    }
-    args.n_tokens = 1;
-    for (uint32_t t = 0; t < n; t++, args.q += q_stride, args.out += out_stride) {
-        mr_attention_both_sides(&args, run->pos0 + t0 + t, p->n_text > 0 ? p->n_text : run->n_tokens, layer->window);
-        mr_attention(&args);
-    }
+    if (h->arch->encoder) args.n_text = p->n_text > 0 ? p->n_text : run->n_tokens;
+    mr_attention(&args);
 }
 
 /* One token for each run: an item is a run's kv head, or a part of its query heads when there are fewer than members.

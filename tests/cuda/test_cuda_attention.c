@@ -101,16 +101,8 @@ static void attend_here(const problem *p, const float *q, const float *sinks, fl
                                    .window = s->window,
                                    .sinks = s->sinks ? sinks + h * group : NULL,
                                    .scratch = scratch};
-            if (!s->whole) {
-                mr_attention(&a);
-                continue;
-            }
-            a.n_tokens = 1;
-            uint32_t pos = s->pos0[r], end = pos + s->n_tokens[r];
-            for (; pos < end; pos++, a.q += q_stride, a.out += out_stride) {
-                mr_attention_both_sides(&a, pos, end + s->n_behind, s->window);
-                mr_attention(&a);
-            }
+            if (s->whole) a.n_text = s->pos0[r] + s->n_tokens[r] + s->n_behind;
+            mr_attention(&a);
         }
     }
     free(scratch);

@@ -19,7 +19,7 @@ typedef struct shape {
     mr_kv_type type;
     uint32_t n_group, dk, dv, n_past, n_tokens, window;
     float softcap;
-    int sinks;
+    int sinks, whole; /* whole: queries see what is behind them, too */
 } shape;
 
 static uint64_t random_state;
@@ -60,7 +60,7 @@ static void solve(const problem *p, uint32_t chunk, float *out) {
     uint32_t stored = 0;
     for (uint32_t at = 0; at < s->n_tokens; at += chunk) {
         uint32_t n = s->n_tokens - at < chunk ? s->n_tokens - at : chunk;
-        for (; stored < s->n_past + at + n; stored++) {
+        for (; stored < (s->whole ? p->n_pos : s->n_past + at + n); stored++) {
             uint8_t *piece = mr_kv_piece(&pool, blocks[stored / MR_KV_BLOCK], LAYER, HEAD);
             mr_kv_store(&pool, piece, stored % MR_KV_BLOCK, p->k + stored * s->dk, p->v + stored * s->dv);
         }
@@ -78,6 +78,7 @@ static void solve(const problem *p, uint32_t chunk, float *out) {
                                   .scale = 1.0f / sqrtf((float)s->dk),
                                   .softcap = s->softcap,
                                   .window = s->window,
+                                  .n_text = s->whole ? p->n_pos : 0,
                                   .sinks = s->sinks ? p->sinks : NULL,
                                   .scratch = scratch};
         mr_attention(&args);
@@ -90,10 +91,14 @@ static void solve(const problem *p, uint32_t chunk, float *out) {
 /* The formula, for query token t and head g. */
 static void formula(const problem *p, uint32_t t, uint32_t g, double *out) {
     const shape *s = &p->s;
-    uint32_t pos = s->n_past + t, begin = s->window > 0 && pos + 1 > s->window ? pos + 1 - s->window : 0;
+    uint32_t pos = s->n_past + t, begin = s->window > 0 && pos + 1 > s->window ? pos + 1 - s->window : 0, end = pos + 1;
+    if (s->whole) {
+        begin = s->window > 0 && pos > s->window / 2 ? pos - s->window / 2 : 0;
+        end = s->window > 0 && pos + s->window / 2 + 1 < p->n_pos ? pos + s->window / 2 + 1 : p->n_pos;
+    }
     const float *q = p->q + (t * s->n_group + g) * s->dk;
-    double *w = malloc((pos + 1) * sizeof *w), max = s->sinks ? (double)p->sinks[g] : -INFINITY;
-    for (uint32_t j = begin; j <= pos; j++) {
+    double *w = malloc(end * sizeof *w), max = s->sinks ? (double)p->sinks[g] : -INFINITY;
+    for (uint32_t j = begin; j < end; j++) {
         w[j] = 0.0;
         for (uint32_t d = 0; d < s->dk; d++) w[j] += (double)q[d] * (double)p->k[j * s->dk + d];
         w[j] /= sqrt(s->dk);
@@ -102,7 +107,7 @@ static void formula(const problem *p, uint32_t t, uint32_t g, double *out) {
     }
     double sum = s->sinks ? exp((double)p->sinks[g] - max) : 0.0;
     for (uint32_t d = 0; d < s->dv; d++) out[d] = 0.0;
-    for (uint32_t j = begin; j <= pos; j++) {
+    for (uint32_t j = begin; j < end; j++) {
         double e = exp(w[j] - max);
         sum += e;
         for (uint32_t d = 0; d < s->dv; d++) out[d] += e * (double)p->v[j * s->dv + d];
@@ -152,12 +157,14 @@ static void check_shape(const shape *s) {
 static void test_shapes(void **state) {
     (void)state;
     static const shape shapes[] = {
-        {MR_KV_F32, 1, 64, 64, 0, 1, 0, 0.0f, 0},     {MR_KV_F32, 8, 64, 64, 0, 70, 0, 0.0f, 0},
-        {MR_KV_F16, 4, 128, 128, 31, 40, 0, 0.0f, 0}, {MR_KV_F16, 7, 80, 80, 100, 3, 0, 0.0f, 0},
-        {MR_KV_F16, 1, 8, 8, 5, 40, 0, 0.0f, 0},      {MR_KV_F32, 3, 24, 20, 64, 33, 0, 0.0f, 0},
-        {MR_KV_F32, 2, 32, 32, 90, 50, 40, 0.0f, 0},  {MR_KV_F16, 2, 32, 64, 90, 50, 7, 30.0f, 0},
-        {MR_KV_F32, 2, 64, 64, 200, 9, 128, 0.0f, 1}, {MR_KV_Q8_0, 4, 64, 64, 50, 40, 0, 0.0f, 0},
-        {MR_KV_Q8_0, 2, 40, 72, 0, 40, 0, 0.0f, 0},   {MR_KV_F16, 40, 16, 16, 33, 5, 0, 0.0f, 0},
+        {MR_KV_F32, 1, 64, 64, 0, 1, 0, 0.0f, 0, 0},     {MR_KV_F32, 8, 64, 64, 0, 70, 0, 0.0f, 0, 0},
+        {MR_KV_F16, 4, 128, 128, 31, 40, 0, 0.0f, 0, 0}, {MR_KV_F16, 7, 80, 80, 100, 3, 0, 0.0f, 0, 0},
+        {MR_KV_F16, 1, 8, 8, 5, 40, 0, 0.0f, 0, 0},      {MR_KV_F32, 3, 24, 20, 64, 33, 0, 0.0f, 0, 0},
+        {MR_KV_F32, 2, 32, 32, 90, 50, 40, 0.0f, 0, 0},  {MR_KV_F16, 2, 32, 64, 90, 50, 7, 30.0f, 0, 0},
+        {MR_KV_F32, 2, 64, 64, 200, 9, 128, 0.0f, 1, 0}, {MR_KV_Q8_0, 4, 64, 64, 50, 40, 0, 0.0f, 0, 0},
+        {MR_KV_Q8_0, 2, 40, 72, 0, 40, 0, 0.0f, 0, 0},   {MR_KV_F16, 40, 16, 16, 33, 5, 0, 0.0f, 0, 0},
+        {MR_KV_F32, 1, 64, 64, 0, 70, 0, 0.0f, 0, 1},    {MR_KV_F32, 1, 32, 32, 0, 150, 17, 0.0f, 0, 1},
+        {MR_KV_F16, 2, 24, 20, 64, 33, 1, 0.0f, 1, 1},   {MR_KV_Q8_0, 3, 40, 72, 33, 64, 90, 20.0f, 0, 1},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_shape(&shapes[i]);
 }
