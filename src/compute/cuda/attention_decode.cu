@@ -70,11 +70,11 @@ MR_DEVICE void gather_values(const uint8_t *values, uint32_t dv, uint32_t lo, ui
         }
         if (lane >= across || chunk >= n_chunks) continue;
         MR_UNROLL
-        for (uint32_t h = 0; h < HEADS; h++) {
+        for (uint32_t h = 0; h < HEADS; h++) { // 16 bytes at a time: lanes 8 floats apart would share banks otherwise
+            load8(out + h * dv, d, dv, v);
             MR_UNROLL
-            for (uint32_t i = 0; i < 8; i++) {
-                if (d + i < dv) out[h * dv + d + i] = fmaf(out[h * dv + d + i], factor[h], sum[h][i]);
-            }
+            for (uint32_t i = 0; i < 8; i++) v[i] = fmaf(v[i], factor[h], sum[h][i]);
+            store8(out + h * dv, d, dv, v);
         }
     }
     sync_warp();

@@ -1,8 +1,9 @@
 // Layers with a recurrent state (forward_recurrent.c): a thread has a channel of the convolution, or a value dimension of a
-// head, and goes through the tokens of a run in order, so that chunks do not change results.
+// head, and goes through the tokens of a run in order, so that chunks do not change results. Values are asked for many at
+// once: stores between loads, which might be of the same place, would make each wait for the memory.
 #include "compute/cuda/values.cuh"
 
-enum { MAX_WIDTH = 16 };
+enum { MAX_WIDTH = 16, TOKENS_AHEAD = 8, STATES_AHEAD = 16 };
 
 MR_KERNEL(mr_k_conv, mr_k_conv_args, 64, 1) {
     uint32_t c = blockIdx.x * blockDim.x + threadIdx.x, run = blockIdx.y;
@@ -11,19 +12,33 @@ MR_KERNEL(mr_k_conv, mr_k_conv_args, 64, 1) {
     float *mix = a.mix + (size_t)a.first[run] * a.ld_mix;
     const float *in = a.state_in[run];
     float *state_out = a.state_out[run] + a.state_at, *state_mid = n_mid > 0 ? a.state_mid[run] + a.state_at : nullptr;
-    float past[MAX_WIDTH];
+    float past[MAX_WIDTH], weight[MAX_WIDTH], ahead[TOKENS_AHEAD], gates[TOKENS_AHEAD];
     MR_UNROLL
-    for (uint32_t j = 0; j < MAX_WIDTH; j++)
+    for (uint32_t j = 0; j < MAX_WIDTH; j++) {
         past[j] = j < n_past && in != nullptr ? in[a.state_at + (size_t)j * a.n_conv + c] : 0.0f;
-    float bias = a.bias != nullptr ? a.bias[c] : 0.0f;
+        weight[j] = j < n_past ? a.weight[(size_t)j * a.n_conv + c] : 0.0f;
+    }
+    float bias = a.bias != nullptr ? a.bias[c] : 0.0f, last = a.weight[(size_t)n_past * a.n_conv + c];
     for (uint32_t t = 0; t < n_tokens; t++) {
-        float *row = mix + (size_t)t * a.ld_mix, x = row[a.x_from + c], sum = bias;
-        if (a.gated) row[a.x_from + c] = x = x * row[c];
+        if (t % TOKENS_AHEAD == 0) {
+            MR_UNROLL
+            for (uint32_t j = 0; j < TOKENS_AHEAD; j++) {
+                const float *row = mix + (size_t)(t + j < n_tokens ? t + j : t) * a.ld_mix;
+                ahead[j] = row[a.x_from + c];
+                gates[j] = a.gated ? row[c] : 1.0f;
+            }
+        }
+        float *row = mix + (size_t)t * a.ld_mix, x = 0.0f, sum = bias;
+        MR_UNROLL
+        for (uint32_t j = 0; j < TOKENS_AHEAD; j++) {
+            if (t % TOKENS_AHEAD == j) x = ahead[j] * gates[j];
+        }
+        if (a.gated) row[a.x_from + c] = x;
         MR_UNROLL
         for (uint32_t j = 0; j < MAX_WIDTH; j++) {
-            if (j < n_past) sum = fmaf(a.weight[(size_t)j * a.n_conv + c], past[j], sum);
+            if (j < n_past) sum = fmaf(weight[j], past[j], sum);
         }
-        sum = fmaf(a.weight[(size_t)n_past * a.n_conv + c], x, sum);
+        sum = fmaf(last, x, sum);
         MR_UNROLL
         for (uint32_t j = 0; j + 1 < MAX_WIDTH; j++) {
             if (j + 1 < n_past) past[j] = past[j + 1];
@@ -43,15 +58,28 @@ MR_DEVICE float softplus(float x) {
     return x > 20.0f ? x : log1pf(expf(x));
 }
 
+// Values first .. of column i of a state [dk, dv]; none is zeros.
+MR_DEVICE void load_states(const float *from, uint32_t first, uint32_t dk, uint32_t dv, uint32_t i,
+                           float states[STATES_AHEAD]) {
+    MR_UNROLL
+    for (uint32_t j = 0; j < STATES_AHEAD; j++)
+        states[j] = from != nullptr && first + j < dk ? from[(size_t)(first + j) * dv + i] : 0.0f;
+}
+
 // One token of a head of Mamba-2. b, c: shared [dk].
 MR_DEVICE float ssd(const float *from, float *to, float decay, float x, const float *b, const float *c, uint32_t dk,
                     uint32_t dv, uint32_t i) {
-    float y = 0.0f;
-    for (uint32_t s = 0; s < dk; s++) {
-        float h = from != nullptr ? decay * from[(size_t)s * dv + i] : 0.0f;
-        h = fmaf(x, b[s], h);
-        to[(size_t)s * dv + i] = h;
-        y = fmaf(h, c[s], y);
+    float y = 0.0f, old[STATES_AHEAD];
+    for (uint32_t first = 0; first < dk; first += STATES_AHEAD) {
+        load_states(from, first, dk, dv, i, old);
+        MR_UNROLL
+        for (uint32_t j = 0; j < STATES_AHEAD; j++) {
+            uint32_t s = first + j;
+            if (s >= dk) break;
+            float h = fmaf(x, b[s], decay * old[j]);
+            to[(size_t)s * dv + i] = h;
+            y = fmaf(h, c[s], y);
+        }
     }
     return y;
 }
@@ -59,14 +87,25 @@ MR_DEVICE float ssd(const float *from, float *to, float decay, float x, const fl
 // One token of a head of the gated delta net. q, k: shared [dk].
 MR_DEVICE float delta(const float *from, float *to, float decay, float beta, float v, const float *q, const float *k,
                       uint32_t dk, uint32_t dv, uint32_t i) {
-    float known = 0.0f, y = 0.0f;
-    for (uint32_t j = 0; from != nullptr && j < dk; j++) known = fmaf(decay * from[(size_t)j * dv + i], k[j], known);
+    float known = 0.0f, y = 0.0f, old[STATES_AHEAD];
+    for (uint32_t first = 0; from != nullptr && first < dk; first += STATES_AHEAD) {
+        load_states(from, first, dk, dv, i, old);
+        MR_UNROLL
+        for (uint32_t j = 0; j < STATES_AHEAD; j++) {
+            if (first + j < dk) known = fmaf(decay * old[j], k[first + j], known);
+        }
+    }
     float change = (v - known) * beta;
-    for (uint32_t j = 0; j < dk; j++) {
-        float s = from != nullptr ? decay * from[(size_t)j * dv + i] : 0.0f;
-        s = fmaf(change, k[j], s);
-        to[(size_t)j * dv + i] = s;
-        y = fmaf(s, q[j], y);
+    for (uint32_t first = 0; first < dk; first += STATES_AHEAD) {
+        load_states(from, first, dk, dv, i, old);
+        MR_UNROLL
+        for (uint32_t j = 0; j < STATES_AHEAD; j++) {
+            uint32_t d = first + j;
+            if (d >= dk) break;
+            float s = fmaf(change, k[d], decay * old[j]);
+            to[(size_t)d * dv + i] = s;
+            y = fmaf(s, q[d], y);
+        }
     }
     return y;
 }
