@@ -27,7 +27,7 @@ function(mr_embed_kernels target)
     endif()
     add_custom_command(
       OUTPUT ${out}/${name}.fatbin
-      COMMAND ${NVCC} -fatbin -std=c++17 -O3 -Werror all-warnings -I${source_dir}/src
+      COMMAND ${NVCC} -fatbin -std=c++17 -O3 -Werror all-warnings -Wno-deprecated-gpu-targets -I${source_dir}/src
               ${targets} ${flags} -o ${out}/${name}.fatbin ${kernel}
       DEPENDS ${kernel} ${headers}
       COMMENT "nvcc ${name}.cu"

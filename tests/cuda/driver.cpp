@@ -4,7 +4,8 @@
 // MR_FAKE_CUDA_BYTES    memory of the device (1 GiB); allocations beyond it fail as on a full GPU
 // MR_FAKE_CUDA_DEVICES  number of devices (1)
 // MR_FAKE_CUDA_FAULT    name of a kernel whose launches fail, or of one of the functions below that ask for it
-// MR_FAKE_CUDA_CAPABILITY compute capability (8.0); the module of wgmma kernels is for 9.0 alone
+// MR_FAKE_CUDA_CAPABILITY compute capability (8.6, which has the least shared memory); the module of wgmma kernels is for
+//                       9.0 alone
 #include "emulator.h"
 
 #include <functional>
@@ -69,11 +70,19 @@ bool fault(const char *name) {
 // 10 * compute capability.
 int capability() {
     const char *text = getenv("MR_FAKE_CUDA_CAPABILITY");
-    return text != nullptr ? (int)(10.0 * atof(text) + 0.5) : 80;
+    return text != nullptr ? (int)(10.0 * atof(text) + 0.5) : 86;
 }
 
+// What a block may have when it is asked for.
 size_t largest_shared() {
-    return capability() == 90 ? 227 << 10 : 163 << 10;
+    switch (capability()) {
+    case 80:
+    case 87: return 163 << 10;
+    case 90:
+    case 100:
+    case 103: return 227 << 10;
+    default: return 99 << 10;
+    }
 }
 
 // Whether [at, at + n) lies in one allocation.
@@ -339,8 +348,9 @@ API cuModuleGetFunction(void **f, void *module, const char *name) {
     return SUCCESS;
 }
 API cuFuncSetAttribute(function *f, int attribute, int value) {
+    if (value < 0 || (size_t)value > largest_shared()) return INVALID_VALUE;
     if (attribute == 8) f->most_shared = (size_t)value;
-    return value >= 0 && (size_t)value <= largest_shared() ? SUCCESS : INVALID_VALUE;
+    return SUCCESS;
 }
 API cuFuncGetAttribute(int *value, int, function *) {
     *value = 0;

@@ -579,8 +579,8 @@ static void test_candidates(void) {
  * ---------------------------------------------------------------------------------------------------- */
 
 enum { RUNS = 2 };
-static const uint32_t run_first[RUNS] = {0, 5}, run_tokens[RUNS] = {5, 1}, run_mid[RUNS] = {2, 0};
-enum { TOKENS = 6 };
+static const uint32_t run_first[RUNS] = {0, 19}, run_tokens[RUNS] = {19, 1}, run_mid[RUNS] = {11, 0};
+enum { TOKENS = 20 };
 
 /* States of both runs: those before (none for the second), behind and in the middle; addresses lie on the device. */
 typedef struct states {
