@@ -27,8 +27,8 @@ void gpu_forget(void);
 /* Starts a kernel; nothing when the grid is empty. The args are those of the kernel. */
 void gpu_launch(mr_k_launch launch, const void *args);
 
-/* Milliseconds from the first to the last launch of `again` rounds of body(arg), as events measure it; the median of 9.
- */
+/* Milliseconds of `again` rounds of body(arg), recorded as a graph, between two events; the median of 9 after a round by
+ * itself. */
 float gpu_time(void (*body)(void *arg), void *arg, int again);
 void gpu_describe(char *text, size_t n); /* name of the device */
 

@@ -748,6 +748,29 @@ static void test_recurrent(void) {
     check_scan(true, true, true);
 }
 
+/* ---- measurement
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void add_one(void *arg) {
+    gpu_launch(mr_k_elementwise_launch(arg), arg);
+}
+
+/* One round to begin with, then 9 of 3. */
+static void test_times(void) {
+    const float zero = 0.0f, one = 1.0f;
+    float *x = gpu_put(&zero, sizeof zero), sum;
+    mr_k_elementwise_args a = {.x = x,
+                               .y = gpu_put(&one, sizeof one),
+                               .out = x,
+                               .n_rows = 1,
+                               .n = 1,
+                               .op = MR_K_ADD_SCALED,
+                               .p = {1.0f}};
+    if (!(gpu_time(add_one, &a, 3) > 0.0f)) fail_test("it took no time");
+    gpu_get(&sum, x, sizeof sum);
+    if (sum != 28.0f) fail_test("%g rounds instead of 28", (double)sum);
+}
+
 int main(void) {
     if (!gpu_begin()) return 0;
     ops = mr_ops_active();
@@ -757,6 +780,7 @@ int main(void) {
     run_test("norms", test_norm);
     run_test("queries", test_queries);
     run_test("experts", test_experts);
+    run_test("times", test_times);
     run_test("choosing tokens", test_choice);
     run_test("candidates", test_candidates);
     run_test("recurrent layers", test_recurrent);
