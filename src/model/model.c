@@ -264,17 +264,18 @@ static mr_status load_all(mr_loader *l) {
     return status;
 }
 
-mr_status mr_model_load(mr_model **out, const mr_gguf *gguf, const mr_model_options *options, mr_error *err) {
-    static const mr_model_options defaults = {0};
-    *out = NULL;
+/* *on_device: whether it was to be computed on a device that was opened for it. */
+static mr_status try_load(mr_model **out, const mr_gguf *gguf, const mr_model_options *options, bool *on_device,
+                          mr_error *err) {
     mr_model *model = calloc(1, sizeof *model);
     if (model == NULL) return mr_fail_nomem(err, sizeof *model, "a model");
     model->gguf = gguf;
     model->ops = mr_ops_active();
-    mr_loader l = {.model = model, .gguf = gguf, .options = options != NULL ? options : &defaults, .err = err};
+    mr_loader l = {.model = model, .gguf = gguf, .options = options, .err = err};
     l.bytes_total = mr_gguf_tensor_bytes(gguf);
     uint64_t start = mr_clock_ns();
     mr_status status = load_all(&l);
+    *on_device = model->device != NULL && model->device->owned;
     if (status != MR_OK) {
         mr_model_free(model);
         return status;
@@ -283,6 +284,24 @@ mr_status mr_model_load(mr_model **out, const mr_gguf *gguf, const mr_model_opti
             model->info.type_label, mr_clock_since(start), model->info.weight_bytes >> 20, mr_team_size(model->team));
     *out = model;
     return MR_OK;
+}
+
+/* What a device may lack for a model, or fail at. */
+static bool is_of_device(mr_status status) {
+    return status == MR_ERR_NOMEM || status == MR_ERR_UNSUPPORTED || status == MR_ERR_UNAVAILABLE;
+}
+
+mr_status mr_model_load(mr_model **out, const mr_gguf *gguf, const mr_model_options *options, mr_error *err) {
+    mr_model_options chosen = options != NULL ? *options : (mr_model_options){0};
+    bool on_device = false;
+    *out = NULL;
+    mr_status status = try_load(out, gguf, &chosen, &on_device, err);
+    bool is_auto = chosen.device != NULL && strcmp(chosen.device, "auto") == 0;
+    if (!is_auto || !on_device || !is_of_device(status)) return status;
+    MR_WARN("computing on the CPU: %s", err->text);
+    *err = (mr_error){0};
+    chosen.device = "cpu";
+    return try_load(out, gguf, &chosen, &on_device, err);
 }
 
 void mr_model_free(mr_model *model) {

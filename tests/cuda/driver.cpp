@@ -291,6 +291,7 @@ static CUresult copy_on(void *s, uint64_t to, uint64_t from, size_t n, bool to_d
     });
 }
 API cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t n, void *s) {
+    if (fault("cuMemcpyHtoDAsync_v2")) return LAUNCH_FAILED;
     return copy_on(s, to, (uint64_t)from, n, true, false);
 }
 API cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t n, void *s) {

@@ -275,8 +275,24 @@ static void test_wrong_number(void) {
     expect_refused("gpu", MR_ERR_INVALID, "cuda:N");
 }
 
-/* Memory that holds nothing, the plan but not what comes later, and so on until all fits: errors with numbers. With
- * auto the CPU serves. */
+/* With auto the CPU serves, whatever stands in the way. */
+static void expect_cpu(const char *what) {
+    mr_error err = {0};
+    loaded l;
+    if (load(&l, "llama-gqa", "auto", &err) != MR_OK) fail_test("auto with %s: %s", what, err.text);
+    if (mr_model_get_info(l.model)->device[0] != '\0') fail_test("auto chose a device with %s", what);
+    unload(&l);
+}
+
+/* A device that the plan chose, and that fails while the model is loaded to it. */
+static void test_fault_of_loading(void) {
+    setenv("MR_FAKE_CUDA_FAULT", "cuMemcpyHtoDAsync_v2", 1);
+    expect_refused("cuda", MR_ERR_UNAVAILABLE, "emulated device");
+    expect_cpu("failing transfers");
+    unsetenv("MR_FAKE_CUDA_FAULT");
+}
+
+/* Memory that holds nothing, the plan but not what comes later, and so on until all fits: errors with numbers. */
 static void test_memory(void) {
     bool fits = false;
     for (size_t n_bytes = 4096; !fits; n_bytes += n_bytes / 4) {
@@ -289,15 +305,11 @@ static void test_memory(void) {
         fits = status == MR_OK;
         bool told = status == MR_ERR_NOMEM && (strstr(err.text, "iB") != NULL || strstr(err.text, "bytes") != NULL);
         if (!fits && !told) fail_test("with %s bytes: status %d and \"%s\"", text, (int)status, err.text);
+        bool loads = l.model != NULL;
         unload(&l);
+        if (!loads) expect_cpu("too few bytes");
         if (n_bytes > (size_t)1 << 30) fail_test("nothing is enough");
     }
-    setenv("MR_FAKE_CUDA_BYTES", "65536", 1);
-    mr_error err = {0};
-    loaded l;
-    if (load(&l, "llama-gqa", "auto", &err) != MR_OK) fail_test("auto: %s", err.text);
-    if (mr_model_get_info(l.model)->device[0] != '\0') fail_test("auto chose a device that is too small");
-    unload(&l);
     unsetenv("MR_FAKE_CUDA_BYTES");
 }
 
@@ -401,6 +413,7 @@ int main(void) {
     run_test("threads_keep_their_contexts", test_contexts);
     if (strstr(device, "emulated") != NULL) {
         run_test("too_little_memory_is_an_error", test_memory);
+        run_test("a_fault_of_loading_leaves_it_to_the_cpu", test_fault_of_loading);
         run_test("plans_split_where_they_may", test_planned_splits);
         run_test("a_launch_that_fails_is_an_error", test_fault);
         run_test("steps_run_without_graphs", test_without_graphs);
