@@ -231,6 +231,16 @@ static void texts_that_do_not_fit_are_refused_and_others_given_up(void **state) 
     close_golden(&g);
 }
 
+/* Collects the vectors of n requests: the first time into `expected`, then they are the same. */
+static void collect_same(const golden *g, mr_request **requests, size_t n, bool first, float (*expected)[MAX_EMBD]) {
+    float vector[MAX_EMBD];
+    for (size_t i = 0; i < n; i++) {
+        collect(g, requests[i], vector);
+        if (first) memcpy(expected[i], vector, sizeof vector);
+        assert_memory_equal(vector, expected[i], g->n_embd * sizeof *vector);
+    }
+}
+
 /* An encoder's texts share passes, each whole: the same bits as alone, and another vector when the end changes. */
 static void an_encoder_reads_whole_texts(void **state) {
     (void)state;
@@ -251,11 +261,7 @@ static void an_encoder_reads_whole_texts(void **state) {
         mr_request *requests[N];
         for (size_t i = 0; i < N; i++)
             requests[i] = submit(engine, texts[i], i % 7 == 0 ? MOST : 1 + i, (mr_pooling)(MR_POOLING_MEAN + i % 3));
-        for (size_t i = 0; i < N; i++) {
-            collect(&g, requests[i], vector);
-            if (c == 0) memcpy(expected[i], vector, sizeof vector);
-            assert_memory_equal(vector, expected[i], g.n_embd * sizeof *vector);
-        }
+        collect_same(&g, requests, N, c == 0, expected);
         wait_until_no_block_is_used(engine);
         mr_engine_free(engine);
     }
@@ -295,11 +301,7 @@ static void an_encoder_reads_texts_longer_than_a_pass(void **state) {
         for (size_t i = 0; i < N; i++)
             requests[i] = submit(engine, texts[i], lengths[i], (mr_pooling)(MR_POOLING_MEAN + i % 3));
         mr_request_free(submit(engine, texts[2], MOST, MR_POOLING_MEAN));
-        for (size_t i = 0; i < N; i++) {
-            collect(&g, requests[i], vector);
-            if (c == 0) memcpy(expected[i], vector, sizeof vector);
-            assert_memory_equal(vector, expected[i], g.n_embd * sizeof *vector);
-        }
+        collect_same(&g, requests, N, c == 0, expected);
         wait_until_no_block_is_used(engine);
         mr_engine_free(engine);
     }
