@@ -66,36 +66,10 @@ MR_DEVICE void load_states(const float *from, uint32_t first, uint32_t dk, uint3
         states[j] = from != nullptr && first + j < dk ? from[(size_t)(first + j) * dv + i] : 0.0f;
 }
 
-// One token of a head of Mamba-2. b, c: shared [dk].
-MR_DEVICE float ssd(const float *from, float *to, float decay, float x, const float *b, const float *c, uint32_t dk,
-                    uint32_t dv, uint32_t i) {
+// Column i of a state [dk, dv] becomes decay * column + change * k; its product with q comes back. k, q: shared [dk].
+MR_DEVICE float change_state(const float *from, float *to, float decay, float change, const float *k, const float *q,
+                             uint32_t dk, uint32_t dv, uint32_t i) {
     float y = 0.0f, old[STATES_AHEAD];
-    for (uint32_t first = 0; first < dk; first += STATES_AHEAD) {
-        load_states(from, first, dk, dv, i, old);
-        MR_UNROLL
-        for (uint32_t j = 0; j < STATES_AHEAD; j++) {
-            uint32_t s = first + j;
-            if (s >= dk) break;
-            float h = fmaf(x, b[s], decay * old[j]);
-            to[(size_t)s * dv + i] = h;
-            y = fmaf(h, c[s], y);
-        }
-    }
-    return y;
-}
-
-// One token of a head of the gated delta net. q, k: shared [dk].
-MR_DEVICE float delta(const float *from, float *to, float decay, float beta, float v, const float *q, const float *k,
-                      uint32_t dk, uint32_t dv, uint32_t i) {
-    float known = 0.0f, y = 0.0f, old[STATES_AHEAD];
-    for (uint32_t first = 0; from != nullptr && first < dk; first += STATES_AHEAD) {
-        load_states(from, first, dk, dv, i, old);
-        MR_UNROLL
-        for (uint32_t j = 0; j < STATES_AHEAD; j++) {
-            if (first + j < dk) known = fmaf(decay * old[j], k[first + j], known);
-        }
-    }
-    float change = (v - known) * beta;
     for (uint32_t first = 0; first < dk; first += STATES_AHEAD) {
         load_states(from, first, dk, dv, i, old);
         MR_UNROLL
@@ -108,6 +82,20 @@ MR_DEVICE float delta(const float *from, float *to, float decay, float beta, flo
         }
     }
     return y;
+}
+
+// One token of a head of the gated delta net: the state learns what it did not know of v.
+MR_DEVICE float delta(const float *from, float *to, float decay, float beta, float v, const float *q, const float *k,
+                      uint32_t dk, uint32_t dv, uint32_t i) {
+    float known = 0.0f, old[STATES_AHEAD];
+    for (uint32_t first = 0; from != nullptr && first < dk; first += STATES_AHEAD) {
+        load_states(from, first, dk, dv, i, old);
+        MR_UNROLL
+        for (uint32_t j = 0; j < STATES_AHEAD; j++) {
+            if (first + j < dk) known = fmaf(decay * old[j], k[first + j], known);
+        }
+    }
+    return change_state(from, to, decay, (v - known) * beta, k, q, dk, dv, i);
 }
 
 // out = factor * x / |x|, in shared memory.
@@ -148,7 +136,7 @@ MR_KERNEL(mr_k_scan, mr_k_scan_args, 1024, 1) {
             sync_block();
             float dt = softplus(mix[a.dt_from + head] + a.dt_bias[head]);
             float x = i < a.dv ? conv[(size_t)head * a.dv + i] : 0.0f;
-            if (i < a.dv) y = ssd(from, to, expf(dt * a.a[head]), dt * x, first, second, a.dk, a.dv, i);
+            if (i < a.dv) y = change_state(from, to, expf(dt * a.a[head]), dt * x, first, second, a.dk, a.dv, i);
             y = fmaf(x, a.d[head], y);
         }
         if (i < a.dv) a.out[token * a.n_head * a.dv + (size_t)head * a.dv + i] = y;
