@@ -11,9 +11,9 @@ typedef struct format256 {
     bool in_pairs;
     uint8_t zero; /* the stored integer of weight 0 */
     void (*split)(const uint8_t *src, int r, mr_rows256 *out);
-    void (*put)(const mr_rows256 *rows, uint8_t *out);
-    /* A super-block of 16 rows, row_bytes apart, at once: both of the above without the bytes between them, d of each
-     * row in d rather than in out where blocks come in pairs. NULL: there is only the long way. */
+    void (*put)(const mr_rows256 *rows, uint8_t *out); /* behind split */
+    /* In place of both: a super-block of 16 rows, row_bytes apart, without the bytes between; d of each row goes to d,
+     * and to out where blocks come one by one. NULL: there is only the long way. */
     void (*put_rows)(const uint8_t *src, size_t row_bytes, uint16_t d[16], uint8_t *out);
 } format256;
 
@@ -167,11 +167,6 @@ static void put_k_head(const mr_rows256 *rows, uint8_t *out) {
     put_six_bits(out + 64, v[0], v[1], v[2], v[3]);
 }
 
-static void put_q4_k(const mr_rows256 *rows, uint8_t *out) {
-    put_k_head(rows, out);
-    mr_put_nibbles(out + 256, rows->q[0], 256, 256);
-}
-
 static void put_q5_k(const mr_rows256 *rows, uint8_t *out) {
     put_k_head(rows, out);
     out += 256;
@@ -184,14 +179,6 @@ static inline void put_two_bits(uint8_t *out, const mr_rows256 *rows, int k, int
         uint32_t v = 0;
         for (int i = 0; i < 4; i++) v |= (mr_load32(&rows->q[r][k + 4 * i]) >> shift & 0x03030303u) << 2 * i;
         mr_store32(out + 4 * r, v);
-    }
-}
-
-static void put_q6_k(const mr_rows256 *rows, uint8_t *out) {
-    for (int i = 0; i < 4; i++, out += 64) put_vector(out, rows->scale[0], i);
-    for (int k = 0; k < 256; k += 16, out += 192) {
-        put_two_bits(out, rows, k, 4);
-        mr_put_nibbles(out + 64, &rows->q[0][k], 256, 16);
     }
 }
 
@@ -305,9 +292,9 @@ static void put_rows_q6_k(const uint8_t *src, size_t row_bytes, uint16_t d[16], 
 }
 
 static const format256 FORMATS[] = {
-    {MR_Q4_K, sizeof(mr_block_q4_k), MR_Q4_K_BYTES, false, 0, split_q4_k, put_q4_k, put_rows_q4_k},
+    {MR_Q4_K, sizeof(mr_block_q4_k), MR_Q4_K_BYTES, false, 0, split_q4_k, NULL, put_rows_q4_k},
     {MR_Q5_K, sizeof(mr_block_q5_k), MR_Q5_K_BYTES, false, 0, split_q5_k, put_q5_k, NULL},
-    {MR_Q6_K, sizeof(mr_block_q6_k), MR_Q6_K_BYTES, true, 32, split_q6_k, put_q6_k, put_rows_q6_k},
+    {MR_Q6_K, sizeof(mr_block_q6_k), MR_Q6_K_BYTES, true, 32, split_q6_k, NULL, put_rows_q6_k},
     {MR_Q3_K, sizeof(mr_block_q3_k), MR_Q3_K_BYTES, true, 4, split_q3_k, put_q3_k, NULL},
     {MR_Q2_K, sizeof(mr_block_q2_k), MR_Q2_K_BYTES, false, 0, split_q2_k, put_q2_k, NULL},
     {MR_IQ4_XS, sizeof(mr_block_iq4_xs), MR_IQ4_XS_BYTES, true, 0, split_iq4_xs, put_iq4_xs, NULL},
@@ -326,6 +313,22 @@ void mr_split_k(mr_dtype type, const uint8_t *row, size_t b, int r, mr_rows256 *
     format->split(row + b * format->src_bytes, r, out);
 }
 
+/* Super-block at src of each of n_rows rows; d of each row goes to block, too. */
+static void pack_block(const format256 *format, const uint8_t *src, size_t row_bytes, size_t n_rows, mr_rows256 *block,
+                       uint8_t *out) {
+    if (format->put_rows == NULL) {
+        for (size_t r = 0; r < n_rows; r++) format->split(src + r * row_bytes, (int)r, block);
+        format->put(block, out);
+    } else if (n_rows == 16) {
+        format->put_rows(src, row_bytes, block->d, out);
+    } else { /* a scale of 0 makes the missing rows zero */
+        uint8_t rows[16 * sizeof(mr_block_q6_k)] = {0};
+        for (size_t r = 0; r < n_rows; r++)
+            memcpy(rows + r * format->src_bytes, src + r * row_bytes, format->src_bytes);
+        format->put_rows(rows, format->src_bytes, block->d, out);
+    }
+}
+
 void mr_pack_k(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows, size_t row_bytes, size_t n_in) {
     const format256 *format = format_of(type);
     size_t n_blocks = n_in / 256;
@@ -334,14 +337,8 @@ void mr_pack_k(mr_dtype type, uint8_t *panel, const uint8_t *rows, size_t n_rows
     if (format->in_pairs) memset(panel + mr_pair_scales((n_blocks - 1) | 1, format->out_bytes), 0, 32);
     for (size_t b = 0; b < n_blocks; b++) {
         mr_ask_for_next_rows(rows, n_rows * row_bytes, b, n_blocks);
-        const uint8_t *src = rows + b * format->src_bytes;
         uint8_t *out = panel + (format->in_pairs ? mr_pair_quants(b, format->out_bytes) : b * format->out_bytes);
-        if (n_rows == 16 && format->put_rows != NULL) {
-            format->put_rows(src, row_bytes, block.d, out);
-        } else {
-            for (size_t r = 0; r < n_rows; r++) format->split(src + r * row_bytes, (int)r, &block);
-            format->put(&block, out);
-        }
+        pack_block(format, rows + b * format->src_bytes, row_bytes, n_rows, &block, out);
         if (format->in_pairs) memcpy(panel + mr_pair_scales(b, format->out_bytes), block.d, 32);
     }
 }
