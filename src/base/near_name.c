@@ -2,6 +2,7 @@
 #include "base/near_name.h"
 
 #include "base/file.h"
+#include "base/min.h"
 
 #include <dirent.h>
 #include <stdint.h>
@@ -14,10 +15,6 @@ static char lower(char c) {
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 size_t mr_name_distance(const char *a, const char *b) {
     size_t n = strlen(a), m = strlen(b);
     if (n > MAX_NAME || m > MAX_NAME) return SIZE_MAX;
@@ -28,9 +25,9 @@ size_t mr_name_distance(const char *a, const char *b) {
         row[0] = i;
         for (size_t j = 1; j <= m; j++) {
             size_t other = lower(a[i - 1]) != lower(b[j - 1]);
-            row[j] = least(above[j - 1] + other, least(above[j], row[j - 1]) + 1);
+            row[j] = mr_min_size(above[j - 1] + other, mr_min_size(above[j], row[j - 1]) + 1);
             if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]))
-                row[j] = least(row[j], two_above[j - 2] + 1);
+                row[j] = mr_min_size(row[j], two_above[j - 2] + 1);
         }
     }
     return rows[n % 3][m];
@@ -49,7 +46,8 @@ char *mr_path_nearest(const char *path) {
     for (int i = 0; dir != NULL && i < MAX_ENTRIES && (entry = readdir(dir)) != NULL; i++) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
         size_t distance = mr_name_distance(name, entry->d_name);
-        if (distance > best_distance || (found && distance == best_distance && strcmp(entry->d_name, best) >= 0)) continue;
+        if (distance > best_distance || (found && distance == best_distance && strcmp(entry->d_name, best) >= 0))
+            continue;
         best_distance = distance;
         memcpy(best, entry->d_name, strlen(entry->d_name) + 1);
         found = true;

@@ -1,6 +1,8 @@
 /* The CUDA back end: everything between the products. */
 #include "compute/backend_cuda.h"
 
+#include "base/min.h"
+
 static void launch_elementwise(mr_cuda_backend *b, const mr_k_elementwise_args *a) {
     const mr_k_launch l = mr_k_elementwise_launch(a);
     mr_cuda_launch(b, &l, a);
@@ -194,14 +196,10 @@ static void launch_best(mr_cuda_backend *b, const float *logits, size_t n_rows, 
     mr_cuda_launch(b, &join, &a);
 }
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 static void best(mr_backend *backend, const mr_best_args *c) {
     mr_cuda_backend *b = begin(backend);
     for (size_t first = 0; first < c->n_rows; first += MR_CUDA_BEST_ROWS) {
-        size_t n = smaller(c->n_rows - first, MR_CUDA_BEST_ROWS);
+        size_t n = mr_min_size(c->n_rows - first, MR_CUDA_BEST_ROWS);
         launch_best(b, c->logits + first * c->n, n, c->n, c->ids + first, NULL);
     }
 }
@@ -226,9 +224,9 @@ static void candidates(mr_backend *backend, const mr_candidates_args *c) {
                     b->base.name);
         return;
     }
-    size_t most = smaller(MR_CUDA_LISTS / parts, MR_CUDA_BEST_ROWS);
+    size_t most = mr_min_size(MR_CUDA_LISTS / parts, MR_CUDA_BEST_ROWS);
     for (size_t first = 0; first < c->n_rows; first += most) {
-        size_t n = smaller(c->n_rows - first, most);
+        size_t n = mr_min_size(c->n_rows - first, most);
         const float *logits = c->logits + first * c->n;
         launch_best(b, logits, n, c->n, b->row_best, b->row_largest);
         const mr_k_top_args a = {.logits = logits,

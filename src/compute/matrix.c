@@ -1,5 +1,6 @@
 #include "compute/matrix.h"
 
+#include "base/min.h"
 #include "compute/cpu.h"
 #include "compute/matrix_impl.h"
 
@@ -252,21 +253,17 @@ static void run_tile(const mr_kernels *kernels, const job *job, size_t panel, si
     }
 }
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 static void run_unit(const mr_kernels *kernels, const job *job, const cut *c, size_t unit) {
     size_t first_token = unit / c->n_groups * c->block, first_panel = unit % c->n_groups * c->group;
-    size_t last_token = min_size(first_token + c->block, c->n_tokens);
-    size_t last_panel = min_size(first_panel + c->group, job->w->n_panels);
+    size_t last_token = mr_min_size(first_token + c->block, c->n_tokens);
+    size_t last_panel = mr_min_size(first_panel + c->group, job->w->n_panels);
     /* Many tokens: one panel at a time stays in the first-level cache. Two matrices in one memory: a panel of each, in
      * the order of the memory. */
     size_t n_panels = c->n_tokens > MR_TILE_TOKENS / 2 || job->w->partner != NULL ? 1 : MR_TILE_PANELS;
     for (size_t panel = first_panel; panel < last_panel; panel += n_panels) {
         for (size_t token = first_token; token < last_token; token += MR_TILE_TOKENS) {
-            run_tile(kernels, job, panel, min_size(n_panels, last_panel - panel), token,
-                     min_size(MR_TILE_TOKENS, last_token - token));
+            run_tile(kernels, job, panel, mr_min_size(n_panels, last_panel - panel), token,
+                     mr_min_size(MR_TILE_TOKENS, last_token - token));
         }
     }
 }

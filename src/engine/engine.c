@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/min.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -18,10 +19,6 @@ enum {
 
 static size_t blocks_for(size_t n_tokens) {
     return (n_tokens + MR_KV_BLOCK - 1) / MR_KV_BLOCK;
-}
-
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
 }
 
 /* A memory that sequences need: that of the CPU, and that of the model's device. */
@@ -53,8 +50,8 @@ static mr_status choose_states(mr_engine *engine, const mr_engine_config *config
     for (int i = 0; i < N_MEMORIES; i++) {
         size_t one = found[i].needs.state_bytes, most = found[i].most;
         if (one == 0) continue;
-        n_concurrent = smaller(n_concurrent, most / 2 / one / MR_SLOTS_OF_SEQUENCE);
-        n_snapshots = smaller(n_snapshots, most / 4 / one);
+        n_concurrent = mr_min_size(n_concurrent, most / 2 / one / MR_SLOTS_OF_SEQUENCE);
+        n_snapshots = mr_min_size(n_snapshots, most / 4 / one);
         if (n_concurrent > 0) continue;
         return mr_fail(err, MR_ERR_NOMEM,
                        "no memory for the recurrent state of a sequence: it takes %d times %zu bytes%s, and %zu are "
@@ -67,7 +64,7 @@ static mr_status choose_states(mr_engine *engine, const mr_engine_config *config
                 n_concurrent, engine->max_concurrent, mr_model_state_bytes(engine->model), MR_SLOTS_OF_SEQUENCE);
         engine->max_concurrent = (uint32_t)n_concurrent;
     }
-    if (config->n_snapshots > 0) n_snapshots = smaller(n_snapshots, config->n_snapshots);
+    if (config->n_snapshots > 0) n_snapshots = mr_min_size(n_snapshots, config->n_snapshots);
     *n_states = (size_t)engine->max_concurrent * MR_SLOTS_OF_SEQUENCE + (engine->use_cache ? n_snapshots : 0);
     return MR_OK;
 }
@@ -76,11 +73,11 @@ static mr_status choose_states(mr_engine *engine, const mr_engine_config *config
  * less. */
 static size_t blocks_that_fit(const mr_engine *engine, const mr_engine_config *config, const memory found[N_MEMORIES]) {
     size_t n = INT32_MAX / 2;
-    if (config->kv_bytes > 0) n = smaller(n, config->kv_bytes / engine->layout.block_bytes);
+    if (config->kv_bytes > 0) n = mr_min_size(n, config->kv_bytes / engine->layout.block_bytes);
     for (int i = config->kv_bytes > 0 ? ON_DEVICE : HERE; i < N_MEMORIES; i++) {
         size_t states = engine->stats.n_states * found[i].needs.state_bytes;
         if (found[i].needs.block_bytes == 0 || found[i].most == SIZE_MAX) continue;
-        n = smaller(n, (found[i].most - smaller(found[i].most, states)) / found[i].needs.block_bytes);
+        n = mr_min_size(n, (found[i].most - mr_min_size(found[i].most, states)) / found[i].needs.block_bytes);
     }
     return n;
 }
@@ -139,10 +136,10 @@ static mr_status init_memory(mr_engine *engine, const mr_engine_config *config, 
     engine->running = calloc(engine->max_concurrent, sizeof(mr_request *));
     engine->entries = calloc(engine->max_concurrent, sizeof *engine->entries);
     engine->runs = calloc(engine->max_concurrent, sizeof *engine->runs);
-    if (engine->on_device && !engine->encoder)
+    if (engine->on_device)
         engine->candidates = malloc((engine->max_concurrent + MR_DRAFT_ROWS) * sizeof *engine->candidates);
-    bool ok = engine->candidates != NULL || !engine->on_device || engine->encoder;
-    if (!ok || engine->running == NULL || engine->entries == NULL || engine->runs == NULL)
+    if (engine->running == NULL || engine->entries == NULL || engine->runs == NULL ||
+        (engine->on_device && engine->candidates == NULL))
         return mr_fail_nomem(err, engine->max_concurrent * sizeof *engine->entries, "the batch");
     return MR_OK;
 }

@@ -7,13 +7,11 @@
  */
 #include "engine/internal.h"
 
+#include "base/min.h"
+
 #include <string.h>
 
 #define PASS_SECONDS 0.2
-
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
 
 static size_t tokens_left(const mr_request *r) {
     return r->n_tokens - r->sequence.n_computed;
@@ -66,7 +64,7 @@ static size_t plan_decode(mr_engine *engine) {
 /* How many guesses fit behind the next token: into the text, and into blocks that are there or free beside one for each
  * that generates. */
 static size_t room_for_draft(mr_engine *engine, mr_request *r, size_t most) {
-    size_t n = min_size(most, r->max_len - r->n_tokens - 1), first = r->sequence.n_computed + 1;
+    size_t n = mr_min_size(most, r->max_len - r->n_tokens - 1), first = r->sequence.n_computed + 1;
     size_t covered = r->sequence.n_blocks * MR_KV_BLOCK - first;
     if (n <= covered) return n;
     bool free = mr_kv_blocks_n_available(engine->memory.blocks) > engine->n_running &&
@@ -93,7 +91,7 @@ static size_t propose(mr_engine *engine, mr_request *r, size_t most) {
 /* Adds guesses to the n entries, one token each; returns their number. */
 static size_t plan_drafts(mr_engine *engine, size_t n) {
     if (engine->n_draft == 0 || n == 0 || n >= MR_DRAFT_ROWS) return 0;
-    size_t share = min_size(engine->n_draft, (MR_DRAFT_ROWS - n) / n), n_rows = 0, n_drafts = 0;
+    size_t share = mr_min_size(engine->n_draft, (MR_DRAFT_ROWS - n) / n), n_rows = 0, n_drafts = 0;
     for (size_t i = 0; share > 0 && i < n; i++) {
         mr_pass_entry *entry = &engine->entries[i];
         size_t count = propose(engine, entry->request, share);
@@ -111,7 +109,7 @@ static size_t prefill_budget(const mr_engine *engine, size_t n_decode, size_t n_
     size_t most = MR_BATCH_MAX - n_decode - n_drafts;
     if (n_decode == 0 || engine->prefill_chunk > 0 || engine->prefill_rate == 0) return most;
     size_t n = (size_t)(engine->prefill_rate * PASS_SECONDS) / MR_KV_BLOCK * MR_KV_BLOCK;
-    return min_size(most, n < MR_KV_BLOCK ? MR_KV_BLOCK : n);
+    return mr_min_size(most, n < MR_KV_BLOCK ? MR_KV_BLOCK : n);
 }
 
 /* What another sequence has computed since this one was admitted need not be computed again. */
@@ -162,12 +160,12 @@ static size_t plan_prefill(mr_engine *engine, size_t n_decode, size_t n_drafts) 
     size_t left = prefill_budget(engine, n_decode, n_drafts), share = left / n_ready / MR_KV_BLOCK * MR_KV_BLOCK;
     if (share < MR_KV_BLOCK) share = MR_KV_BLOCK;
     for (size_t i = 0; i < n_ready; i++) {
-        takes[i] = min_size(min_size(tokens_left(ready[i]), chunk), min_size(share, left));
+        takes[i] = mr_min_size(mr_min_size(tokens_left(ready[i]), chunk), mr_min_size(share, left));
         left -= takes[i];
     }
     size_t n = n_decode;
     for (size_t i = 0; i < n_ready; i++) {
-        size_t more = min_size(min_size(tokens_left(ready[i]), chunk) - takes[i], left);
+        size_t more = mr_min_size(mr_min_size(tokens_left(ready[i]), chunk) - takes[i], left);
         takes[i] += more;
         left -= more;
         if (takes[i] > 0) add_entry(engine, n++, ready[i], align_chunk(ready[i], takes[i]));
